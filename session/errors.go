@@ -1,0 +1,58 @@
+package session
+
+import "errors"
+
+// The errors of a Store. Match them with errors.Is: stores wrap them with the
+// operation and, where there is one, the driver's error.
+var (
+	// ErrNotFound says that there is no live session of that key: it was never
+	// created, was ended or renewed, or has expired. These cases are not told
+	// apart.
+	ErrNotFound = errors.New("session: not found")
+
+	// ErrExists says that Create was given a key that is already in use, be
+	// its session live or dead.
+	ErrExists = errors.New("session: key exists")
+
+	// ErrConflict says that the session was written since the version the
+	// caller had read, or was renewed and is still in its grace period. Get it
+	// again and repeat the change.
+	ErrConflict = errors.New("session: version conflict")
+
+	// ErrUserChanged says that a write would have given the session to another
+	// user. Renew does that.
+	ErrUserChanged = errors.New("session: user changed")
+
+	// ErrUserLimit says that the user already has as many sessions as the
+	// limit allows.
+	ErrUserLimit = errors.New("session: too many sessions of this user")
+
+	// ErrDeadline says that a new session's deadline has passed or lies beyond
+	// the store's longest lifetime, or that its expiry has passed or lies
+	// beyond its deadline.
+	ErrDeadline = errors.New("session: deadline out of range")
+
+	// ErrTooLarge says that the data or the user is longer than the store's
+	// limit. Nothing was written.
+	ErrTooLarge = errors.New("session: too large")
+
+	// ErrInvalid says that an argument can never be right: a key of the wrong
+	// shape, a user that is not UTF-8, a negative duration. Nothing was sent
+	// to the database.
+	ErrInvalid = errors.New("session: invalid argument")
+
+	// ErrInvalidID says that a text is not a session ID, or is one that no
+	// store can hold at this time. The text is not part of the error.
+	ErrInvalidID = errors.New("session: invalid ID")
+
+	// ErrUnknown says that the outcome of a write could not be determined: it
+	// may or may not have happened. It wraps the cause.
+	ErrUnknown = errors.New("session: outcome unknown")
+
+	// ErrNoPartition says that the database has no place for a session of that
+	// deadline and that this node may not make one.
+	ErrNoPartition = errors.New("session: no partition for this deadline")
+
+	// ErrClosed says that the store was closed.
+	ErrClosed = errors.New("session: store closed")
+)

@@ -1,0 +1,235 @@
+package session
+
+import (
+	"context"
+	"iter"
+	"time"
+)
+
+// Record is a session as a store holds it. All times are UTC and have the
+// store's precision.
+type Record struct {
+	// Key names the session. A Get with a renewed key in its grace period
+	// returns the successor, whose Key is another than the one asked for.
+	Key Key
+	// Version grows by one with each Save. Create begins at 1.
+	Version int64
+	// Created is when the session began for its present user, by the store's
+	// clock. Stores ignore it in what they are given.
+	Created time.Time
+	// Expires is the end of the idle timeout. Zero means: in Create, Put and
+	// Renew the deadline; in Save no change.
+	Expires time.Time
+	// Deadline is the absolute end, fixed when the session is created.
+	Deadline time.Time
+	// User is whose session it is; empty where nobody has logged in. It is
+	// UTF-8 without NUL.
+	User string
+	// Data is the application's, opaque to the store. What a store returns
+	// must not be modified; what it is given it does not keep.
+	Data []byte
+}
+
+// Store keeps sessions. All methods may be called concurrently.
+//
+// Every method fails with the context's error when ctx ends first, and with
+// ErrClosed after Close. A write that was under way by then may have
+// happened: its error then is ErrUnknown as well.
+type Store interface {
+	// Get returns the live session of key, or of its successor while key is in
+	// a renewal's grace period. It is ErrNotFound when there is none.
+	Get(ctx context.Context, key Key) (Record, error)
+
+	// Create adds a session and returns it with its Version and Created. The
+	// bucket of its key must be that of its deadline. It is ErrExists when the
+	// key was used before, even if that session is dead, and ErrDeadline when
+	// the deadline or expiry is out of range.
+	Create(ctx context.Context, rec Record) (Record, error)
+
+	// Save writes the data of a live session whose version is still
+	// rec.Version, and moves the expiry, to min(rec.Expires, deadline), if
+	// rec.Expires is not zero; an expiry that has passed ends the session. It
+	// returns the session with its new Version.
+	//
+	// It is ErrConflict when the version is another one or the key was renewed
+	// and is in its grace period, ErrUserChanged when rec.User is another
+	// user, and ErrNotFound when there is no such live session: Save never
+	// creates one. Created, Deadline and User never change.
+	Save(ctx context.Context, rec Record) (Record, error)
+
+	// Touch moves the expiry of a live session forward, to
+	// min(expires, deadline), and returns the expiry in force, which may be
+	// later than that. It never moves it back and does not change the version.
+	// It is ErrNotFound when there is no such live session; a renewed key is
+	// no longer one, in its grace period too.
+	Touch(ctx context.Context, key Key, expires time.Time) (time.Time, error)
+
+	// Renew replaces the live session old, whose version must still be
+	// rec.Version, by rec, in one transaction: the new session gets rec's key,
+	// data, user, expiry and deadline, and the version after rec.Version; the
+	// old one is dead at once. For the grace period, from 0 to MaxGrace and
+	// ended by old's deadline at the latest, Get with the old key returns the
+	// new session. Created is kept if the user stays the same.
+	//
+	// It is ErrNotFound when old is not live, ErrConflict when old has another
+	// version or was renewed and is in its grace period, and otherwise fails
+	// like Create.
+	Renew(ctx context.Context, old Key, rec Record, grace time.Duration) (Record, error)
+
+	// Destroy ends the sessions of keys and returns how many of them were
+	// live. A renewed key, in its grace period or later, stands for the
+	// session it was renewed to. Unknown and dead keys are no error. When it
+	// returns nil, all are dead.
+	Destroy(ctx context.Context, keys ...Key) (int64, error)
+
+	// Close lets writes under way finish, stops what the store runs in the
+	// background and waits for it, until ctx ends. It may be called again, and
+	// concurrently.
+	Close(ctx context.Context) error
+}
+
+// MaxGrace is the longest grace period of a Renew.
+const MaxGrace = time.Hour
+
+// The interfaces below are optional. Look for them once, with a type
+// assertion, when the store is handed over.
+
+// Clock is a store that tells the time by which it decides what is live. Those
+// who compute deadlines and expiries from it need no exact clock of their own.
+type Clock interface {
+	// Now returns the store's time, as well as this node knows it. It asks
+	// nobody and never blocks.
+	Now() time.Time
+	// Window returns which deadlines the store can hold now.
+	Window() Window
+}
+
+// Putter is a store for middleware that knows no versions.
+type Putter interface {
+	// Put creates the session or replaces the data of the live one and, if
+	// rec.Expires is not zero, its expiry, in either direction up to the
+	// deadline; an expiry that has passed ends it. rec.Deadline counts for a new
+	// session only; zero means the longest lifetime. A dead session of that key
+	// wins: Put then is ErrNotFound. rec.User may be empty; if it is another
+	// user than the session's, Put is ErrUserChanged.
+	Put(ctx context.Context, rec Record) (Record, error)
+}
+
+// Lister is a store that can tell what it holds. What is created or ended
+// while a listing runs may or may not be part of it; everything else is, once.
+type Lister interface {
+	// Len returns how many sessions are live.
+	Len(ctx context.Context) (int64, error)
+	// Keys lists the keys of the live sessions. After an error it ends.
+	Keys(ctx context.Context) iter.Seq2[Key, error]
+	// All lists the live sessions. After an error it ends.
+	All(ctx context.Context) iter.Seq2[Record, error]
+}
+
+// Clearer is a store that can end all sessions.
+type Clearer interface {
+	// Clear ends every session that was created before the call and returns
+	// how many it ended. Sessions that are created meanwhile may be ended too.
+	Clear(ctx context.Context) (int64, error)
+}
+
+// UserLimit says how many live sessions a user may have. The zero UserLimit is
+// no limit.
+type UserLimit struct {
+	// Max is the number of sessions including the new one; 0 means no limit.
+	Max int
+	// Evict ends the sessions that were created first until the new one fits.
+	// Without it the new one is refused with ErrUserLimit.
+	Evict bool
+}
+
+// UserIndex is a store that knows sessions by their user. A user is never
+// empty here: that is ErrInvalid.
+type UserIndex interface {
+	// ListUser returns the live sessions of user, those created first first.
+	ListUser(ctx context.Context, user string) ([]Record, error)
+	// CountUser returns how many live sessions user has.
+	CountUser(ctx context.Context, user string) (int64, error)
+	// DestroyUser ends all sessions of user but those of except, and returns
+	// how many it ended. No session that was being created or renewed when it
+	// was called survives it.
+	DestroyUser(ctx context.Context, user string, except ...Key) (int64, error)
+	// CreateLimited is Create under a limit that holds against all concurrent
+	// creations and renewals under a limit. It also returns the keys of the
+	// sessions it ended to make room.
+	CreateLimited(ctx context.Context, rec Record, limit UserLimit) (Record, []Key, error)
+	// RenewLimited is Renew under a limit, as in CreateLimited. The old session
+	// does not count.
+	RenewLimited(ctx context.Context, old Key, rec Record, grace time.Duration, limit UserLimit) (Record, []Key, error)
+}
+
+// Pruned says what a pass of pruning did.
+type Pruned struct {
+	// Retired and Made count partitions that were dropped and made ahead; both
+	// are 0 in stores without partitions.
+	Retired, Made int
+	// Rows is how many rows of dead sessions went, as far as it is known: those
+	// in dropped partitions are counted by the server's estimate.
+	Rows int64
+}
+
+// Pruner is a store that removes dead sessions.
+type Pruner interface {
+	// PruneNow does a pass on this node, whichever node's turn it is, and
+	// waits for one that is under way elsewhere.
+	PruneNow(ctx context.Context) (Pruned, error)
+	// StartPruning makes this node take part in pruning; StopPruning ends
+	// that and waits until this node has stopped, or ctx ends.
+	StartPruning()
+	StopPruning(ctx context.Context) error
+}
+
+// FreshGetter is a store with a cache that can be read past.
+type FreshGetter interface {
+	// GetFresh is Get from the database.
+	GetFresh(ctx context.Context, key Key) (Record, error)
+}
+
+// LateToucher is a store that can write a touch later.
+type LateToucher interface {
+	// TouchLater is Touch, but may return before the new expiry is written
+	// when the store knows that the session is live. An expiry that then
+	// cannot be written is counted and logged: the session ends earlier.
+	TouchLater(ctx context.Context, key Key, expires time.Time) (time.Time, error)
+}
+
+// Statser is a store that counts what it does.
+type Statser interface {
+	// Stats returns a snapshot. It asks nobody and never blocks for long.
+	Stats() Stats
+}
+
+// Stats counts what a store has done since it was made. Fields that a store
+// has no use for stay zero.
+type Stats struct {
+	// Gets counts reads by key; Probes those among them that had to search
+	// because the key has no bucket.
+	Gets, Probes uint64
+	// Creates, Saves, Touches, Renews and Destroys count sessions written,
+	// Refused writes that failed for a reason of their own, as ErrNotFound.
+	Creates, Saves, Touches, Renews, Destroys, Refused uint64
+	// Flushes counts transactions that wrote batches.
+	Flushes uint64
+	// Retries counts transactions that were repeated after a conflict in the
+	// database or a lost answer; Unknown those whose outcome stayed open.
+	Retries, Unknown uint64
+	// LateTouchFailures counts expiries that TouchLater promised and that were
+	// not written; BackgroundErrors all failures of background work.
+	LateTouchFailures, BackgroundErrors uint64
+	// Pruned adds up what this node has pruned.
+	Pruned Pruned
+	// Partitions is how many partitions there are as far as this node knows.
+	Partitions int
+	// Leading says that this node is the one that prunes, for the Term-th time.
+	Leading bool
+	Term    uint64
+	// Maintained is when any node last finished a pass of pruning, and
+	// MaintainedBy which.
+	Maintained   time.Time
+	MaintainedBy string
+}
