@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"time"
+	"unique"
 )
 
 const (
@@ -31,15 +32,17 @@ var idText = base64.RawURLEncoding.Strict()
 //
 // An ID prints, logs and marshals as a placeholder. Secret returns the text.
 type ID struct {
-	raw [idLen]byte
+	// In an unexported field or under a wrong verb, fmt ignores the methods of
+	// a value and prints what it holds. A pointer to a string is not followed.
+	raw unique.Handle[string]
 }
 
 // NewID makes an ID for a session that ends at deadline at the latest.
 func NewID(deadline time.Time) ID {
-	var id ID
-	rand.Read(id.raw[:idSecretLen]) // never fails: crypto/rand ends the program instead
-	binary.BigEndian.PutUint32(id.raw[idSecretLen:], uint32(BucketOf(deadline)))
-	return id
+	var raw [idLen]byte
+	rand.Read(raw[:idSecretLen]) // never fails: crypto/rand ends the program instead
+	binary.BigEndian.PutUint32(raw[idSecretLen:], uint32(BucketOf(deadline)))
+	return ID{unique.Make(string(raw[:]))}
 }
 
 // Window says which deadlines a store can hold at a time.
@@ -61,33 +64,46 @@ func (w Window) Contains(bucket int32) bool {
 // unless the text has the exact shape of an ID and a bucket in w, so that
 // guesses and leftovers never reach a database.
 func ParseID(text string, w Window) (ID, error) {
-	var id ID
+	var raw [idLen]byte
 	if len(text) != IDTextLen {
 		return ID{}, fmt.Errorf("%w: it has %d bytes instead of %d", ErrInvalidID, len(text), IDTextLen)
 	}
 	// Decode skips line ends, hence the count; its error would quote the input.
-	if n, err := idText.Decode(id.raw[:], []byte(text)); err != nil || n != idLen {
+	if n, err := idText.Decode(raw[:], []byte(text)); err != nil || n != idLen {
 		return ID{}, fmt.Errorf("%w: it is not base64url", ErrInvalidID)
 	}
-	if !w.Contains(id.bucket()) {
+	if !w.Contains(bucketOf(raw[:])) {
 		return ID{}, fmt.Errorf("%w: its deadline is out of range", ErrInvalidID)
 	}
-	return id, nil
+	return ID{unique.Make(string(raw[:]))}, nil
 }
 
-func (id ID) bucket() int32 { return int32(binary.BigEndian.Uint32(id.raw[idSecretLen:])) }
+func bucketOf(raw []byte) int32 {
+	return int32(binary.BigEndian.Uint32(raw[idSecretLen:]))
+}
 
 // Key returns the key by which stores know the session. The hash covers the
-// bucket too: an ID with a forged bucket has an unknown key.
+// bucket too: an ID with a forged bucket has an unknown key. The zero ID has
+// the zero Key.
 func (id ID) Key() Key {
-	return Key{Hash: sha256.Sum256(id.raw[:]), Bucket: id.bucket()}
+	if id.IsZero() {
+		return Key{}
+	}
+	raw := []byte(id.raw.Value())
+	return Key{Hash: sha256.Sum256(raw), Bucket: bucketOf(raw)}
 }
 
 // IsZero reports whether id is the zero ID.
 func (id ID) IsZero() bool { return id == ID{} }
 
-// Secret returns the ID's text, for the browser only.
-func (id ID) Secret() string { return idText.EncodeToString(id.raw[:]) }
+// Secret returns the ID's text, for the browser only. That of the zero ID is
+// empty.
+func (id ID) Secret() string {
+	if id.IsZero() {
+		return ""
+	}
+	return idText.EncodeToString([]byte(id.raw.Value()))
+}
 
 // String returns a placeholder.
 func (id ID) String() string { return redacted }

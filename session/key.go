@@ -35,11 +35,8 @@ func ForeignKey(scheme, token string) Key {
 func BucketOf(deadline time.Time) int32 {
 	const maxBucket = 1<<31 - 1
 	sec := deadline.Unix()
-	if deadline.Nanosecond() > 0 {
-		sec++
-	}
 	hours := sec / 3600
-	if sec%3600 > 0 {
+	if sec%3600 > 0 || deadline.Nanosecond() > 0 {
 		hours++
 	}
 	return int32(min(max(hours, 1), maxBucket))

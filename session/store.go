@@ -7,12 +7,17 @@ import (
 )
 
 // Record is a session as a store holds it. All times are UTC and have the
-// store's precision.
+// store's precision: deadlines are rounded up to it, so that the bucket stays
+// right.
 type Record struct {
-	// Key names the session. A Get with a renewed key in its grace period
-	// returns the successor, whose Key is another than the one asked for.
+	// Key names the session. What is read or written by a key comes back with
+	// that very key, Bucket 0 included. Only a Get with a renewed key in its
+	// grace period returns another: that of the successor. In listings, and
+	// there, a foreign session's key may have its bucket filled in; such a key
+	// names the same session.
 	Key Key
-	// Version grows by one with each Save. Create begins at 1.
+	// Version grows by one with each Save and Put. Create and a Put that
+	// creates begin at 1, whatever they are given.
 	Version int64
 	// Created is when the session began for its present user, by the store's
 	// clock. Stores ignore it in what they are given.
@@ -25,8 +30,9 @@ type Record struct {
 	// User is whose session it is; empty where nobody has logged in. It is
 	// UTF-8 without NUL.
 	User string
-	// Data is the application's, opaque to the store. What a store returns
-	// must not be modified; what it is given it does not keep.
+	// Data is the application's, opaque to the store; nil and empty are the
+	// same. What a store returns must not be modified; what it is given it
+	// does not keep.
 	Data []byte
 }
 
@@ -35,15 +41,29 @@ type Record struct {
 // Every method fails with the context's error when ctx ends first, and with
 // ErrClosed after Close. A write that was under way by then may have
 // happened: its error then is ErrUnknown as well.
+//
+// Arguments are checked first: data over the limit or a user over it is
+// ErrTooLarge; a user that is not UTF-8 or has a NUL, a negative duration or
+// count and, in a write, the zero Key are ErrInvalid. Any other key that no
+// session can have at this time, as its bucket lies outside the Window, is
+// like an unknown one. Where several errors apply, any of them is returned.
+// A write that fails has changed nothing, unless it is ErrUnknown. No error's
+// text has data in it.
 type Store interface {
 	// Get returns the live session of key, or of its successor while key is in
 	// a renewal's grace period. It is ErrNotFound when there is none.
 	Get(ctx context.Context, key Key) (Record, error)
 
 	// Create adds a session and returns it with its Version and Created. The
-	// bucket of its key must be that of its deadline. It is ErrExists when the
-	// key was used before, even if that session is dead, and ErrDeadline when
-	// the deadline or expiry is out of range.
+	// bucket of its key must be 0 or that of its deadline, else it is
+	// ErrInvalid. It is ErrExists when the key was used before, even if that
+	// session is dead, and ErrDeadline when the deadline or expiry is out of
+	// range; a zero deadline is. The store's Now plus its longest lifetime is
+	// in range.
+	//
+	// A store may forget a dead session: an ended or renewed one only once its
+	// bucket has passed, so that its key is refused because of the deadline; an
+	// expired one earlier.
 	Create(ctx context.Context, rec Record) (Record, error)
 
 	// Save writes the data of a live session whose version is still
@@ -52,15 +72,16 @@ type Store interface {
 	// returns the session with its new Version.
 	//
 	// It is ErrConflict when the version is another one or the key was renewed
-	// and is in its grace period, ErrUserChanged when rec.User is another
-	// user, and ErrNotFound when there is no such live session: Save never
-	// creates one. Created, Deadline and User never change.
+	// and is in its grace period, ErrUserChanged when rec.User is not the
+	// session's, empty or not, and ErrNotFound when there is no such live
+	// session: Save never creates one. Created, Deadline and User never change;
+	// rec.Created and rec.Deadline are ignored.
 	Save(ctx context.Context, rec Record) (Record, error)
 
 	// Touch moves the expiry of a live session forward, to
 	// min(expires, deadline), and returns the expiry in force, which may be
-	// later than that. It never moves it back and does not change the version.
-	// It is ErrNotFound when there is no such live session; a renewed key is
+	// later than that. It never moves it back, which is no error, and does not
+	// change the version. It is ErrNotFound when there is no such live session; a renewed key is
 	// no longer one, in its grace period too.
 	Touch(ctx context.Context, key Key, expires time.Time) (time.Time, error)
 
@@ -69,21 +90,26 @@ type Store interface {
 	// data, user, expiry and deadline, and the version after rec.Version; the
 	// old one is dead at once. For the grace period, from 0 to MaxGrace and
 	// ended by old's deadline at the latest, Get with the old key returns the
-	// new session. Created is kept if the user stays the same.
+	// new session or, if that was renewed too, follows it while it is in its
+	// own grace period. Created is kept if the user stays the same.
 	//
 	// It is ErrNotFound when old is not live, ErrConflict when old has another
-	// version or was renewed and is in its grace period, and otherwise fails
-	// like Create.
+	// version or was renewed and is in its grace period, ErrInvalid when grace
+	// is out of range, and otherwise fails like Create; the same key again is
+	// ErrExists. When it fails, old stays as it was.
 	Renew(ctx context.Context, old Key, rec Record, grace time.Duration) (Record, error)
 
 	// Destroy ends the sessions of keys and returns how many of them were
 	// live. A renewed key, in its grace period or later, stands for the
-	// session it was renewed to. Unknown and dead keys are no error. When it
-	// returns nil, all are dead.
+	// session it was renewed to, however often that was renewed; a session is
+	// counted once, however many of the keys stand for it. Unknown and dead
+	// keys are no error, nor is it to pass none. When it returns nil, all are
+	// dead.
 	Destroy(ctx context.Context, keys ...Key) (int64, error)
 
 	// Close lets writes under way finish, stops what the store runs in the
-	// background and waits for it, until ctx ends. It may be called again, and
+	// background and waits for it, until ctx ends; then it returns ctx's error
+	// and the store is closed all the same. It may be called again, and
 	// concurrently.
 	Close(ctx context.Context) error
 }
@@ -97,8 +123,8 @@ const MaxGrace = time.Hour
 // Clock is a store that tells the time by which it decides what is live. Those
 // who compute deadlines and expiries from it need no exact clock of their own.
 type Clock interface {
-	// Now returns the store's time, as well as this node knows it. It asks
-	// nobody and never blocks.
+	// Now returns the store's time in UTC, as well as this node knows it. It
+	// asks nobody and never blocks, and works on a closed store too.
 	Now() time.Time
 	// Window returns which deadlines the store can hold now.
 	Window() Window
@@ -109,27 +135,35 @@ type Putter interface {
 	// Put creates the session or replaces the data of the live one and, if
 	// rec.Expires is not zero, its expiry, in either direction up to the
 	// deadline; an expiry that has passed ends it. rec.Deadline counts for a new
-	// session only; zero means the longest lifetime. A dead session of that key
-	// wins: Put then is ErrNotFound. rec.User may be empty; if it is another
-	// user than the session's, Put is ErrUserChanged.
+	// session only; zero means the longest lifetime. A new session's expiry is
+	// capped at the deadline too; one that has passed is ErrDeadline and
+	// creates nothing. A dead session of that key wins, be it renewed and in
+	// its grace period: Put then is ErrNotFound. rec.User may be empty, which
+	// keeps the session's; if it is another user than the session's, and be
+	// that nobody, Put is ErrUserChanged. rec.Version is ignored.
 	Put(ctx context.Context, rec Record) (Record, error)
 }
 
 // Lister is a store that can tell what it holds. What is created or ended
-// while a listing runs may or may not be part of it; everything else is, once.
+// while a listing runs may or may not be part of it; everything else is, once,
+// also what is touched or saved meanwhile. The loop may call the store. In its
+// grace period a renewed key is not listed, its successor is.
 type Lister interface {
 	// Len returns how many sessions are live.
 	Len(ctx context.Context) (int64, error)
-	// Keys lists the keys of the live sessions. After an error it ends.
+	// Keys lists the keys of the live sessions. It ends after an error, which
+	// comes with the zero Key.
 	Keys(ctx context.Context) iter.Seq2[Key, error]
-	// All lists the live sessions. After an error it ends.
+	// All lists the live sessions. It ends after an error, which comes with
+	// the zero Record.
 	All(ctx context.Context) iter.Seq2[Record, error]
 }
 
 // Clearer is a store that can end all sessions.
 type Clearer interface {
-	// Clear ends every session that was created before the call and returns
-	// how many it ended. Sessions that are created meanwhile may be ended too.
+	// Clear ends every session that was created before the call, and what it
+	// is renewed to meanwhile, and returns how many it ended. Sessions that are
+	// created meanwhile may be ended too.
 	Clear(ctx context.Context) (int64, error)
 }
 
@@ -144,22 +178,25 @@ type UserLimit struct {
 }
 
 // UserIndex is a store that knows sessions by their user. A user is never
-// empty here: that is ErrInvalid.
+// empty here: that is ErrInvalid. Otherwise it is checked as in Create.
 type UserIndex interface {
 	// ListUser returns the live sessions of user, those created first first.
 	ListUser(ctx context.Context, user string) ([]Record, error)
 	// CountUser returns how many live sessions user has.
 	CountUser(ctx context.Context, user string) (int64, error)
 	// DestroyUser ends all sessions of user but those of except, and returns
-	// how many it ended. No session that was being created or renewed when it
-	// was called survives it.
+	// how many it ended. No session that was created before the call survives
+	// it, nor does what it is renewed to meanwhile for the same user, nor one
+	// that the database had begun to create or renew when it was called; one
+	// that it begins later counts as created after the call. A renewed key in
+	// except protects nothing, in its grace period too.
 	DestroyUser(ctx context.Context, user string, except ...Key) (int64, error)
 	// CreateLimited is Create under a limit that holds against all concurrent
 	// creations and renewals under a limit. It also returns the keys of the
-	// sessions it ended to make room.
+	// sessions it ended to make room; when it fails, it has ended none.
 	CreateLimited(ctx context.Context, rec Record, limit UserLimit) (Record, []Key, error)
-	// RenewLimited is Renew under a limit, as in CreateLimited. The old session
-	// does not count.
+	// RenewLimited is Renew under a limit on rec.User's sessions, as in
+	// CreateLimited. The old session does not count.
 	RenewLimited(ctx context.Context, old Key, rec Record, grace time.Duration, limit UserLimit) (Record, []Key, error)
 }
 
@@ -179,7 +216,8 @@ type Pruner interface {
 	// waits for one that is under way elsewhere.
 	PruneNow(ctx context.Context) (Pruned, error)
 	// StartPruning makes this node take part in pruning; StopPruning ends
-	// that and waits until this node has stopped, or ctx ends.
+	// that and waits until this node has stopped, or ctx ends. Both may be
+	// called again, and in any order.
 	StartPruning()
 	StopPruning(ctx context.Context) error
 }
@@ -210,8 +248,10 @@ type Stats struct {
 	// Gets counts reads by key; Probes those among them that had to search
 	// because the key has no bucket.
 	Gets, Probes uint64
-	// Creates, Saves, Touches, Renews and Destroys count sessions written,
-	// Refused writes that failed for a reason of their own, as ErrNotFound.
+	// Creates, Saves, Touches, Renews and Destroys count sessions written (a
+	// Put is a create or a save, a session ended in bulk or by a limit is a
+	// destroy), Refused writes that failed for a reason of their own, as
+	// ErrNotFound.
 	Creates, Saves, Touches, Renews, Destroys, Refused uint64
 	// Flushes counts transactions that wrote batches.
 	Flushes uint64

@@ -1,0 +1,87 @@
+package dbtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/sojourn-go/sojourn/internal/pgserver"
+)
+
+// fake is a test that may fail or be skipped without consequences.
+type fake struct {
+	testing.TB
+	failed, skipped bool
+	text            string
+}
+
+func (f *fake) Helper()                  {}
+func (f *fake) Context() context.Context { return f.TB.Context() }
+func (f *fake) Errorf(format string, args ...any) {
+	f.failed, f.text = true, fmt.Sprintf(format, args...)
+}
+func (f *fake) Fatal(args ...any) { f.failed, f.text = true, fmt.Sprint(args...); panic(f) }
+func (f *fake) Skipf(format string, args ...any) {
+	f.skipped, f.text = true, fmt.Sprintf(format, args...)
+	panic(f)
+}
+
+func try(t *testing.T, do func(testing.TB)) (f *fake) {
+	f = &fake{TB: t}
+	defer func() {
+		if r := recover(); r != nil && r != any(f) {
+			panic(r)
+		}
+	}()
+	do(f)
+	return f
+}
+
+func TestMissingPostgresSkipsLocallyAndFailsInCI(t *testing.T) {
+	notThere := fmt.Errorf("start: %w", pgserver.ErrNotInstalled)
+	broken := errors.New("out of disk space")
+	for _, tt := range []struct {
+		ci             string
+		err            error
+		skipped, fails bool
+	}{
+		{"", notThere, true, false},
+		{"true", notThere, false, true},
+		{"", broken, false, true},
+	} {
+		t.Setenv("CI", tt.ci)
+		got := try(t, func(tb testing.TB) { missing(tb, tt.err, pgserver.ErrNotInstalled, "do this") })
+		if got.skipped != tt.skipped || got.failed != tt.fails {
+			t.Errorf("CI=%q, %v: skipped %v and failed %v, want %v and %v", tt.ci, tt.err, got.skipped, got.failed, tt.skipped, tt.fails)
+		}
+		if !strings.Contains(got.text, tt.err.Error()) || tt.skipped && !strings.Contains(got.text, "do this") {
+			t.Errorf("CI=%q, %v: the message is %q", tt.ci, tt.err, got.text)
+		}
+	}
+}
+
+func TestSharedServerCannotBeEndedByATest(t *testing.T) {
+	t.Parallel()
+	for name, do := range map[string]func(*Server){
+		"stop": (*Server).Stop, "kill": (*Server).Kill, "pause": (*Server).Pause, "resume": (*Server).Resume,
+		"restart": func(s *Server) { s.Restart(s.t) },
+	} {
+		if got := try(t, func(tb testing.TB) { do(Postgres(tb)) }); !got.failed {
+			t.Errorf("%s: no complaint", name)
+		}
+	}
+	if err := Conn(t, Postgres(t).DSN("postgres")).Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEventuallyTriesUntilItHolds(t *testing.T) {
+	t.Parallel()
+	n := 0
+	Eventually(t, "the third try", func() bool { n++; return n == 3 })
+	if n != 3 {
+		t.Errorf("%d tries, want 3", n)
+	}
+}

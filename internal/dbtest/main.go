@@ -1,0 +1,73 @@
+package dbtest
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/sojourn-go/sojourn/internal/pgserver"
+)
+
+// shared is the server of this test binary.
+var shared struct {
+	mu      sync.Mutex
+	running bool // Main is there to stop it
+	server  *core
+	err     error
+}
+
+// Main runs the tests of a package, stops the shared server, fails if a
+// goroutine is left, and exits. Call it from TestMain.
+func Main(m *testing.M, opts ...goleak.Option) {
+	shared.mu.Lock()
+	shared.running = true
+	shared.mu.Unlock()
+
+	code := m.Run()
+
+	shared.mu.Lock()
+	shared.running = false
+	server := shared.server
+	shared.server = nil
+	shared.mu.Unlock()
+	if server != nil {
+		if err := server.pg.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "dbtest: stop the shared server:", err)
+			code = max(code, 1)
+		}
+	}
+	// A failed test may well have left something behind: its own message counts.
+	if code == 0 {
+		if err := goleak.Find(opts...); err != nil {
+			fmt.Fprintln(os.Stderr, "dbtest: goroutines are left after the tests:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// Postgres returns the shared server of this test binary. It has fsync off and
+// cannot be stopped, killed, paused or restarted by a test.
+func Postgres(t testing.TB) *Server {
+	t.Helper()
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if !shared.running {
+		t.Fatal("dbtest: TestMain must call dbtest.Main, which stops the shared server")
+	}
+	if shared.server == nil && shared.err == nil {
+		pg, err := pgserver.Start(t.Context(), pgserver.Config{})
+		if err == nil {
+			shared.server = &core{pg: pg}
+		}
+		// Otherwise every later test would wait for the same failure.
+		shared.err = err
+	}
+	if shared.err != nil {
+		missing(t, shared.err, pgserver.ErrNotInstalled, pgserver.InstallHint())
+	}
+	return &Server{core: shared.server, t: t, shared: true}
+}

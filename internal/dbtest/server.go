@@ -1,0 +1,203 @@
+package dbtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/internal/pgserver"
+)
+
+const opLimit = time.Minute // for one statement or one start; a broken server must not hang the tests
+
+// Config says what kind of server to start. The zero value is a fast one.
+type Config struct {
+	Settings map[string]string // server parameters
+	Durable  bool              // flush commits to disk: fsync and full_page_writes on
+	Bin      string            // folder of the server programs; "" is PG_BIN or what is installed
+}
+
+// Server is a running Postgres, as seen by one test. Its methods may be called
+// from any goroutine of the test.
+type Server struct {
+	*core
+	t      testing.TB
+	shared bool
+}
+
+// core is what all views of a server have in common.
+type core struct {
+	pg      *pgserver.Server
+	number  atomic.Int64
+	mu      sync.Mutex
+	schemas bool // the database that holds all schemas exists
+}
+
+// Start starts a server that belongs to the test, which may stop, kill and
+// pause it. It is deleted when the test ends.
+func Start(t testing.TB, cfg Config) *Server {
+	t.Helper()
+	pg, err := pgserver.Start(t.Context(), pgserver.Config{Bin: cfg.Bin, Durable: cfg.Durable, Settings: cfg.Settings})
+	if err != nil {
+		missing(t, err, pgserver.ErrNotInstalled, pgserver.InstallHint())
+	}
+	return own(t, pg)
+}
+
+func own(t testing.TB, pg *pgserver.Server) *Server {
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("end of the server's log:\n%s", tail(pg.Log(), 4000))
+		}
+		if err := pg.Close(); err != nil {
+			t.Error("dbtest:", err)
+		}
+	})
+	return &Server{core: &core{pg: pg}, t: t}
+}
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+
+// missing ends the test: it is skipped where the program is only not
+// installed, unless this is CI.
+func missing(t testing.TB, err, notInstalled error, hint string) {
+	t.Helper()
+	if errors.Is(err, notInstalled) && os.Getenv("CI") != "true" {
+		t.Skipf("%v; run: %s", err, hint)
+	}
+	t.Fatal(err)
+}
+
+// DSN returns the URL of a database for the superuser postgres.
+func (s *Server) DSN(database string) string { return s.pg.DSN(database) }
+
+// Version is the major version, such as 15.
+func (s *Server) Version() int { return s.pg.Version() }
+
+// Port is the TCP port on 127.0.0.1. A restart keeps it.
+func (s *Server) Port() int { return s.pg.Port() }
+
+// DataDir is the server's data folder.
+func (s *Server) DataDir() string { return s.pg.DataDir() }
+
+// LogPath is the file that holds what the server printed, over all restarts.
+func (s *Server) LogPath() string { return s.pg.LogPath() }
+
+// Log returns what the server has printed so far.
+func (s *Server) Log() string { return s.pg.Log() }
+
+// Stop shuts the server down. Restart starts it again.
+func (s *Server) Stop() { s.control("stop", s.pg.Stop) }
+
+// Kill ends the server and all its connections at once, like a crash.
+// Restart starts it again; acknowledged commits are then still there.
+func (s *Server) Kill() { s.control("kill", s.pg.Kill) }
+
+// Pause stops the postmaster: open connections go on, new ones hang.
+func (s *Server) Pause() { s.control("pause", s.pg.Pause) }
+
+// Resume ends a Pause.
+func (s *Server) Resume() { s.control("resume", s.pg.Resume) }
+
+// Restart stops the server if it runs and starts it again on the same port.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	s.control("restart", func() error { return s.pg.Restart(t.Context()) })
+}
+
+func (s *Server) control(what string, do func() error) {
+	s.t.Helper()
+	if s.shared {
+		s.t.Errorf("dbtest: %s: other tests use this server; Start one of your own", what)
+		return
+	}
+	if err := do(); err != nil {
+		s.t.Errorf("dbtest: %s: %v", what, err)
+	}
+}
+
+// Database creates a database and returns its DSN. It is dropped when the test
+// ends, whoever is still connected.
+func (s *Server) Database(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("test_%d", s.number.Add(1))
+	s.exec(t, "postgres", s.createDatabase(name))
+	s.atEnd(t, "postgres", "DROP DATABASE "+name+" WITH (FORCE)")
+	return s.DSN(name)
+}
+
+// createDatabase copies template0, which nobody is ever connected to.
+func (s *Server) createDatabase(name string) string {
+	stmt := "CREATE DATABASE " + name + " TEMPLATE template0"
+	if s.Version() >= 15 {
+		stmt += " STRATEGY file_copy" // the default writes every page to the log: five times slower
+	}
+	return stmt
+}
+
+const schemasDatabase = "schemas"
+
+// Schema creates a schema in a database that all schemas share, and returns
+// both. The database's search_path is empty, so that a statement that forgets
+// to name its schema fails. The schema is dropped when the test ends.
+func (s *Server) Schema(t testing.TB) (dsn, schema string) {
+	t.Helper()
+	s.schemasOnce(t)
+	schema = fmt.Sprintf("test_%d", s.number.Add(1))
+	s.exec(t, schemasDatabase, "CREATE SCHEMA "+schema)
+	s.atEnd(t, schemasDatabase, "DROP SCHEMA IF EXISTS "+schema+" CASCADE")
+	return s.DSN(schemasDatabase), schema
+}
+
+func (s *Server) schemasOnce(t testing.TB) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.schemas {
+		return
+	}
+	s.exec(t, "postgres", s.createDatabase(schemasDatabase))
+	// Not in the DSN: poolers refuse startup parameters.
+	s.exec(t, "postgres", "ALTER DATABASE "+schemasDatabase+" SET search_path = ''")
+	s.schemas = true
+}
+
+func (s *Server) exec(t testing.TB, database, stmt string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), opLimit)
+	defer cancel()
+	if err := s.try(ctx, database, stmt); err != nil {
+		t.Fatalf("dbtest: %s: %v", stmt, err)
+	}
+}
+
+// atEnd runs the statement after the test. A server of the test's own needs no
+// cleaning, and may be dead by then.
+func (s *Server) atEnd(t testing.TB, database, stmt string) {
+	if !s.shared {
+		return
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), opLimit)
+		defer cancel()
+		if err := s.try(ctx, database, stmt); err != nil {
+			t.Errorf("dbtest: %s: %v", stmt, err)
+		}
+	})
+}
+
+func (s *Server) try(ctx context.Context, database, stmt string) error {
+	conn, err := pgx.Connect(ctx, s.DSN(database))
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, stmt)
+	return errors.Join(err, conn.Close(ctx))
+}

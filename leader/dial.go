@@ -1,0 +1,50 @@
+package leader
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// userTimeout is how long sent bytes may go unacknowledged.
+	userTimeout = 10 * time.Second
+	// cancelTimeout limits a cancel request, to which pgx gives 15 seconds: it
+	// would keep a goroutine alive for as long after a network failure.
+	cancelTimeout = 2 * time.Second
+)
+
+// dialer makes dial's connections notice a dead peer within about ten seconds,
+// and those that are made once the session is open, to cancel a statement, give
+// up early.
+func dialer(dial pgconn.DialFunc, opened *atomic.Bool) pgconn.DialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if opened.Load() {
+			deadline := time.Now().Add(cancelTimeout)
+			limited, stop := context.WithDeadline(ctx, deadline)
+			defer stop()
+			conn, err := dial(limited, network, addr)
+			if err == nil {
+				// One that cannot be set is missed by nobody: ctx ends soon too.
+				_ = conn.SetDeadline(deadline)
+			}
+			return conn, err
+		}
+		conn, err := dial(ctx, network, addr)
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			// Not every system takes all of it, and the limits on each answer find
+			// a dead peer as well.
+			_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{
+				Enable:   true,
+				Idle:     5 * time.Second,
+				Interval: 2 * time.Second,
+				Count:    3,
+			})
+			_ = setUserTimeout(tcp, userTimeout)
+		}
+		return conn, err
+	}
+}

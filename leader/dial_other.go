@@ -1,0 +1,11 @@
+//go:build !linux
+
+package leader
+
+import (
+	"net"
+	"time"
+)
+
+// setUserTimeout does nothing where the system has no TCP_USER_TIMEOUT.
+func setUserTimeout(*net.TCPConn, time.Duration) error { return nil }

@@ -1,0 +1,74 @@
+// Package leader elects one of several processes by a lock in their database.
+//
+// Each process calls [Run] with a work function. Run connects, tries to take the
+// lock, and while it has it, the work runs. The lock is the database's, held by
+// a connection that is used for nothing else; [Postgres] uses advisory locks.
+//
+// # States
+//
+//	              cannot connect, connection broke:
+//	              at once, then with growing pauses
+//	                   ┌───────────────┐
+//	                   ▼               │
+//	            ┌────────────┐   ┌─────┴──────┐
+//	Run ───────▶│ connecting ├──▶│ following  │ tries the lock about every Poll
+//	            └────────────┘   └─────┬──────┘
+//	                   ▲               │ got it, and pg_locks says so
+//	                   │               ▼
+//	                   │         ┌────────────┐ verifies about every Verify
+//	                   │         │  leading   │ and after each Term.Do
+//	                   │         └──┬──────┬──┘
+//	                   │    work    │      │ connection broke, lock not found,
+//	                   │  returned  │      │ no answer, Term.Do over its limit
+//	                   │            ▼      ▼
+//	                   │ ┌───────────┐  ┌──────┐ leading is cancelled with
+//	                   │ │ resigning │  │ lost │ ErrLost, the session is cut
+//	                   │ └─────┬─────┘  └──┬───┘
+//	                   └───────┴───────────┘
+//	                  pause of about Poll, doubled
+//	                  with each failure in a row
+//
+// From every state the end of ctx leads out of Run, through resigning if it led.
+//
+// # What is promised
+//
+// At most one session holds the lock: that is the database's promise, and it
+// ends with the session, not with a timer. What runs inside of [Term.Do] runs on
+// that very session. Hence two leaders never interleave there, however slow,
+// paused or cut off one of them is: when the next one has the lock, the session
+// of the last is gone, and its open transaction rolled back. Only a work that
+// unlocks by itself can break this.
+//
+// Nothing of the kind protects what the work does elsewhere, on other
+// connections or in files. A process that was paused, or that the server no
+// longer hears, may believe that it leads for another Verify plus Timeout, or
+// for the limit of a running Do. Do such work only if it is harmless to do twice
+// at the same time. And whatever the work is, it may be interrupted anywhere, so
+// it must be able to start over.
+//
+// # What happens when
+//
+//   - ctx ends: the work stops, the session ends, the next follower leads within
+//     its Poll. A work that does not stop has its session cut after a second.
+//   - The work fails or returns: the same, and this process competes again after
+//     a pause.
+//   - The process dies: the server notices at once or, in the middle of a
+//     statement, a second later, at its next check of the connection
+//     (client_connection_check_interval: Postgres 14 and newer on Linux, macOS,
+//     illumos and BSD; elsewhere when the statement ends).
+//   - The network goes silent: the leader notices at its next verification, or at
+//     the limit of the Do that is running. The server notices after about ten
+//     seconds, by keepalives and tcp_user_timeout. Nobody leads in between.
+//   - The server ends the session, restarts or fails over: the leader notices at
+//     once inside of a Do, else at the next verification. Everybody reconnects.
+//   - The work unlocks, resets the session or leaves a transaction open: found
+//     when its Do returns, and the term is over.
+//   - The server becomes read-only: the leader steps down, and nobody leads until
+//     a writable one is found.
+//   - A pooler is in between: [Run] returns [ErrPooled]. A lock taken through it
+//     would belong to whoever uses the server connection next.
+//
+// The connection is not part of any pool, so no pool retires it, and it belongs
+// to the package: it is opened, verified and closed here. Timeouts that the role
+// or the database set for all sessions are off for this one.
+package leader

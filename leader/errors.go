@@ -1,0 +1,19 @@
+package leader
+
+import "errors"
+
+var (
+	// ErrLost is in the cause of a leading context that ended because the lock
+	// may be gone: the connection broke, the lock was not found, the server did
+	// not answer in time, or [Term.Do] went over its limit.
+	ErrLost = errors.New("leader: leadership lost")
+
+	// ErrPooled is returned by [Run] when something between this process and the
+	// server hands statements of one connection to different server sessions. A
+	// session's lock is worthless there; connect directly. Retrying does not
+	// help, so Run ends.
+	ErrPooled = errors.New("leader: the connection goes through a pooler, the lock needs a direct one")
+
+	// ErrNoLeader is returned by [Holder] when nobody holds the lock.
+	ErrNoLeader = errors.New("leader: nobody leads")
+)

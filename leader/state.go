@@ -1,0 +1,152 @@
+package leader
+
+import (
+	"strings"
+	"time"
+	"unicode"
+
+	"go.uber.org/zap"
+)
+
+// State is what one process knows about its place in the election.
+type State struct {
+	// Leading is true while this process leads.
+	Leading bool
+	// Connected is true while a session is open that polls or holds the lock.
+	// While it is false this process cannot become the leader.
+	Connected bool
+	// Term is the number of the newest term of this process, 0 before the first.
+	Term int64
+	// Since is when Leading or Connected last changed; zero before the first.
+	Since time.Time
+	// Failures counts all failures of this Run: sessions that did not open or
+	// broke, lost terms, errors of the work.
+	Failures int64
+	// Err is the newest failure, kept after a recovery; nil if there was none.
+	Err error
+}
+
+// reporter turns the course of an election into states and log lines. It is used
+// by one goroutine at a time.
+type reporter struct {
+	log      *zap.Logger
+	onChange func(State)
+	state    State
+
+	// What was logged last and still lasts, apart for the ability to compete and
+	// for the terms themselves, which fail and recover independently.
+	competing, terms trouble
+}
+
+// trouble is the text of a lasting failure, "" when all is well. Digits are left
+// out: local ports and times differ between failures that are the same.
+type trouble string
+
+// is records err and reports whether it is the failure that is there already.
+func (t *trouble) is(err error) bool {
+	text := trouble(strings.Map(func(r rune) rune {
+		if unicode.IsDigit(r) {
+			return -1
+		}
+		return r
+	}, err.Error()))
+	same := *t == text
+	*t = text
+	return same
+}
+
+func newReporter(opts Options) *reporter {
+	return &reporter{log: opts.Logger, onChange: opts.OnChange}
+}
+
+func (r *reporter) following() {
+	if r.state.Connected {
+		return
+	}
+	r.competing = ""
+	r.log.Info("leader: following")
+	r.place(true, false)
+}
+
+func (r *reporter) disconnected() {
+	if r.state.Connected {
+		r.place(false, false)
+	}
+}
+
+func (r *reporter) cannotCompete(err error) {
+	r.problem(r.competing.is(err), "leader: cannot compete", zap.Error(err))
+	r.failure(err)
+	r.place(false, false)
+}
+
+func (r *reporter) leading(term int64) {
+	r.competing = ""
+	r.state.Term = term
+	r.change("leader: leading", zap.Int64("term", term))
+	r.place(true, true)
+}
+
+// lost is called while work may still run.
+func (r *reporter) lost(term int64, err error) {
+	r.problem(r.terms.is(err), "leader: lost", zap.Int64("term", term), zap.Error(err))
+	r.failure(err)
+	r.place(false, false)
+}
+
+// stuck is called when the lock is taken from a work that does not stop.
+func (r *reporter) stuck(term int64) {
+	r.log.Warn("leader: work does not stop, its connection is cut", zap.Int64("term", term))
+	r.place(false, false)
+}
+
+// settled forgets the troubles of earlier terms.
+func (r *reporter) settled() { r.terms = "" }
+
+// ended is called when work has returned, err being its failure.
+func (r *reporter) ended(term int64, err error) {
+	if err != nil {
+		r.problem(r.terms.is(err), "leader: work failed", zap.Int64("term", term), zap.Error(err))
+		r.failure(err)
+	}
+	if r.state.Leading {
+		r.change("leader: resigned", zap.Int64("term", term))
+	}
+	if r.state.Leading || err != nil {
+		r.place(false, false)
+	}
+}
+
+func (r *reporter) closeFailed(err error) {
+	r.log.Warn("leader: the session was not ended in good order", zap.Error(err))
+}
+
+func (r *reporter) failure(err error) {
+	r.state.Failures++
+	r.state.Err = err
+}
+
+func (r *reporter) place(connected, leading bool) {
+	if r.state.Connected != connected || r.state.Leading != leading {
+		r.state.Connected, r.state.Leading, r.state.Since = connected, leading, time.Now()
+	}
+	r.onChange(r.state)
+}
+
+// problem logs a failure, quietly when it is not the first of its kind.
+func (r *reporter) problem(repeated bool, msg string, fields ...zap.Field) {
+	level := zap.WarnLevel
+	if repeated {
+		level = zap.DebugLevel
+	}
+	r.log.Log(level, msg, fields...)
+}
+
+// change logs the course of a term, quietly while terms keep failing.
+func (r *reporter) change(msg string, fields ...zap.Field) {
+	level := zap.InfoLevel
+	if r.terms != "" {
+		level = zap.DebugLevel
+	}
+	r.log.Log(level, msg, fields...)
+}

@@ -1,0 +1,93 @@
+package memstore
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sojourn-go/sojourn/session"
+	"github.com/sojourn-go/sojourn/session/sessiontest"
+)
+
+func TestConformance(t *testing.T) { sessiontest.Run(t, harness(time.Now)) }
+
+// The machine's clock may say what it likes: only the store's counts.
+func TestConformanceWithAnotherClock(t *testing.T) {
+	for name, skew := range map[string]time.Duration{"a year ahead": 365 * 24 * time.Hour, "a year behind": -365 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			sessiontest.Run(t, harness(func() time.Time { return time.Now().Add(skew) }))
+		})
+	}
+}
+
+func harness(now func() time.Time) sessiontest.Harness {
+	return sessiontest.Harness{
+		New: func(t testing.TB) session.Store {
+			s, err := New(Options{Now: now, PruneInterval: 10 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+		Peer: func(_ testing.TB, s session.Store) session.Store {
+			return newStore(s.(*Store).opts, s.(*Store).table)
+		},
+		Expire: func(t testing.TB, s session.Store, key session.Key) {
+			defer lock(s)()
+			expire(t, s, key)
+		},
+		Vanish: func(_ testing.TB, s session.Store, key session.Key) {
+			defer lock(s)()
+			table := s.(*Store).table
+			if r := table.find(key); r != nil {
+				table.end(r)
+				r.successor = nil
+				delete(table.rows, key.Hash)
+			}
+		},
+		Hold: func(t testing.TB, s session.Store, key session.Key) func(bool) {
+			unlock := lock(s)
+			return func(expired bool) {
+				defer unlock()
+				if expired {
+					expire(t, s, key)
+				}
+			}
+		},
+		Waiting: waiting,
+		Require: []sessiontest.Ability{
+			sessiontest.Clock, sessiontest.Putter, sessiontest.Lister, sessiontest.Clearer,
+			sessiontest.UserIndex, sessiontest.Pruner, sessiontest.Statser,
+		},
+	}
+}
+
+func lock(s session.Store) (unlock func()) {
+	s.(*Store).table.mu.Lock()
+	return s.(*Store).table.mu.Unlock
+}
+
+func expire(t testing.TB, s session.Store, key session.Key) {
+	store := s.(*Store)
+	now := store.Now()
+	r := store.table.find(key)
+	if r == nil || !r.live(now) {
+		t.Error("the session to expire is not live")
+		return
+	}
+	r.rec.Expires = now
+}
+
+// waiting counts the goroutines that wait for the mutex of a store, as the
+// mutex does not tell.
+func waiting(_ testing.TB, _ session.Store) (n int) {
+	buf := make([]byte, 1<<20)
+	buf = buf[:runtime.Stack(buf, true)]
+	for stack := range strings.SplitSeq(string(buf), "\n\n") {
+		if strings.Contains(stack, "[sync.Mutex.Lock") && strings.Contains(stack, "memstore.(*Store).write") {
+			n++
+		}
+	}
+	return n
+}

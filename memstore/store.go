@@ -1,0 +1,190 @@
+package memstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Store is a session.Store in memory. It has the optional interfaces Clock,
+// Putter, Lister, Clearer, UserIndex, Pruner and Statser. All methods may be
+// called concurrently.
+type Store struct {
+	opts  Options
+	table *table
+	prune pruner
+
+	// Guarded by table.mu.
+	closed bool
+	stats  session.Stats
+}
+
+// New makes an empty store. Close it to stop its pruning.
+func New(opts Options) (*Store, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	auto := opts.PruneInterval >= 0
+	s := newStore(opts.withDefaults(), newTable())
+	if auto {
+		s.StartPruning()
+	}
+	return s, nil
+}
+
+func newStore(opts Options, t *table) *Store { return &Store{opts: opts, table: t} }
+
+// Close implements session.Store.
+func (s *Store) Close(ctx context.Context) error {
+	s.table.mu.Lock()
+	s.closed = true
+	s.table.mu.Unlock()
+	return wrap("close", s.prune.stop(ctx, true))
+}
+
+// Now implements session.Clock.
+func (s *Store) Now() time.Time { return utc(s.opts.Now()) }
+
+// Window implements session.Clock.
+func (s *Store) Window() session.Window {
+	return session.Window{Now: s.Now(), Grace: s.opts.RetireGrace, Longest: s.opts.Longest}
+}
+
+// Stats implements session.Statser.
+func (s *Store) Stats() session.Stats {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	return s.stats
+}
+
+// read runs f with the table locked.
+func (s *Store) read(ctx context.Context, op string, f func(now time.Time) error) error {
+	if err := ctx.Err(); err != nil {
+		return wrap(op, err)
+	}
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	if s.closed {
+		return wrap(op, session.ErrClosed)
+	}
+	// The time is read under the lock: the wait may have outlasted a session.
+	return wrap(op, f(s.Now()))
+}
+
+// write is read for an f that changes sessions or says why not.
+func (s *Store) write(ctx context.Context, op string, f func(now time.Time) error) error {
+	return s.read(ctx, op, func(now time.Time) error {
+		err := f(now)
+		if err != nil {
+			s.stats.Refused++
+		}
+		return err
+	})
+}
+
+func wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("memstore: %s: %w", op, err)
+}
+
+func utc(t time.Time) time.Time { return t.UTC().Round(0) }
+
+// Get implements session.Store.
+func (s *Store) Get(ctx context.Context, key session.Key) (rec session.Record, err error) {
+	err = s.read(ctx, "get", func(now time.Time) error {
+		s.stats.Gets++
+		asked := s.table.find(key)
+		r := asked
+		for r != nil && r.inGrace(now) {
+			r = r.successor
+		}
+		if r == nil || !r.live(now) {
+			return session.ErrNotFound
+		}
+		rec = r.rec
+		if r == asked {
+			rec.Key = key
+		}
+		return nil
+	})
+	return rec, err
+}
+
+// Create implements session.Store.
+func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record, error) {
+	rec, _, err := s.create(ctx, rec, session.UserLimit{})
+	return rec, err
+}
+
+// Save implements session.Store.
+func (s *Store) Save(ctx context.Context, rec session.Record) (out session.Record, err error) {
+	err = s.write(ctx, "save", func(now time.Time) error {
+		if err := s.check(rec); err != nil {
+			return err
+		}
+		r, err := s.table.writable(rec.Key, now)
+		switch {
+		case err != nil:
+			return err
+		case r.rec.Version != rec.Version:
+			return session.ErrConflict
+		case r.rec.User != rec.User:
+			return session.ErrUserChanged
+		}
+		out = s.replace(r, rec, now)
+		return nil
+	})
+	return out, err
+}
+
+// Touch implements session.Store.
+func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (inForce time.Time, err error) {
+	err = s.write(ctx, "touch", func(now time.Time) error {
+		if err := checkKey(key); err != nil {
+			return err
+		}
+		r, err := s.table.writable(key, now)
+		if err != nil {
+			return session.ErrNotFound // also in the grace period of a renewal
+		}
+		if expires = earlier(utc(expires), r.rec.Deadline); expires.After(r.rec.Expires) {
+			r.rec.Expires = expires
+		}
+		inForce = r.rec.Expires
+		s.stats.Touches++
+		return nil
+	})
+	return inForce, err
+}
+
+// Renew implements session.Store.
+func (s *Store) Renew(ctx context.Context, old session.Key, rec session.Record, grace time.Duration) (session.Record, error) {
+	rec, _, err := s.renew(ctx, old, rec, grace, session.UserLimit{})
+	return rec, err
+}
+
+// Destroy implements session.Store.
+func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (n int64, err error) {
+	err = s.write(ctx, "destroy", func(now time.Time) error {
+		for _, key := range keys {
+			if err := checkKey(key); err != nil {
+				return err
+			}
+		}
+		for _, key := range keys {
+			r := s.table.find(key)
+			for r != nil && r.successor != nil {
+				r = r.successor
+			}
+			if r != nil {
+				n += s.end(now, r)
+			}
+		}
+		return nil
+	})
+	return n, err
+}

@@ -1,0 +1,115 @@
+package memstore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// ofUser returns the live rows of a user, those created first first.
+func (t *table) ofUser(user string, now time.Time) []*row {
+	rows := slices.Collect(maps.Keys(t.users[user]))
+	rows = slices.DeleteFunc(rows, func(r *row) bool { return !r.live(now) })
+	slices.SortFunc(rows, func(a, b *row) int {
+		return cmp.Or(a.rec.Created.Compare(b.rec.Created), cmp.Compare(a.seq, b.seq))
+	})
+	return rows
+}
+
+func (s *Store) checkNamed(user string) error {
+	if user == "" {
+		return fmt.Errorf("%w: the user is empty", session.ErrInvalid)
+	}
+	return s.checkUser(user)
+}
+
+// makeRoom ends sessions of r's user, if the limit says so, until r fits. The
+// row r replaces, if any, does not count.
+func (s *Store) makeRoom(r, replaced *row, limit session.UserLimit, now time.Time) ([]session.Key, error) {
+	if limit.Max == 0 {
+		return nil, nil
+	}
+	rows := s.table.ofUser(r.rec.User, now)
+	rows = slices.DeleteFunc(rows, func(r *row) bool { return r == replaced })
+	surplus := len(rows) + 1 - limit.Max
+	if surplus <= 0 {
+		return nil, nil
+	}
+	if !limit.Evict {
+		return nil, fmt.Errorf("%w: the limit is %d", session.ErrUserLimit, limit.Max)
+	}
+	var keys []session.Key
+	for _, r := range rows[:surplus] {
+		keys = append(keys, r.rec.Key)
+	}
+	s.end(now, rows[:surplus]...)
+	return keys, nil
+}
+
+func checkLimit(limit session.UserLimit) error {
+	if limit.Max < 0 {
+		return fmt.Errorf("%w: UserLimit.Max is %d; it must not be negative", session.ErrInvalid, limit.Max)
+	}
+	return nil
+}
+
+// ListUser implements session.UserIndex.
+func (s *Store) ListUser(ctx context.Context, user string) (recs []session.Record, err error) {
+	err = s.read(ctx, "list user", func(now time.Time) error {
+		if err := s.checkNamed(user); err != nil {
+			return err
+		}
+		for _, r := range s.table.ofUser(user, now) {
+			recs = append(recs, r.rec)
+		}
+		return nil
+	})
+	return recs, err
+}
+
+// CountUser implements session.UserIndex.
+func (s *Store) CountUser(ctx context.Context, user string) (n int64, err error) {
+	err = s.read(ctx, "count user", func(now time.Time) error {
+		n = int64(len(s.table.ofUser(user, now)))
+		return s.checkNamed(user)
+	})
+	return n, err
+}
+
+// DestroyUser implements session.UserIndex.
+func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.Key) (n int64, err error) {
+	err = s.write(ctx, "destroy user", func(now time.Time) error {
+		if err := s.checkNamed(user); err != nil {
+			return err
+		}
+		spared := map[*row]bool{}
+		for _, key := range except {
+			spared[s.table.find(key)] = true
+		}
+		rows := s.table.ofUser(user, now)
+		n = s.end(now, slices.DeleteFunc(rows, func(r *row) bool { return spared[r] })...)
+		return nil
+	})
+	return n, err
+}
+
+// CreateLimited implements session.UserIndex.
+func (s *Store) CreateLimited(ctx context.Context, rec session.Record, limit session.UserLimit) (session.Record, []session.Key, error) {
+	if err := cmp.Or(s.checkNamed(rec.User), checkLimit(limit)); err != nil {
+		return session.Record{}, nil, wrap("create", err)
+	}
+	return s.create(ctx, rec, limit)
+}
+
+// RenewLimited implements session.UserIndex.
+func (s *Store) RenewLimited(ctx context.Context, old session.Key, rec session.Record, grace time.Duration, limit session.UserLimit) (session.Record, []session.Key, error) {
+	if err := cmp.Or(s.checkNamed(rec.User), checkLimit(limit)); err != nil {
+		return session.Record{}, nil, wrap("renew", err)
+	}
+	return s.renew(ctx, old, rec, grace, limit)
+}

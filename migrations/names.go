@@ -1,0 +1,139 @@
+package migrations
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/leader"
+)
+
+// maxName is how many bytes of a name Postgres keeps (NAMEDATALEN - 1). It
+// cuts longer ones without an error, so two of them may become one.
+const maxName = 63
+
+// leafSuffix is the longest that may follow a leaf's prefix: a bucket of ten
+// digits, an underscore and three digits to tell it from a name in use.
+const leafSuffix = 14
+
+// Names are the names of everything that belongs to one sessions table. Two
+// pairs of schema and table never share one.
+type Names struct {
+	// Schema and Table are the names as given, unquoted.
+	Schema, Table string
+	// Sessions, Meta, Version and MakeLeaf are the sessions table, the table
+	// of what all nodes agree on, tern's version table and the function that
+	// makes a leaf: quoted and with their schema, ready to be put into SQL.
+	Sessions, Meta, Version, MakeLeaf string
+	// LeafPrefix, unquoted, is what the names of leaves begin with. The lower
+	// bound follows and, if that name was in use, an underscore and a number.
+	LeafPrefix string
+	// MigrateKey is the advisory lock key that Up holds, DDLKey the one under
+	// which leaves are made and retired.
+	MigrateKey, DDLKey int64
+
+	metaTable, versionTable, makeLeaf string
+	primaryKey, userIndex, metaKey    string
+}
+
+// NamesOf derives the names from those of a schema and a table. Any name that
+// Postgres can hold is allowed: 1 to 63 bytes of UTF-8 without NUL. Another
+// one is ErrInvalid.
+func NamesOf(schema, table string) (Names, error) {
+	if err := checkName("Schema", schema); err != nil {
+		return Names{}, err
+	}
+	if err := checkName("Table", table); err != nil {
+		return Names{}, err
+	}
+	sum := sha256.Sum256([]byte(table))
+	n := Names{
+		Schema: schema, Table: table,
+		LeafPrefix:   derive(table, "_", leafSuffix),
+		MigrateKey:   leader.Key("sojourn", schema, table, "migrate"),
+		DDLKey:       leader.Key("sojourn", schema, table, "ddl"),
+		metaTable:    derive(table, "_meta", 0),
+		versionTable: "sojourn_version_" + hex.EncodeToString(sum[:6]),
+		makeLeaf:     derive(table, "_make_leaf", 0),
+		primaryKey:   derive(table, "_pkey", 0),
+		userIndex:    derive(table, "_user_idx", 0),
+		metaKey:      derive(table, "_meta_pkey", 0),
+	}
+	n.Sessions = n.Qualify(table)
+	n.Meta = n.Qualify(n.metaTable)
+	n.Version = n.Qualify(n.versionTable)
+	n.MakeLeaf = n.Qualify(n.makeLeaf)
+	return n, nil
+}
+
+// Qualify returns the name of a relation in the schema, such as a leaf,
+// quoted and with its schema.
+func (n Names) Qualify(relation string) string {
+	return pgx.Identifier{n.Schema, relation}.Sanitize()
+}
+
+// LeafComment is the comment that marks a table as a leaf for the buckets from
+// lo up to, but not including, hi. It stays when the leaf is detached.
+func (n Names) LeafComment(lo, hi int32) string {
+	return n.leafMark() + strconv.Itoa(int(lo)) + " to " + strconv.Itoa(int(hi))
+}
+
+func (n Names) leafMark() string {
+	return "sojourn leaf of " + n.Schema + "." + n.Table + ": "
+}
+
+var leafBounds = regexp.MustCompile(`\A(-?[0-9]{1,10}) to (-?[0-9]{1,10})\z`)
+
+// ParseLeafComment reads what LeafComment wrote for the same schema and table.
+func (n Names) ParseLeafComment(comment string) (lo, hi int32, ok bool) {
+	rest, ok := strings.CutPrefix(comment, n.leafMark())
+	if !ok {
+		return 0, 0, false
+	}
+	m := leafBounds.FindStringSubmatch(rest)
+	if m == nil {
+		return 0, 0, false
+	}
+	from, err1 := strconv.ParseInt(m[1], 10, 32)
+	to, err2 := strconv.ParseInt(m[2], 10, 32)
+	if err1 != nil || err2 != nil || from >= to {
+		return 0, 0, false
+	}
+	return int32(from), int32(to), true
+}
+
+func checkName(field, name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("%w: %s is empty", ErrInvalid, field)
+	case len(name) > maxName:
+		return fmt.Errorf("%w: %s has %d bytes; the limit is %d", ErrInvalid, field, len(name), maxName)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("%w: %s is not valid UTF-8", ErrInvalid, field)
+	case strings.ContainsRune(name, 0):
+		return fmt.Errorf("%w: %s contains a NUL byte", ErrInvalid, field)
+	}
+	return nil
+}
+
+// derive returns name+suffix if that leaves reserve bytes free, else the start
+// of name with a hash of all of it before the suffix.
+func derive(name, suffix string, reserve int) string {
+	room := maxName - reserve - len(suffix)
+	if len(name) <= room {
+		return name + suffix
+	}
+	sum := sha256.Sum256([]byte(name))
+	hash := "_" + hex.EncodeToString(sum[:4])
+	end := room - len(hash)
+	for !utf8.RuneStart(name[end]) {
+		end--
+	}
+	return name[:end] + hash + suffix
+}

@@ -1,0 +1,148 @@
+package migrations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// The limits of Settings.
+const (
+	MaxLifetime = 87600 * time.Hour // ten years
+	MinLease    = 100 * time.Millisecond
+	MaxLease    = time.Minute
+	// MaxLeaves is how many partitions may lie ahead: a lookup that does not
+	// know the deadline asks each of them.
+	MaxLeaves = 200
+)
+
+// Settings is what all nodes that share the sessions must agree on. The
+// database holds it.
+type Settings struct {
+	// LongestLifetime is how far ahead the deadline of a session may lie:
+	// whole hours, from 1 h to MaxLifetime. 0 means 30 days.
+	LongestLifetime time.Duration
+	// LeafWidth is how many hours of deadlines one partition holds: whole
+	// hours, from 1 h to MaxLifetime, and so wide that MaxLeaves of them hold
+	// the longest lifetime and a day. 0 means a ninth of that, rounded up.
+	LeafWidth time.Duration
+	// Lease is for how long after its last proof of being in touch a node may
+	// answer from its cache: whole milliseconds from MinLease to MaxLease. 0
+	// means 2 s.
+	Lease time.Duration
+}
+
+func (s Settings) withDefaults() Settings {
+	if s.LongestLifetime == 0 {
+		s.LongestLifetime = 30 * 24 * time.Hour
+	}
+	if s.LeafWidth == 0 {
+		hours := (s.LongestLifetime + 24*time.Hour + 9*time.Hour - 1) / (9 * time.Hour)
+		s.LeafWidth = hours * time.Hour
+	}
+	if s.Lease == 0 {
+		s.Lease = 2 * time.Second
+	}
+	return s
+}
+
+// validate checks s after the defaults were filled in.
+func (s Settings) validate() error {
+	if err := s.validateFields(); err != nil {
+		return err
+	}
+	if leaves := (s.LongestLifetime + 24*time.Hour) / s.LeafWidth; leaves > MaxLeaves {
+		return fmt.Errorf("%w: Settings.LeafWidth is %s, which makes %d partitions for a LongestLifetime of %s; the limit is %d",
+			ErrInvalid, s.LeafWidth, leaves, s.LongestLifetime, MaxLeaves)
+	}
+	return nil
+}
+
+// validateFields checks the fields that are not zero.
+func (s Settings) validateFields() error {
+	if err := checkDuration("LongestLifetime", s.LongestLifetime, time.Hour, time.Hour, MaxLifetime); err != nil {
+		return err
+	}
+	if err := checkDuration("LeafWidth", s.LeafWidth, time.Hour, time.Hour, MaxLifetime); err != nil {
+		return err
+	}
+	return checkDuration("Lease", s.Lease, time.Millisecond, MinLease, MaxLease)
+}
+
+func checkDuration(field string, d, unit, least, most time.Duration) error {
+	switch {
+	case d == 0:
+		return nil
+	case d < least || d > most:
+		return fmt.Errorf("%w: Settings.%s is %s; it must be from %s to %s", ErrInvalid, field, d, least, most)
+	case d%unit != 0:
+		return fmt.Errorf("%w: Settings.%s is %s; it must be a multiple of %s", ErrInvalid, field, d, unit)
+	}
+	return nil
+}
+
+func (s Settings) longestHours() int32 { return int32(s.LongestLifetime / time.Hour) }
+func (s Settings) widthHours() int32   { return int32(s.LeafWidth / time.Hour) }
+func (s Settings) leaseMillis() int32  { return int32(s.Lease / time.Millisecond) }
+
+// LoadSettings returns the settings that the database holds.
+func LoadSettings(ctx context.Context, db Querier, cfg Config) (Settings, error) {
+	names, err := cfg.names()
+	if err != nil {
+		return Settings{}, err
+	}
+	s, err := scanSettings(db.QueryRow(ctx,
+		`SELECT longest_hours, width_hours, lease_ms FROM `+names.Meta))
+	if err != nil {
+		return Settings{}, names.explain("load settings", err)
+	}
+	return s, nil
+}
+
+// SetSettings changes the settings that are not zero in s and returns all that
+// hold then. It needs the rights of the tables' owner.
+//
+// On a living system the nodes must be restarted afterwards: those that were
+// given other settings of their own refuse to start, those that run keep what
+// they have read. Partitions keep their width; new ones fill the gaps. A
+// shorter longest lifetime does not shorten sessions that exist.
+func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Settings, error) {
+	names, err := cfg.names()
+	if err != nil {
+		return Settings{}, err
+	}
+	if err := s.validateFields(); err != nil {
+		return Settings{}, err
+	}
+	got, err := scanSettings(db.QueryRow(ctx, `UPDATE `+names.Meta+` SET
+			longest_hours = coalesce(nullif($1::integer, 0), longest_hours),
+			width_hours = coalesce(nullif($2::integer, 0), width_hours),
+			lease_ms = coalesce(nullif($3::integer, 0), lease_ms),
+			changed_at = pg_catalog.now()
+		RETURNING longest_hours, width_hours, lease_ms`,
+		s.longestHours(), s.widthHours(), s.leaseMillis()))
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "23514" { // check_violation
+		return Settings{}, names.errorf(ErrInvalid, "Settings.LeafWidth and LongestLifetime would make more than %d partitions: %w", MaxLeaves, err)
+	}
+	if err != nil {
+		return Settings{}, names.explain("set settings", err)
+	}
+	return got, nil
+}
+
+func scanSettings(row pgx.Row) (Settings, error) {
+	var longest, width, lease int32
+	if err := row.Scan(&longest, &width, &lease); err != nil {
+		return Settings{}, err
+	}
+	return Settings{
+		LongestLifetime: time.Duration(longest) * time.Hour,
+		LeafWidth:       time.Duration(width) * time.Hour,
+		Lease:           time.Duration(lease) * time.Millisecond,
+	}, nil
+}

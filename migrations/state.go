@@ -1,0 +1,197 @@
+package migrations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Version is the newest version of the tables that this package knows, and the
+// oldest that the program it is part of can use.
+const Version = 1
+
+// state is what a database holds under our names.
+type state struct {
+	schema                 bool // there is such a schema
+	sessions, meta         bool // there is something of that name
+	kind, key, primary     string
+	columns                []string // of the sessions: name and type
+	function               string   // the text of make_leaf; empty if there is none
+	version, minCompatible int32    // 0: no meta row
+}
+
+// inspect reads the catalogs and the meta table. It needs no right but to read
+// that. What is read of the catalogs is one snapshot, so that a migration that
+// ends meanwhile is seen as a whole or not at all.
+func inspect(ctx context.Context, db Querier, n Names) (state, error) {
+	var st state
+	err := db.QueryRow(ctx, `
+		SELECT n.oid IS NOT NULL, s.oid IS NOT NULL, m.oid IS NOT NULL,
+			coalesce(s.relkind::text, ''),
+			coalesce(pg_catalog.pg_get_partkeydef(s.oid), ''),
+			coalesce((SELECT pg_catalog.pg_get_constraintdef(c.oid) FROM pg_catalog.pg_constraint AS c
+				WHERE c.conrelid = s.oid AND c.contype = 'p'), ''),
+			ARRAY(SELECT a.attname::text || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod)
+				FROM pg_catalog.pg_attribute AS a
+				WHERE a.attrelid = s.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+			coalesce((SELECT p.prosrc FROM pg_catalog.pg_proc AS p
+				WHERE p.pronamespace = n.oid AND p.proname = $4::text
+					AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.int4'::pg_catalog.regtype), '')
+		FROM (SELECT 1) AS one
+		LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = $1::text
+		LEFT JOIN pg_catalog.pg_class AS s ON s.relnamespace = n.oid AND s.relname = $2::text
+		LEFT JOIN pg_catalog.pg_class AS m ON m.relnamespace = n.oid AND m.relname = $3::text`,
+		n.Schema, n.Table, n.metaTable, n.makeLeaf,
+	).Scan(&st.schema, &st.sessions, &st.meta, &st.kind, &st.key, &st.primary, &st.columns, &st.function)
+	if err != nil {
+		return state{}, n.explain("read the catalog", err)
+	}
+	if !st.meta {
+		return st, nil
+	}
+	err = db.QueryRow(ctx, `SELECT schema_version, min_compatible FROM `+n.Meta).Scan(&st.version, &st.minCompatible)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return state{}, n.explain("read the meta table", err)
+	}
+	return st, nil
+}
+
+// sessionColumns are the columns of the sessions table. A newer version may
+// have more.
+var sessionColumns = []string{
+	"key bytea", "bucket integer", "version bigint",
+	"expires_at timestamp with time zone", "deadline timestamp with time zone", "created_at timestamp with time zone",
+	"ended_at timestamp with time zone",
+	"renewed_to bytea", "renewed_bucket integer", "grace_until timestamp with time zone",
+	"user_id text", "data bytea",
+}
+
+// strange says in what the sessions table is not ours, or nothing.
+func (st state) strange(n Names) string {
+	if !st.sessions {
+		return ""
+	}
+	if st.kind != "p" {
+		return "it is not a partitioned table"
+	}
+	var diffs []string
+	for _, column := range sessionColumns {
+		if slices.Contains(st.columns, column) {
+			continue
+		}
+		name, typ, _ := strings.Cut(column, " ")
+		diff := "there is no column " + name
+		for _, c := range st.columns {
+			if other, ok := strings.CutPrefix(c, name+" "); ok {
+				diff = fmt.Sprintf("column %s is %s, not %s", name, other, typ)
+			}
+		}
+		diffs = append(diffs, diff)
+	}
+	if st.key != "RANGE (bucket)" {
+		diffs = append(diffs, "it is partitioned by "+st.key+", not by RANGE (bucket)")
+	}
+	if st.primary != "PRIMARY KEY (key, bucket)" {
+		diffs = append(diffs, "its primary key is not (key, bucket)")
+	}
+	return strings.Join(diffs, "; ")
+}
+
+// foreign returns an error if something else has one of our names.
+func (st state) foreign(n Names) error {
+	if diff := st.strange(n); diff != "" {
+		return n.errorf(ErrForeignTable, "the table is not one of sessions: %s", diff)
+	}
+	if st.sessions && st.version == 0 {
+		return n.errorf(ErrForeignTable, "the table exists, but its meta table %s does not or is empty", n.Meta)
+	}
+	if st.meta && !st.sessions {
+		return n.errorf(ErrForeignTable, "the meta table %s exists, but the table does not", n.Meta)
+	}
+	if st.function != "" && !st.sessions {
+		return n.errorf(ErrForeignTable, "the function %s exists, but the table does not", n.MakeLeaf)
+	}
+	return nil
+}
+
+// renamed says that make_leaf was made for a schema of another name. Another
+// version's is left to those who know it.
+func (st state) renamed(n Names, version int32) bool {
+	return st.version == version && st.function != "" && !strings.Contains(st.function, n.marker())
+}
+
+// Validate returns nil if the database is one that this program can use. It
+// needs no rights but to read: USAGE of the schema and SELECT on the meta
+// table.
+//
+// It is ErrSchemaMissing, ErrNotMigrated, ErrOutdated, ErrIncompatible,
+// ErrForeignTable or ErrPermission when it is not, and else the error of the
+// connection.
+func Validate(ctx context.Context, db Querier, cfg Config) error {
+	if err := cfg.validate(); err != nil {
+		return err
+	}
+	n, err := cfg.names()
+	if err != nil {
+		return err
+	}
+	st, err := inspect(ctx, db, n)
+	if err != nil {
+		return err
+	}
+	return st.usable(n, Version)
+}
+
+// usable returns nil if a program that knows version can use the database.
+func (st state) usable(n Names, version int32) error {
+	switch {
+	case !st.schema:
+		return n.errorf(ErrSchemaMissing, "run migrations.Up or correct the name")
+	case st.minCompatible > version:
+		return n.errorf(ErrIncompatible, "it has version %d and needs programs that know version %d; this one knows %d",
+			st.version, st.minCompatible, version)
+	}
+	if err := st.foreign(n); err != nil {
+		return err
+	}
+	switch {
+	case !st.sessions:
+		return n.errorf(ErrNotMigrated, "run migrations.Up")
+	case st.version < version:
+		return n.errorf(ErrOutdated, "it has version %d, this program needs %d: run migrations.Up", st.version, version)
+	case st.renamed(n, version):
+		return n.errorf(ErrOutdated, "the schema was renamed and the function %s still means the old name: run migrations.Up", n.MakeLeaf)
+	}
+	return nil
+}
+
+func (n Names) errorf(sentinel error, format string, args ...any) error {
+	return fmt.Errorf("%w: schema %q, table %q: %w", sentinel, n.Schema, n.Table, fmt.Errorf(format, args...))
+}
+
+// explain adds what was being done to an error of the database, and the
+// sentinel that says what it means here.
+func (n Names) explain(doing string, err error) error {
+	if errors.Is(err, pgx.ErrNoRows) { // the meta table is the only one that is read by row
+		return n.errorf(ErrNotMigrated, "%s: %w", doing, err)
+	}
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		switch pgErr.Code {
+		case "42501": // insufficient_privilege
+			return n.errorf(ErrPermission, "%s: %w", doing, err)
+		case "42P01": // undefined_table
+			return n.errorf(ErrNotMigrated, "%s: %w", doing, err)
+		case "42703", "42P07", "42710", "42P13", "42809":
+			// undefined_column, duplicate_table, duplicate_object,
+			// invalid_function_definition, wrong_object_type
+			return n.errorf(ErrForeignTable, "%s: %w", doing, err)
+		}
+	}
+	return fmt.Errorf("migrations: %s: schema %q, table %q: %w", doing, n.Schema, n.Table, err)
+}

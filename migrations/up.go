@@ -1,0 +1,255 @@
+package migrations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/tern/v2/migrate"
+	"go.uber.org/zap"
+)
+
+// Up brings the database to the newest version: it makes the schema, the
+// tables, the function, the partitions for the first sessions, and the roles
+// of cfg, as far as they are missing. Where nothing is missing it changes and
+// locks nothing. Any number of processes may call it at once.
+//
+// It opens a connection of its own with a copy of config, which must lead to
+// the server itself, not to a pooler. Each migration is a transaction: one
+// that is interrupted has not happened, and Up can be called again.
+//
+// A database that a newer program has migrated is left as it is: nil if this
+// program can still use it, else ErrIncompatible. Otherwise it fails with an
+// error of this package, the error of the server or that of ctx.
+func Up(ctx context.Context, config *pgx.ConnConfig, cfg Config) error {
+	return up(ctx, config, cfg, FS())
+}
+
+func up(ctx context.Context, config *pgx.ConnConfig, cfg Config, fsys fs.FS) error {
+	if config == nil {
+		return fmt.Errorf("%w: config is nil", ErrInvalid)
+	}
+	s, err := newScript(cfg, fsys)
+	if err != nil {
+		return err
+	}
+	cfg = cfg.withDefaults()
+	n, err := cfg.names()
+	if err != nil {
+		return err
+	}
+	conn, err := connect(ctx, config, cfg)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, conn)
+	return runner{conn: conn, cfg: cfg, names: n, script: s, version: int32(len(s.steps))}.run(ctx)
+}
+
+type runner struct {
+	conn    *pgx.Conn
+	cfg     Config
+	names   Names
+	script  script
+	version int32 // the newest
+}
+
+func (r runner) run(ctx context.Context) error {
+	if _, done, err := r.look(ctx); done || err != nil {
+		return err
+	}
+	if err := lock(ctx, r.conn, r.names, r.cfg); err != nil {
+		return err
+	}
+	st, done, err := r.look(ctx)
+	if done || err != nil {
+		return err
+	}
+	if err := r.makeSchema(ctx, st); err != nil {
+		return err
+	}
+	if st.version < r.version {
+		if err := r.migrate(ctx, st); err != nil {
+			return err
+		}
+		if st, _, err = r.look(ctx); err != nil {
+			return err
+		}
+	}
+	if st.renamed(r.names, r.version) {
+		if _, err := r.conn.Exec(ctx, r.script.makeLeaf); err != nil {
+			return r.names.explain("replace the function", err)
+		}
+		r.log("replaced the function that makes leaves")
+	}
+	if err := r.makeRoles(ctx); err != nil {
+		return err
+	}
+	if _, done, err = r.look(ctx); err == nil && !done {
+		err = r.names.errorf(ErrOutdated, "it is still not as it should be after all migrations to version %d", r.version)
+	}
+	return err
+}
+
+// look reports whether there is nothing to do.
+func (r runner) look(ctx context.Context) (st state, done bool, err error) {
+	st, err = inspect(ctx, r.conn, r.names)
+	if err != nil {
+		return st, false, err
+	}
+	err = st.usable(r.names, r.version)
+	switch {
+	case errors.Is(err, ErrSchemaMissing), errors.Is(err, ErrNotMigrated), errors.Is(err, ErrOutdated):
+		return st, false, nil
+	case err != nil || st.version > r.version:
+		return st, true, err
+	}
+	done, err = r.rolesDone(ctx)
+	return st, done, err
+}
+
+func (r runner) makeSchema(ctx context.Context, st state) error {
+	if st.schema {
+		return nil
+	}
+	_, err := r.conn.Exec(ctx, `CREATE SCHEMA `+pgx.Identifier{r.names.Schema}.Sanitize())
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		switch pgErr.Code {
+		case "42P06", "23505": // duplicate_schema, unique_violation: made meanwhile by somebody else
+			return nil
+		case "42501": // insufficient_privilege
+			return r.names.errorf(ErrSchemaMissing, "%w: role %q may not create it: %w", ErrPermission, r.conn.Config().User, err)
+		}
+	}
+	if err != nil {
+		return r.names.explain("create the schema", err)
+	}
+	r.log("created schema")
+	return nil
+}
+
+func (r runner) migrate(ctx context.Context, st state) error {
+	if err := r.checkRights(ctx); err != nil {
+		return err
+	}
+	m, err := migrate.NewMigrator(ctx, r.conn, r.names.versionTable)
+	if err != nil {
+		return r.names.explain("make the version table", err)
+	}
+	// The meta table decides: it says what the database holds, also where
+	// another tool ran the migrations.
+	if _, err := r.conn.Exec(ctx, `UPDATE `+r.names.Version+` SET version = $1 WHERE version <> $1`, st.version); err != nil {
+		return r.names.explain("set the version table", err)
+	}
+	for _, step := range r.script.steps {
+		// As functions, so that no name can be taken for a directive of tern's.
+		m.Migrations = append(m.Migrations, &migrate.Migration{
+			Sequence: step.Sequence,
+			Name:     step.Name,
+			UpFunc: func(ctx context.Context, conn *pgx.Conn) error {
+				_, err := conn.Exec(ctx, step.UpSQL)
+				return err
+			},
+		})
+	}
+	m.OnStart = func(version int32, name, _, _ string) {
+		r.log("running migration", zap.Int32("version", version), zap.String("name", name))
+	}
+	if err := m.Migrate(ctx); err != nil {
+		return r.names.explain("migrate", err)
+	}
+	return nil
+}
+
+// checkRights says what is missing before the server does so with the name of
+// the first object it could not make.
+func (r runner) checkRights(ctx context.Context) error {
+	var may bool
+	var current string
+	err := r.conn.QueryRow(ctx, `SELECT pg_catalog.has_schema_privilege($1::text, 'USAGE')
+			AND pg_catalog.has_schema_privilege($1::text, 'CREATE'),
+		coalesce(pg_catalog.current_schema()::text, '')`, r.names.Schema).Scan(&may, &current)
+	if err != nil {
+		return r.names.explain("check the rights", err)
+	}
+	if !may {
+		return r.names.errorf(ErrPermission, "role %q may not create tables in the schema", r.conn.Config().User)
+	}
+	if current != r.names.Schema {
+		return r.names.errorf(ErrNotDirect, "the search_path of the new connection is not the one asked for but leads to schema %q: a pooler or AfterConnect changes it", current)
+	}
+	return nil
+}
+
+// makeRoles tries again when it fails because the same role is being changed
+// for another database: locks do not reach that far.
+func (r runner) makeRoles(ctx context.Context) error {
+	if r.script.roles == "" {
+		return nil
+	}
+	for try := 1; ; try++ {
+		_, err := r.conn.Exec(ctx, r.script.roles)
+		if err == nil {
+			return nil
+		}
+		var pgErr *pgconn.PgError
+		if !errors.As(err, &pgErr) || try == 10 || (pgErr.Code != "XX000" && pgErr.Code != "23505") {
+			return r.names.explain("make the roles", err)
+		}
+		select {
+		case <-time.After(rand.N(time.Duration(try) * 20 * time.Millisecond)):
+		case <-ctx.Done():
+			return r.names.explain("make the roles", context.Cause(ctx))
+		}
+	}
+}
+
+// rolesDone reports whether the roles of the configuration have their rights.
+func (r runner) rolesDone(ctx context.Context) (done bool, err error) {
+	if r.script.roles == "" {
+		return true, nil
+	}
+	roles, n := r.cfg.Roles, r.names
+	err = r.conn.QueryRow(ctx, `
+		WITH r AS (
+			SELECT (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1::text) AS owner,
+				(SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $2::text) AS maintainer,
+				(SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $3::text) AS app,
+				pg_catalog.to_regclass($4::text)::oid AS sessions,
+				pg_catalog.to_regclass($5::text)::oid AS meta,
+				pg_catalog.to_regprocedure($6::text)::oid AS make_leaf,
+				pg_catalog.to_regnamespace($7::text)::oid AS space
+		)
+		SELECT ($1::text = '' OR coalesce((
+				SELECT bool_and(c.relowner = r.owner) FROM pg_catalog.pg_class AS c
+				WHERE c.oid IN (r.sessions, r.meta)
+					OR c.oid IN (SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = r.sessions)
+			), false))
+			AND ($2::text = '' OR coalesce(pg_catalog.pg_has_role(r.maintainer, r.owner, 'USAGE'), false))
+			AND ($3::text = '' OR coalesce(
+				pg_catalog.has_schema_privilege(r.app, r.space, 'USAGE')
+				AND pg_catalog.has_table_privilege(r.app, r.sessions, 'SELECT')
+				AND pg_catalog.has_table_privilege(r.app, r.sessions, 'INSERT')
+				AND pg_catalog.has_table_privilege(r.app, r.sessions, 'UPDATE')
+				AND pg_catalog.has_table_privilege(r.app, r.sessions, 'DELETE')
+				AND pg_catalog.has_table_privilege(r.app, r.meta, 'SELECT')
+				AND pg_catalog.has_column_privilege(r.app, r.meta, 'maintained_at', 'UPDATE')
+				AND (r.make_leaf IS NULL OR pg_catalog.has_function_privilege(r.app, r.make_leaf, 'EXECUTE')), false))
+		FROM r`,
+		roles.Owner, roles.Maintainer, roles.App, n.Sessions, n.Meta, n.MakeLeaf+"(integer)",
+		pgx.Identifier{n.Schema}.Sanitize()).Scan(&done)
+	if err != nil {
+		return false, n.explain("check the roles", err)
+	}
+	return done, nil
+}
+
+func (r runner) log(msg string, fields ...zap.Field) {
+	r.cfg.Logger.Info(msg, append(fields, zap.String("schema", r.names.Schema), zap.String("table", r.names.Table))...)
+}

@@ -1,0 +1,265 @@
+package migrations
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/sojourn-go/sojourn/internal/dbtest"
+)
+
+func TestUpMakesWhatValidateWants(t *testing.T) {
+	t.Parallel()
+	for _, name := range strangeNames {
+		t.Run(name.schema, func(t *testing.T) {
+			t.Parallel()
+			dsn := dbtest.Postgres(t).Database(t)
+			cfg := Config{Schema: name.schema, Table: name.table}
+			conn := dbtest.Conn(t, dsn)
+			if err := Validate(t.Context(), conn, cfg); !errors.Is(err, ErrSchemaMissing) {
+				t.Fatalf("before Up: got %v, want ErrSchemaMissing", err)
+			}
+			mustUp(t, dsn, cfg)
+			if err := Validate(t.Context(), conn, cfg); err != nil {
+				t.Fatal(err)
+			}
+			n := mustNames(t, cfg)
+			if got := queryOne[int32](t, conn, "SELECT version FROM "+n.Version); got != Version {
+				t.Errorf("tern's version is %d, want %d", got, Version)
+			}
+			insertLive(t, conn, n.Sessions, 1, 720*time.Hour)
+			mustUp(t, dsn, cfg)
+			if got := queryOne[int](t, conn, "SELECT count(*)::int FROM "+n.Sessions); got != 1 {
+				t.Errorf("%d sessions after the second Up, want 1", got)
+			}
+		})
+	}
+}
+
+// insertLive adds a session with a deadline that far ahead.
+func insertLive(t testing.TB, conn *pgx.Conn, table string, number int, ahead time.Duration) {
+	t.Helper()
+	mustExec(t, conn, `INSERT INTO `+table+` (key, bucket, version, expires_at, deadline, created_at, user_id, data)
+		SELECT sha256(int4send($1::int)), ceil(extract(epoch FROM d) / 3600)::int, 1, d, d, now(), 'user', '\x00'
+		FROM (SELECT now() + $2::interval AS d) AS x`, number, ahead)
+}
+
+func TestTwoTablesShareASchema(t *testing.T) {
+	t.Parallel()
+	dsn := dbtest.Postgres(t).Database(t)
+	conn := dbtest.Conn(t, dsn)
+	for _, table := range []string{"sessions", "sessions_2", "Sessions", "sessions_meta_"} {
+		cfg := Config{Table: table}
+		mustUp(t, dsn, cfg)
+		if err := Validate(t.Context(), conn, cfg); err != nil {
+			t.Error(err)
+		}
+	}
+	insertLive(t, conn, mustNames(t, Config{Table: "sessions"}).Sessions, 1, time.Hour)
+	if got := queryOne[int](t, conn, "SELECT count(*)::int FROM "+mustNames(t, Config{Table: "sessions_2"}).Sessions); got != 0 {
+		t.Errorf("a session of one table is in another")
+	}
+}
+
+func TestTenStartAtOnceInOneProcess(t *testing.T) {
+	t.Parallel()
+	s := dbtest.Postgres(t)
+	roles := roleNames(t, s, "owner ", "maintainer ", "app ")
+	dsns := []string{s.Database(t), s.Database(t)} // roles are shared between databases, locks are not
+	cfg := Config{Roles: Roles{Owner: roles[0], Maintainer: roles[1], App: roles[2]}}
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if err := Up(t.Context(), parse(t, dsns[i%2]), cfg); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, dsn := range dsns {
+		if err := Validate(t.Context(), dbtest.Conn(t, dsn), cfg); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestTenProcessesStartAtOnce(t *testing.T) {
+	t.Parallel()
+	dsn := dbtest.Postgres(t).Database(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			cmd := exec.CommandContext(t.Context(), self)
+			cmd.Env = append(os.Environ(), childDSN+"="+dsn)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	wg.Wait()
+	if err := Validate(t.Context(), dbtest.Conn(t, dsn), Config{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNothingToDoTakesNoLock(t *testing.T) {
+	t.Parallel()
+	dsn := dbtest.Postgres(t).Database(t)
+	mustUp(t, dsn, Config{})
+	other := dbtest.Conn(t, dsn)
+	for _, key := range []int64{ternKey, mustNames(t, Config{}).MigrateKey} {
+		mustExec(t, other, "SELECT pg_advisory_lock($1)", key)
+	}
+	// Would it wait for the other one, it would do so for ever.
+	if err := Up(t.Context(), parse(t, dsn), Config{LockWait: -1}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWaitingForAnotherMigration(t *testing.T) {
+	t.Parallel()
+	for name, key := range map[string]int64{"tern": ternKey, "own": mustNames(t, Config{}).MigrateKey} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := dbtest.Postgres(t).Database(t)
+			other, watch := dbtest.Conn(t, dsn), dbtest.Conn(t, dsn)
+			mustExec(t, other, "SELECT pg_advisory_lock($1)", key)
+
+			err := Up(t.Context(), parse(t, dsn), Config{LockWait: time.Millisecond})
+			if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "1ms") {
+				t.Fatalf("got %v, want ErrLocked that names the limit", err)
+			}
+
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			logs, seen := observer.New(zap.InfoLevel)
+			result := make(chan error, 1)
+			go func() { result <- Up(ctx, parse(t, dsn), Config{Logger: zap.New(logs)}) }()
+			dbtest.Eventually(t, "Up says that it waits", func() bool {
+				return seen.FilterMessage("waiting for another migration").Len() == 1
+			})
+			// A snapshot would stop a CREATE INDEX CONCURRENTLY of the other one,
+			// who would then wait for us.
+			if got := queryOne[int](t, watch, `SELECT count(*)::int FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+				WHERE a.application_name = 'sojourn migrations' AND NOT l.granted AND a.datname = current_database()`); got != 0 {
+				t.Error("Up waits inside the server")
+			}
+			mustExec(t, watch, "CREATE TABLE t (n int)")
+			mustExec(t, watch, "CREATE INDEX CONCURRENTLY ON t (n)")
+
+			enough := errors.New("enough")
+			cancel(enough)
+			if err := <-result; !errors.Is(err, enough) {
+				t.Fatalf("cancelled: got %v", err)
+			}
+			mustExec(t, other, "SELECT pg_advisory_unlock_all()")
+			mustUp(t, dsn, Config{})
+			noMigrationConnections(t, watch)
+		})
+	}
+}
+
+func TestSettingsOfTheRoleDoNotReachUp(t *testing.T) {
+	t.Parallel()
+	s := dbtest.Postgres(t)
+	role := roleNames(t, s, "Bad Settings ")[0]
+	dsn := s.Database(t)
+	admin := dbtest.Conn(t, dsn)
+	mustExec(t, admin, "CREATE ROLE "+quoted(role)+" LOGIN SUPERUSER")
+	mustExec(t, admin, "CREATE SCHEMA evil")
+	mustExec(t, admin, "CREATE FUNCTION evil.octet_length(bytea) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+	for _, set := range []string{
+		"search_path = evil, pg_catalog", "statement_timeout = 1", "lock_timeout = 1", "standard_conforming_strings = off",
+		"default_transaction_isolation = serializable", "TimeZone = 'Asia/Kolkata'", "DateStyle = 'German'", "IntervalStyle = 'sql_standard'",
+	} {
+		mustExec(t, admin, "ALTER ROLE "+quoted(role)+" SET "+set)
+	}
+	cfg := Config{Schema: `back\slash`, Table: `it's \n`}
+	if err := Up(t.Context(), as(t, dsn, role), cfg); err != nil {
+		t.Fatal(err)
+	}
+	insertLive(t, admin, mustNames(t, cfg).Sessions, 1, time.Hour)
+	conn := connectAs(t, dsn, role)
+	mustExec(t, conn, "SET statement_timeout = 0; SET lock_timeout = 0")
+	if err := Validate(t.Context(), conn, cfg); err != nil {
+		t.Error(err)
+	}
+	makeLeaf := "SELECT " + mustNames(t, cfg).MakeLeaf + "($1)"
+	if got := queryOne[string](t, conn, makeLeaf, hourNow(t, admin)+700); !strings.HasPrefix(got, `it's \n_`) {
+		t.Errorf("make_leaf returned %q", got)
+	}
+}
+
+func TestPoolersAreRefusedForUpOnly(t *testing.T) {
+	t.Parallel()
+	s := dbtest.Postgres(t)
+	dsn := s.Database(t)
+	mustUp(t, dsn, Config{})
+	for name, settings := range map[string]map[string]string{
+		"refusing parameters": nil,
+		"ignoring parameters": {"ignore_startup_parameters": "application_name,search_path,lock_timeout,statement_timeout,idle_in_transaction_session_timeout,default_transaction_isolation"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config := parse(t, dbtest.Bouncer(t, s, dsn, settings))
+			if err := Up(t.Context(), config, Config{}); !errors.Is(err, ErrNotDirect) {
+				t.Errorf("Up: got %v, want ErrNotDirect", err)
+			}
+			config.DefaultQueryExecMode = pgx.QueryExecModeExec
+			conn, err := pgx.ConnectConfig(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(t.Context())
+			if err := Validate(t.Context(), conn, Config{}); err != nil {
+				t.Errorf("Validate: %v", err)
+			}
+		})
+	}
+}
+
+func TestSearchPathThatIsNotInForce(t *testing.T) {
+	t.Parallel()
+	config := parse(t, dbtest.Postgres(t).Database(t))
+	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		return conn.Exec(ctx, "SET search_path = pg_catalog").Close()
+	}
+	if err := Up(t.Context(), config, Config{}); !errors.Is(err, ErrNotDirect) || !strings.Contains(err.Error(), "search_path") {
+		t.Fatalf("got %v, want ErrNotDirect", err)
+	}
+}
+
+func TestUpLeavesTheCallersConfigurationAlone(t *testing.T) {
+	t.Parallel()
+	config := parse(t, dbtest.Postgres(t).Database(t))
+	before := config.ConnString()
+	params := len(config.RuntimeParams)
+	if err := Up(t.Context(), config, Config{}); err != nil {
+		t.Fatal(err)
+	}
+	if config.ConnString() != before || len(config.RuntimeParams) != params || config.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
+		t.Errorf("it was changed: %v", config.RuntimeParams)
+	}
+}
+
+func TestNoServer(t *testing.T) {
+	t.Parallel()
+	err := Up(t.Context(), parse(t, "postgres://127.0.0.1:1/x?connect_timeout=5"), Config{})
+	if err == nil || !strings.HasPrefix(err.Error(), "migrations: connect: ") {
+		t.Fatalf("got %v", err)
+	}
+}

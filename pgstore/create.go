@@ -1,0 +1,191 @@
+package pgstore
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// clockSlack is how far a deadline may lie beyond the longest lifetime: a node
+// knows the database's time only as well as the network lets it.
+const clockSlack = time.Minute
+
+// Create implements session.Store.
+func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record, error) {
+	if err := s.begun(ctx); err != nil {
+		return session.Record{}, wrap("create", err)
+	}
+	rec, err := s.newRecord(rec)
+	if err != nil {
+		return session.Record{}, wrap("create", err)
+	}
+	if rec.Key.Bucket == 0 {
+		rec, err = s.putForeign(ctx, rec, false)
+		return rec, wrap("create", err)
+	}
+	if err := s.needLeaf(ctx, rec.Key.Bucket); err != nil {
+		return session.Record{}, wrap("create", err)
+	}
+	o := &op{key: rec.Key, rec: rec}
+	if err := s.creates.do(ctx, o); err != nil {
+		return session.Record{}, wrap("create", s.refused(err))
+	}
+	s.stats.creates.Add(1)
+	return o.rec, nil
+}
+
+// newRecord checks what Create, Renew and Put are given for a new session, and
+// returns it in the form that is written.
+func (s *Store) newRecord(rec session.Record) (session.Record, error) {
+	if err := s.checkContent(rec); err != nil {
+		return rec, err
+	}
+	if rec.Deadline.IsZero() {
+		return rec, fmt.Errorf("%w: Record.Deadline is missing", session.ErrDeadline)
+	}
+	rec.Deadline = microsecond(rec.Deadline)
+	rec.Expires = rec.Expires.UTC().Truncate(time.Microsecond)
+	if rec.Expires.IsZero() {
+		rec.Expires = rec.Deadline
+	}
+	f := s.facts.Load()
+	now := f.now()
+	switch bucket := session.BucketOf(rec.Deadline); {
+	case rec.Key.Bucket != 0 && rec.Key.Bucket != bucket:
+		return rec, wrongBucket(rec.Key.Bucket, bucket)
+	case !rec.Deadline.After(now.Add(-clockSlack)):
+		return rec, fmt.Errorf("%w: Record.Deadline passed %v ago", session.ErrDeadline, now.Sub(rec.Deadline).Round(time.Second))
+	case rec.Deadline.After(now.Add(f.longest + clockSlack)):
+		return rec, fmt.Errorf("%w: Record.Deadline is %v away; the longest lifetime is %v", session.ErrDeadline, rec.Deadline.Sub(now).Round(time.Second), f.longest)
+	case rec.Expires.After(rec.Deadline):
+		return rec, fmt.Errorf("%w: Record.Expires is %v after Record.Deadline", session.ErrDeadline, rec.Expires.Sub(rec.Deadline))
+	}
+	// The caller may reuse its slice as soon as it gives up.
+	rec.Data = bytes.Clone(notNull(rec.Data))
+	return rec, nil
+}
+
+func wrongBucket(got, want int32) error {
+	return invalid("Record.Key has bucket %d; that of its deadline is %d", got, want)
+}
+
+// microsecond rounds a deadline up to what the database keeps; rounded down it
+// could fall into another bucket.
+func microsecond(deadline time.Time) time.Time {
+	t := deadline.UTC().Truncate(time.Microsecond)
+	if t.Before(deadline) {
+		t = t.Add(time.Microsecond)
+	}
+	return t
+}
+
+// needLeaf makes the leaf of bucket if this node knows of none. Failing that,
+// the write goes to the parent, which has the last word.
+func (s *Store) needLeaf(ctx context.Context, bucket int32) error {
+	if s.facts.Load().find(bucket) != nil {
+		return nil
+	}
+	_, err, _ := s.making.Do(fmt.Sprint(bucket), func() (any, error) {
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.WriteTimeout)
+		defer cancel()
+		if f, err := s.refresh(call); err != nil || f.find(bucket) != nil {
+			return nil, err
+		}
+		if err := s.makeLeaf(call, s.control, bucket); err != nil {
+			s.backgroundError("make a partition", err)
+			return nil, nil
+		}
+		_, err := s.refresh(call)
+		return nil, err
+	})
+	return err
+}
+
+func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
+	type row struct{ expires, deadline, created time.Time }
+	made := make(map[session.Key]row, len(ops))
+	busy := map[int32]bool{}
+	var now time.Time
+
+	longest := (s.facts.Load().longest + clockSlack).Seconds()
+	stripes := column(ops, func(o *op) int32 { return stripeOf(o.rec.User) })
+	slices.Sort(stripes)
+	stripes = slices.Compact(stripes)
+
+	b := newBatch()
+	if mode.wait {
+		b.Queue(waitForStripes, s.lockClass, stripes)
+	} else {
+		b.Queue(busyStripes, s.lockClass, stripes).Query(func(rows pgx.Rows) error {
+			var stripe int32
+			_, err := pgx.ForEachRow(rows, []any{&stripe}, func() error { busy[stripe] = true; return nil })
+			return err
+		})
+	}
+	for _, part := range s.spans(ops, mode) {
+		b.Queue(part.q.create, hashes(part.ops), buckets(part.ops),
+			column(part.ops, func(o *op) time.Time { return o.rec.Expires }),
+			column(part.ops, func(o *op) time.Time { return o.rec.Deadline }),
+			column(part.ops, func(o *op) *string { return nullText(o.rec.User) }),
+			column(part.ops, func(o *op) []byte { return o.rec.Data }),
+			column(part.ops, func(o *op) int32 { return stripeOf(o.rec.User) }),
+			longest, s.lockClass,
+		).Query(func(rows pgx.Rows) error {
+			var hash []byte
+			var bucket int32
+			var r row
+			_, err := pgx.ForEachRow(rows, []any{&hash, &bucket, &r.expires, &r.deadline, &r.created}, func() error {
+				made[session.Key{Hash: [32]byte(hash), Bucket: bucket}] = r
+				return nil
+			})
+			return err
+		})
+	}
+	b.Queue(databaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+	if err := send(ctx, s.pool, b); err != nil {
+		return nil, err
+	}
+	s.stats.flushes.Add(1)
+
+	var held []*op
+	for _, o := range ops {
+		r, ok := made[o.key]
+		switch {
+		case ok:
+			o.rec.Version, o.rec.Expires, o.rec.Deadline, o.rec.Created = 1, r.expires.UTC(), r.deadline.UTC(), r.created.UTC()
+			s.creates.settle(o, nil)
+		case !o.rec.Expires.After(now):
+			s.creates.settle(o, fmt.Errorf("%w: Record.Expires has passed", session.ErrDeadline))
+		case o.rec.Deadline.After(now.Add(time.Duration(longest * float64(time.Second)))):
+			s.creates.settle(o, fmt.Errorf("%w: Record.Deadline is beyond the longest lifetime", session.ErrDeadline))
+		case busy[stripeOf(o.rec.User)] && !mode.wait:
+			held = append(held, o)
+		case mode.lost:
+			s.creates.settle(o, s.createdAfterAll(ctx, o))
+		default:
+			s.creates.settle(o, session.ErrExists)
+		}
+	}
+	return held, nil
+}
+
+// createdAfterAll decides about a create whose first answer was lost and whose
+// key is taken now. Nobody but its caller knows the ID, so a live session with
+// the same content is the one.
+func (s *Store) createdAfterAll(ctx context.Context, o *op) error {
+	rec, err := s.read(ctx, o.key)
+	switch {
+	case err != nil:
+		return unknown(err)
+	case rec.Version == 1 && rec.User == o.rec.User && rec.Deadline.Equal(o.rec.Deadline) && bytes.Equal(rec.Data, o.rec.Data):
+		o.rec = rec
+		return nil
+	}
+	return session.ErrExists
+}

@@ -1,0 +1,93 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// wrap names the operation. It returns nil for nil.
+func wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("pgstore: %s: %w", op, err)
+}
+
+// notDone marks an error after which nothing can have been committed.
+type notDone struct{ error }
+
+func (e notDone) Unwrap() error { return e.error }
+
+// fate is what an error says about the transaction that failed with it.
+type fate int
+
+const (
+	fateFailed   fate = iota // rolled back, and repeating it would not help
+	fateOpen                 // the answer was lost: it may have been committed
+	fateConflict             // rolled back because of others: repeat it
+	fateLocked               // rolled back: a row or lock stayed taken
+	fateItem                 // rolled back because of one of its items
+	fateLeaf                 // rolled back: a leaf is gone or not ours to use
+	fateNoLeaf               // rolled back: no leaf takes this bucket
+)
+
+// fateOf reads the SQLSTATE (PostgreSQL manual, Appendix A).
+func fateOf(err error) fate {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || pgErr.SeverityUnlocalized != "ERROR" {
+		// FATAL ends the connection, possibly after the commit.
+		if _, ok := errors.AsType[notDone](err); ok || pgconn.SafeToRetry(err) {
+			return fateFailed
+		}
+		return fateOpen
+	}
+	switch pgErr.Code {
+	case "40001", "40P01": // serialization_failure, deadlock_detected
+		return fateConflict
+	case "55P03": // lock_not_available
+		return fateLocked
+	case "42P01", "42501": // undefined_table, insufficient_privilege
+		return fateLeaf
+	case "23514": // check_violation, without a constraint: partition routing
+		if pgErr.ConstraintName == "" {
+			return fateNoLeaf
+		}
+	}
+	switch pgErr.Code[:2] {
+	case "22", "23", "54", "P0": // data, integrity, limits, raised by a trigger
+		return fateItem
+	}
+	return fateFailed
+}
+
+// unknown reports that a write may or may not have happened.
+func unknown(cause error) error {
+	return fmt.Errorf("%w: %w", session.ErrUnknown, cause)
+}
+
+func isCode(err error, code string) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == code
+}
+
+// invalid reports a bad argument by its field.
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", session.ErrInvalid, fmt.Sprintf(format, args...))
+}
+
+func tooLarge(field string, got, limit int) error {
+	return fmt.Errorf("%w: %s has %d bytes; the limit is %d", session.ErrTooLarge, field, got, limit)
+}
+
+// ctxErr is the error of a call whose context ended before it began.
+func ctxErr(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}

@@ -1,0 +1,103 @@
+package pgstore
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// place is a migrated table of a test's own, and a pool on it.
+type place struct {
+	dsn, schema string
+	pool        *pgxpool.Pool
+}
+
+// migrated makes a table in a schema of its own, on the shared server.
+func migrated(t testing.TB) place {
+	t.Helper()
+	dsn, schema := dbtest.Postgres(t).Schema(t)
+	return migratedAt(t, dsn, schema, migrations.Settings{})
+}
+
+func migratedAt(t testing.TB, dsn, schema string, settings migrations.Settings) place {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := migrations.Up(t.Context(), config, migrations.Config{Schema: schema, Settings: settings}); err != nil {
+		t.Fatal(err)
+	}
+	return place{dsn, schema, dbtest.Pool(t, dsn, nil)}
+}
+
+// open makes a store at p that is closed with the test.
+func (p place) open(t testing.TB, opts Options) *Store {
+	t.Helper()
+	opts.Schema = p.schema
+	s, err := New(t.Context(), p.pool, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeStore(t, s) })
+	return s
+}
+
+func closeStore(t testing.TB, s *Store) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := s.Close(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// quiet is for stores whose test does the maintenance itself.
+var quiet = Options{PruneInterval: -1}
+
+// fresh is a record for Create that lives for a while.
+func fresh(s *Store, user string) session.Record {
+	deadline := s.Now().Add(24 * time.Hour)
+	return session.Record{
+		Key:      session.NewID(deadline).Key(),
+		Expires:  s.Now().Add(30 * time.Minute),
+		Deadline: deadline,
+		User:     user,
+		Data:     []byte(`{"some":"data"}`),
+	}
+}
+
+func create(t testing.TB, s *Store, user string) session.Record {
+	t.Helper()
+	rec, err := s.Create(t.Context(), fresh(s, user))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+// exec runs a statement on the side; %s-free text with the table's name in it
+// comes from the test.
+func (p place) exec(t testing.TB, sql string, args ...any) int64 {
+	t.Helper()
+	tag, err := p.pool.Exec(t.Context(), sql, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return tag.RowsAffected()
+}
+
+func query[T any](t testing.TB, p place, sql string, args ...any) T {
+	t.Helper()
+	var v T
+	if err := p.pool.QueryRow(t.Context(), sql, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}

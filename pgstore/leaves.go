@@ -1,0 +1,222 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// leaf is a partition: it takes the buckets from lo to before hi.
+type leaf struct {
+	schema, name string
+	lo, hi       int64 // one wider than a bucket, for the open ends
+	table        string
+	q            *queries
+}
+
+// leafMap is a snapshot of the partitions. It may be out of date: a bucket
+// that it lacks goes through the parent, and so does a statement whose leaf
+// turns out to be gone.
+type leafMap struct {
+	leaves []leaf // by lo
+}
+
+// find returns the leaf of bucket, or nil.
+func (m *leafMap) find(bucket int32) *leaf {
+	i, found := slices.BinarySearchFunc(m.leaves, int64(bucket), func(l leaf, b int64) int {
+		switch {
+		case l.hi <= b:
+			return -1
+		case l.lo > b:
+			return 1
+		}
+		return 0
+	})
+	if !found {
+		return nil
+	}
+	return &m.leaves[i]
+}
+
+// firstGap returns the first bucket from lo to hi that no leaf takes.
+func (m *leafMap) firstGap(lo, hi int64) (bucket int32, ok bool) {
+	for _, l := range m.leaves {
+		if l.lo > lo {
+			break
+		}
+		lo = max(lo, l.hi)
+	}
+	return int32(lo), lo <= hi
+}
+
+// facts is what a node knows of the database besides the sessions. It is
+// replaced as a whole.
+type facts struct {
+	leafMap
+	longest      time.Duration
+	width        time.Duration
+	foreign      bool // keys without a bucket are in use
+	maintained   time.Time
+	maintainedBy string
+	readAt       time.Time // this node's clock, monotonic
+	databaseTime time.Time // the database's at readAt
+}
+
+// now is the database's time.
+func (f *facts) now() time.Time { return f.databaseTime.Add(time.Since(f.readAt)) }
+
+func (s *Store) retireGrace(f *facts) time.Duration {
+	switch {
+	case s.opts.RetireGrace != 0:
+		return s.opts.RetireGrace
+	case f.foreign:
+		return foreignRetireGrace
+	}
+	return defaultRetireGrace
+}
+
+// readFacts asks the database in one round trip.
+func (s *Store) readFacts(ctx context.Context, db interface {
+	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
+}, known *facts) (*facts, error) {
+	f := &facts{}
+	texts := map[string]*queries{} // keep the texts of leaves that stay
+	if known != nil {
+		for _, l := range known.leaves {
+			texts[l.table] = l.q
+		}
+	}
+	sent := time.Now()
+	var b pgx.Batch
+	b.Queue(s.parent.meta).QueryRow(func(row pgx.Row) error {
+		var longest, width int64
+		var maintained *time.Time
+		if err := row.Scan(&longest, &width, &f.foreign, &maintained, &f.maintainedBy, &f.databaseTime); err != nil {
+			return err
+		}
+		// The answer was on its way for some of the time in between.
+		arrived := time.Now()
+		f.readAt = sent.Add(arrived.Sub(sent) / 2)
+		f.databaseTime = f.databaseTime.UTC()
+		f.longest, f.width = time.Duration(longest)*time.Hour, time.Duration(width)*time.Hour
+		if maintained != nil {
+			f.maintained = maintained.UTC()
+		}
+		return nil
+	})
+	b.Queue(s.parent.leaves, s.names.Sessions).Query(func(rows pgx.Rows) error {
+		var l leaf
+		var bound string
+		var pending bool
+		_, err := pgx.ForEachRow(rows, []any{&l.schema, &l.name, &bound, &pending}, func() error {
+			var ok bool
+			if l.lo, l.hi, ok = parseBound(bound); !ok || pending {
+				return nil // reached through the parent, as far as it can be
+			}
+			l.table = pgx.Identifier{l.schema, l.name}.Sanitize()
+			if l.q = texts[l.table]; l.q == nil {
+				l.q = newQueries(l.table)
+			}
+			f.leaves = append(f.leaves, l)
+			return nil
+		})
+		return err
+	})
+	if err := db.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(f.leaves, func(a, b leaf) int { return int(a.lo - b.lo) })
+	return f, nil
+}
+
+var boundText = regexp.MustCompile(`^FOR VALUES FROM \((?:'?(-?\d+)'?|MINVALUE)\) TO \((?:'?(-?\d+)'?|MAXVALUE)\)$`)
+
+// parseBound reads pg_get_expr's text of a range partition's bound.
+func parseBound(text string) (lo, hi int64, ok bool) {
+	m := boundText.FindStringSubmatch(text)
+	if m == nil {
+		return 0, 0, false
+	}
+	lo, hi = math.MinInt32, math.MaxInt32+1
+	var err error
+	if m[1] != "" {
+		if lo, err = strconv.ParseInt(m[1], 10, 64); err != nil {
+			return 0, 0, false
+		}
+	}
+	if m[2] != "" {
+		if hi, err = strconv.ParseInt(m[2], 10, 64); err != nil {
+			return 0, 0, false
+		}
+	}
+	return lo, hi, true
+}
+
+// refresh reads the facts anew, on behalf of all who ask at the same time.
+func (s *Store) refresh(ctx context.Context) (*facts, error) {
+	v, err, _ := s.refreshing.Do("", func() (any, error) {
+		f, err := s.readFacts(ctx, s.control, s.facts.Load())
+		if err != nil {
+			return nil, fmt.Errorf("read the partitions: %w", err)
+		}
+		s.facts.Store(f)
+		return f, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return v.(*facts), nil
+}
+
+// refreshSoon asks for fresh facts without waiting for them.
+func (s *Store) refreshSoon() {
+	select {
+	case s.stale <- struct{}{}:
+	default:
+	}
+}
+
+const (
+	refreshEvery = time.Minute
+	refreshPause = time.Second // at most once in this time
+)
+
+func (s *Store) refreshLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.stale:
+		case <-time.After(refreshEvery):
+		}
+		call, cancel := context.WithTimeout(ctx, s.opts.WriteTimeout)
+		_, err := s.refresh(call)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			s.backgroundError("refresh", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(refreshPause):
+		}
+	}
+}
+
+// makeLeaf has the database make the leaf of bucket, if it lacks one. Whoever
+// needs a leaf may do so; the database checks that the bucket is in range.
+func (s *Store) makeLeaf(ctx context.Context, pool *pgxpool.Pool, bucket int32) error {
+	return s.retry(ctx, func(ctx context.Context) error {
+		var b pgx.Batch
+		b.Queue(`SELECT pg_catalog.set_config('lock_timeout', '200ms', true)`)
+		b.Queue(s.parent.makeLeaf, bucket)
+		return pool.SendBatch(ctx, &b).Close()
+	})
+}

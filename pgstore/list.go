@@ -1,0 +1,182 @@
+package pgstore
+
+import (
+	"context"
+	"iter"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Len implements session.Lister. It reads the whole table.
+func (s *Store) Len(ctx context.Context) (int64, error) {
+	if err := s.begun(ctx); err != nil {
+		return 0, wrap("len", err)
+	}
+	var n int64
+	err := s.pool.QueryRow(ctx, s.parent.count).Scan(&n)
+	return n, wrap("len", err)
+}
+
+// A page is read at once: nothing is held on the server between two pages.
+const (
+	keysPerPage     = 5000
+	sessionsPerPage = 500
+)
+
+// Keys implements session.Lister.
+func (s *Store) Keys(ctx context.Context) iter.Seq2[session.Key, error] {
+	return func(yield func(session.Key, error) bool) {
+		err := pages(ctx, s, func(q *queries) string { return q.pageKeys }, keysPerPage, scanKey,
+			func(k session.Key) session.Key { return k },
+			func(k session.Key) bool { return yield(k, nil) })
+		if err != nil {
+			yield(session.Key{}, wrap("list keys", err))
+		}
+	}
+}
+
+// All implements session.Lister.
+func (s *Store) All(ctx context.Context) iter.Seq2[session.Record, error] {
+	return func(yield func(session.Record, error) bool) {
+		err := pages(ctx, s, func(q *queries) string { return q.pageAll }, sessionsPerPage, scanSession,
+			func(r session.Record) session.Key { return r.Key },
+			func(r session.Record) bool { return yield(r, nil) })
+		if err != nil {
+			yield(session.Record{}, wrap("list", err))
+		}
+	}
+}
+
+// pages walks through the partitions in key order, page by page, until visit
+// says no. A partition that vanishes meanwhile held nothing live.
+func pages[T any](ctx context.Context, s *Store, text func(*queries) string, size int, scan pgx.RowToFunc[T], keyOf func(T) session.Key, visit func(T) bool) error {
+	if err := s.begun(ctx); err != nil {
+		return err
+	}
+	f, err := s.refresh(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range f.leaves {
+		last := session.Key{}
+		for {
+			if err := s.begun(ctx); err != nil {
+				return err
+			}
+			page, err := readPage(ctx, s, l, text, last, size, scan)
+			if err != nil {
+				return err
+			}
+			for _, item := range page {
+				if !visit(item) {
+					return nil
+				}
+			}
+			if len(page) < size {
+				break
+			}
+			last = keyOf(page[len(page)-1])
+		}
+	}
+	return nil
+}
+
+func readPage[T any](ctx context.Context, s *Store, l leaf, text func(*queries) string, last session.Key, size int, scan pgx.RowToFunc[T]) ([]T, error) {
+	rows, err := s.pool.Query(ctx, text(l.q), last.Hash[:], last.Bucket, size)
+	if err == nil {
+		var page []T
+		if page, err = pgx.CollectRows(rows, scan); err == nil {
+			return page, nil
+		}
+	}
+	if isCode(err, "42P01") { // undefined_table: dropped, or everything is gone
+		f, refreshErr := s.refresh(ctx)
+		if refreshErr != nil {
+			return nil, refreshErr
+		}
+		if now := f.find(int32(l.lo)); now == nil || now.table != l.table {
+			return nil, nil
+		}
+	}
+	return nil, err
+}
+
+// Clear implements session.Clearer. It ends sessions page by page. The last
+// pass holds off all who create or renew sessions, so that none slips through
+// by being renewed.
+func (s *Store) Clear(ctx context.Context) (int64, error) {
+	if err := s.begun(ctx); err != nil {
+		return 0, wrap("clear", err)
+	}
+	f, err := s.refresh(ctx)
+	if err != nil {
+		return 0, wrap("clear", err)
+	}
+	var total int64
+	for _, l := range f.leaves {
+		live, err := s.clearLeaf(ctx, l)
+		total += live
+		if err != nil {
+			return total, wrap("clear", err)
+		}
+	}
+	live, err := s.clearRest(ctx)
+	total += live
+	s.stats.destroys.Add(uint64(total))
+	return total, wrap("clear", err)
+}
+
+func (s *Store) clearLeaf(ctx context.Context, l leaf) (total int64, err error) {
+	last := session.Key{}
+	for {
+		var page []cleared
+		err := s.retry(ctx, func(ctx context.Context) error {
+			var err error
+			b := newBatch()
+			b.Queue(l.q.clear, last.Hash[:], last.Bucket, endBatch).Query(func(rows pgx.Rows) error {
+				page, err = pgx.CollectRows(rows, scanCleared)
+				return err
+			})
+			return send(ctx, s.control, b)
+		})
+		if isCode(err, "42P01") {
+			return total, nil // dropped meanwhile; clearRest finds what is not
+		}
+		if err != nil {
+			return total, err
+		}
+		for _, c := range page {
+			if c.live {
+				total++
+			}
+			if pageOrder(last, c.key) < 0 {
+				last = c.key
+			}
+		}
+		if len(page) < endBatch {
+			return total, nil
+		}
+	}
+}
+
+// clearRest is one transaction under all stripes.
+func (s *Store) clearRest(ctx context.Context) (total int64, err error) {
+	err = s.retry(ctx, func(ctx context.Context) error {
+		total = 0
+		b := newBatch()
+		b.Queue(takeStripes, s.lockClass, 0, noUser)
+		b.Queue(s.onParent.clear, make([]byte, 32), 0, nil).Query(func(rows pgx.Rows) error {
+			page, err := pgx.CollectRows(rows, scanCleared)
+			for _, c := range page {
+				if c.live {
+					total++
+				}
+			}
+			return err
+		})
+		return send(ctx, s.control, b)
+	})
+	return total, err
+}

@@ -1,0 +1,146 @@
+package pgstore
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/migrations"
+)
+
+// Options configure a Store. The zero value works with a database that
+// migrations.Up has prepared with its defaults.
+//
+// How statements are sent (prepared or not) is the pool's own setting,
+// pgx.ConnConfig.DefaultQueryExecMode; every mode works. The default, cached
+// prepared statements, is about twice as fast as the others.
+type Options struct {
+	// Schema and Table name the sessions table; the defaults are
+	// migrations.DefaultSchema and migrations.DefaultTable. Any name that
+	// Postgres allows is allowed.
+	Schema, Table string
+
+	// LongestLifetime and LeafWidth must agree on all nodes and are stored in
+	// the database: zero adopts what is stored, anything else must equal it or
+	// New fails. migrations.SetSettings changes them.
+	LongestLifetime, LeafWidth time.Duration
+
+	// MaxData and MaxUser are the longest data and user in bytes. Defaults
+	// 1 MiB and 255.
+	MaxData, MaxUser int
+
+	// BatchItems and BatchBytes bound what one transaction writes for
+	// concurrent callers. Defaults 500 and 1 MiB.
+	BatchItems, BatchBytes int
+
+	// WriteTimeout bounds a batch of writes, its retries included; callers may
+	// give up earlier by their context. Default 10 s.
+	WriteTimeout time.Duration
+
+	// Premake is how much further than LongestLifetime from now partitions are
+	// made ahead. Default and least 24 h.
+	Premake time.Duration
+
+	// RetireGrace is for how long after its last deadline a partition is kept,
+	// and for how long an idle-expired session is kept in any case. A write
+	// that began while its session was live must not last longer. The default
+	// is an hour, or a day once the table holds keys without a bucket; the
+	// least is a minute.
+	RetireGrace time.Duration
+
+	// PruneInterval is the mean time between two passes of maintenance on the
+	// node that leads; each wait is jittered by a quarter. Default 1 min;
+	// negative: this node takes no part until StartPruning.
+	PruneInterval time.Duration
+
+	// NextPrune, if set, is asked for each wait instead. It is called from one
+	// goroutine.
+	NextPrune func() time.Duration
+
+	// DirectDSN leads to the same database without a transaction pooler. It is
+	// needed where the pool connects through one: leadership is a session lock.
+	// Empty: the pool's own configuration.
+	DirectDSN string
+
+	// NodeName tells the nodes apart, in Stats and in pg_stat_activity.
+	// Default: host name and process ID.
+	NodeName string
+
+	// OnError, if set, is told of every failure of background work, which is
+	// also logged. It is called from several goroutines and must not block.
+	OnError func(error)
+
+	// Logger is silent if nil. It never sees a session ID.
+	Logger *zap.Logger
+}
+
+const (
+	defaultRetireGrace = time.Hour
+	foreignRetireGrace = 24 * time.Hour
+)
+
+func (o Options) withDefaults() Options {
+	o.Schema = cmp.Or(o.Schema, migrations.DefaultSchema)
+	o.Table = cmp.Or(o.Table, migrations.DefaultTable)
+	o.MaxData = cmp.Or(o.MaxData, 1<<20)
+	o.MaxUser = cmp.Or(o.MaxUser, 255)
+	o.BatchItems = cmp.Or(o.BatchItems, 500)
+	o.BatchBytes = cmp.Or(o.BatchBytes, 1<<20)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
+	o.Premake = cmp.Or(o.Premake, 24*time.Hour)
+	o.PruneInterval = cmp.Or(o.PruneInterval, time.Minute)
+	o.NodeName = cmp.Or(o.NodeName, hostAndPID())
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	atLeast := func(field string, got, least time.Duration) error {
+		if got < least {
+			return fmt.Errorf("pgstore: Options.%s is %v; it must be at least %v", field, got, least)
+		}
+		return nil
+	}
+	positive := func(field string, got, most int) error {
+		if got < 1 || got > most {
+			return fmt.Errorf("pgstore: Options.%s is %d; it must be from 1 to %d", field, got, most)
+		}
+		return nil
+	}
+	checks := []error{
+		atLeast("LongestLifetime", o.LongestLifetime, 0),
+		atLeast("LeafWidth", o.LeafWidth, 0),
+		positive("MaxData", o.MaxData, 512<<20),
+		positive("MaxUser", o.MaxUser, 2000), // the user index takes entries up to about 2,700 bytes
+		positive("BatchItems", o.BatchItems, 10_000),
+		positive("BatchBytes", o.BatchBytes, 512<<20),
+		atLeast("WriteTimeout", o.WriteTimeout, time.Millisecond),
+		atLeast("Premake", o.Premake, 24*time.Hour),
+	}
+	if o.RetireGrace != 0 {
+		checks = append(checks, atLeast("RetireGrace", o.RetireGrace, time.Minute))
+	}
+	for _, err := range checks {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nextPrune is how long the leader waits before its next pass.
+func (o Options) nextPrune() time.Duration {
+	if o.NextPrune != nil {
+		return max(o.NextPrune(), time.Millisecond)
+	}
+	mean := o.PruneInterval
+	if mean < 0 { // started by hand
+		mean = time.Minute
+	}
+	return mean*3/4 + rand.N(mean/2+1)
+}

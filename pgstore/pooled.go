@@ -1,0 +1,116 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Behind a transaction pooler no lock outlives a transaction. Maintenance then
+// is transactions that each hold the lock for themselves: any node does them
+// that finds the lock free. DETACH CONCURRENTLY cannot be part of one, so
+// retiring a partition locks the table, for a moment and with a short timeout.
+
+func (p *pruning) runPooled(ctx context.Context) error {
+	for {
+		done, err := p.s.pooledPass(ctx)
+		p.add(done)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			p.s.backgroundError("maintain", err)
+		}
+		if !sleep(ctx, p.s.opts.nextPrune()) {
+			return nil
+		}
+	}
+}
+
+func (s *Store) pooledPass(ctx context.Context) (session.Pruned, error) {
+	var done session.Pruned
+	f, err := s.refresh(ctx)
+	if err != nil {
+		return done, err
+	}
+	var errs []error
+	now := f.now()
+	last := int64(session.BucketOf(now.Add(f.longest + s.opts.Premake)))
+	for {
+		bucket, gap := f.firstGap(int64(session.BucketOf(now)), last)
+		if !gap {
+			break
+		}
+		if err := s.makeLeaf(ctx, s.control, bucket); err != nil {
+			errs = append(errs, fmt.Errorf("make partitions ahead: %w", err))
+			break
+		}
+		done.Made++
+		if f, err = s.refresh(ctx); err != nil {
+			return done, err
+		}
+	}
+	over := now.Add(-s.retireGrace(f)).Unix() / 3600
+	for _, l := range f.leaves {
+		if l.hi-1 > over {
+			continue
+		}
+		rows, err := s.retirePooled(ctx, l)
+		switch {
+		case errors.Is(err, errNotOurTurn):
+		case err != nil:
+			errs = append(errs, fmt.Errorf("retire %s: %w", l.table, err))
+		default:
+			done.Retired++
+			done.Rows += rows
+		}
+	}
+	if len(errs) == 0 {
+		_, err := s.control.Exec(ctx,
+			`UPDATE `+s.names.Meta+` SET maintained_at = pg_catalog.clock_timestamp(), maintained_by = $1`, s.opts.NodeName)
+		if err != nil && !isCode(err, "42501") {
+			errs = append(errs, err)
+		}
+	}
+	s.refreshSoon()
+	return done, errors.Join(errs...)
+}
+
+var errNotOurTurn = errors.New("another node does the maintenance")
+
+func (s *Store) retirePooled(ctx context.Context, l leaf) (rows int64, err error) {
+	err = s.retry(ctx, func(ctx context.Context) error {
+		return begin(ctx, s.control, func(tx pgx.Tx) error {
+			var ours bool
+			err := tx.QueryRow(ctx, `
+SELECT pg_catalog.set_config('lock_timeout', $3, true) <> '' AND pg_catalog.pg_try_advisory_xact_lock($1) AND pg_catalog.pg_try_advisory_xact_lock($2)`,
+				leader.Key("sojourn", s.opts.Schema, s.opts.Table, "prune"), s.names.DDLKey, lockBriefly).Scan(&ours)
+			if err == nil && !ours {
+				err = errNotOurTurn
+			}
+			if err != nil {
+				return err
+			}
+			var live int64
+			err = tx.QueryRow(ctx, `
+SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE ended_at IS NULL AND expires_at > pg_catalog.now())
+FROM `+l.table).Scan(&rows, &live)
+			if err == nil && live > 0 {
+				err = errLiveRows
+			}
+			if err != nil {
+				return err
+			}
+			if _, err = tx.Exec(ctx, `ALTER TABLE `+s.names.Sessions+` DETACH PARTITION `+l.table); err == nil {
+				_, err = tx.Exec(ctx, `DROP TABLE `+l.table)
+			}
+			return err
+		})
+	})
+	return rows, err
+}

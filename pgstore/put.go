@@ -1,0 +1,199 @@
+package pgstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Put implements session.Putter.
+//
+// A key without a bucket could be in any partition, so Put takes a lock on the
+// key and looks at all of them. It is slower than Create and Save.
+func (s *Store) Put(ctx context.Context, rec session.Record) (session.Record, error) {
+	if err := s.begun(ctx); err != nil {
+		return session.Record{}, wrap("put", err)
+	}
+	rec, err := s.putForeign(ctx, rec, true)
+	if err != nil {
+		return session.Record{}, wrap("put", err)
+	}
+	s.stats.saves.Add(1)
+	return rec, nil
+}
+
+// putForeign creates a session whose key may be in any partition, or replaces
+// the data of the one there is.
+func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool) (session.Record, error) {
+	none := session.Record{}
+	if err := s.checkContent(rec); err != nil {
+		return none, err
+	}
+	rec.Data = bytes.Clone(notNull(rec.Data))
+	if !rec.Expires.IsZero() {
+		rec.Expires = storable(rec.Expires)
+	}
+	if rec.Deadline.IsZero() {
+		if rec.Key.Bucket == 0 {
+			rec.Deadline = s.Now().Add(s.facts.Load().longest)
+		} else {
+			rec.Deadline = time.Unix(int64(rec.Key.Bucket)*3600, 0)
+		}
+	}
+	rec.Deadline = microsecond(rec.Deadline)
+	bucket := session.BucketOf(rec.Deadline)
+	if rec.Key.Bucket != 0 {
+		switch known := s.window().Contains(rec.Key.Bucket); {
+		case !known && rec.Key.Bucket != bucket:
+			return none, wrongBucket(rec.Key.Bucket, bucket)
+		case !known:
+			return none, s.refused(fmt.Errorf("%w: Record.Deadline is %v", session.ErrDeadline, rec.Deadline))
+		}
+		bucket = rec.Key.Bucket
+	} else if err := s.markForeign(ctx); err != nil {
+		return none, err
+	}
+	if err := s.needLeaf(ctx, bucket); err != nil {
+		return none, err
+	}
+
+	var out session.Record
+	attempt := func(ctx context.Context) error {
+		return begin(ctx, s.pool, func(tx pgx.Tx) error {
+			var err error
+			out, err = s.putLocked(ctx, tx, rec, bucket, replace)
+			return err
+		})
+	}
+	// Doing it again gives the same result, but for what came in between.
+	landed := func(context.Context) (bool, error) { return false, errors.New("not asked for") }
+	if err := s.settle(ctx, attempt, landed); err != nil {
+		if fateOf(err) == fateNoLeaf {
+			err = errors.Join(session.ErrNoPartition, err)
+		}
+		return none, s.refused(err)
+	}
+	return out, nil
+}
+
+func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bucket int32, replace bool) (session.Record, error) {
+	none := session.Record{}
+	if _, err := tx.Exec(ctx, waitForStripes, s.lockClass, []int32{stripeOf(rec.User)}); err != nil {
+		return none, err
+	}
+	rows, err := s.lockKeyRows(ctx, tx, rec.Key)
+	if err != nil {
+		return none, err
+	}
+	if len(rows) > 0 && !replace {
+		return none, session.ErrExists
+	}
+	for _, row := range rows {
+		if !row.live {
+			return none, session.ErrNotFound // any dead one wins
+		}
+	}
+	out := rec
+	var written pgx.Row
+	switch {
+	case len(rows) == 0:
+		// The rest of what Create checks counts for a new session only.
+		if replace && rec.Expires.After(rec.Deadline) {
+			rec.Expires = rec.Deadline
+		}
+		checked, err := s.newRecord(rec)
+		if err != nil {
+			return none, err
+		}
+		out = checked
+		written = tx.QueryRow(ctx, s.parent.putInsert, out.Key.Hash[:], bucket, out.Expires, out.Deadline,
+			nullText(out.User), out.Data, (s.facts.Load().longest + clockSlack).Seconds())
+	case rec.User != "" && rec.User != rows[0].user:
+		return none, session.ErrUserChanged
+	default:
+		out.User = rows[0].user
+		if !rec.Expires.IsZero() {
+			ended, err := s.endIfPast(ctx, tx, &out, rows[0].bucket)
+			if ended || err != nil {
+				return out, err
+			}
+		}
+		written = tx.QueryRow(ctx, s.parent.putUpdate, out.Key.Hash[:], rows[0].bucket, out.Data, nullTime(rec.Expires))
+	}
+	err = written.Scan(&out.Version, &out.Expires, &out.Deadline, &out.Created)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows) && len(rows) == 0:
+		return none, fmt.Errorf("%w: Record.Expires has passed or Record.Deadline is beyond the longest lifetime", session.ErrDeadline)
+	case errors.Is(err, pgx.ErrNoRows):
+		return none, session.ErrNotFound // it expired while we looked
+	case err != nil:
+		return none, err
+	}
+	out.Expires, out.Deadline, out.Created = out.Expires.UTC(), out.Deadline.UTC(), out.Created.UTC()
+	return out, nil
+}
+
+// endIfPast ends the session if that is what the expiry asks for.
+func (s *Store) endIfPast(ctx context.Context, tx pgx.Tx, out *session.Record, bucket int32) (bool, error) {
+	err := tx.QueryRow(ctx, s.parent.putEnd, out.Key.Hash[:], bucket, out.Expires).Scan(&out.Version, &out.Deadline, &out.Created)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	out.Deadline, out.Created = out.Deadline.UTC(), out.Created.UTC()
+	return err == nil, err
+}
+
+type keyRow struct {
+	bucket int32
+	user   string
+	live   bool
+}
+
+// lockKeyRows takes the lock on a key, which keeps it from being in two
+// partitions, and then every row of it.
+func (s *Store) lockKeyRows(ctx context.Context, tx pgx.Tx, key session.Key) ([]keyRow, error) {
+	if _, err := tx.Exec(ctx, takeKey, int64(binary.BigEndian.Uint64(key.Hash[:]))^s.keyLock); err != nil {
+		return nil, err
+	}
+	rows, err := tx.Query(ctx, s.parent.putLock, key.Hash[:])
+	if err != nil {
+		return nil, err
+	}
+	var out []keyRow
+	var r keyRow
+	var user *string
+	_, err = pgx.ForEachRow(rows, []any{&r.bucket, &user, &r.live}, func() error {
+		r.user = deref(user)
+		out = append(out, r)
+		return nil
+	})
+	return out, err
+}
+
+// claimForeign locks a key without a bucket that is to be created in tx.
+func (s *Store) claimForeign(ctx context.Context, tx pgx.Tx, key session.Key) error {
+	rows, err := s.lockKeyRows(ctx, tx, key)
+	if err == nil && len(rows) > 0 {
+		err = session.ErrExists
+	}
+	return err
+}
+
+// markForeign notes for all nodes that keys without a bucket are in use.
+func (s *Store) markForeign(ctx context.Context) error {
+	if s.facts.Load().foreign {
+		return nil
+	}
+	if _, err := s.control.Exec(ctx, s.parent.markForeign); err != nil {
+		return fmt.Errorf("note that keys without a bucket are in use: %w", err)
+	}
+	_, err := s.refresh(ctx)
+	return err
+}

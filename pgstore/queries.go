@@ -1,0 +1,271 @@
+package pgstore
+
+// queries are the statements that name a table: the parent's, or a leaf's.
+// Leaves have texts of their own because the server then neither plans nor
+// locks the other partitions.
+//
+// Batches come as arrays sorted by bucket and key. Their statements lock what
+// nobody else holds, in that order, and write what of it is live; since they
+// never wait, that is one statement. Where waiting is wanted, lockWait goes
+// before it as a statement of its own, so that liveness is tested afterwards.
+type queries struct {
+	get                  string
+	lockWait             string
+	create               string
+	save, touch, destroy string
+	pageKeys, pageAll    string
+	clear                string
+}
+
+// columns of a session in the order in which scanSession reads them.
+const columns = `key, bucket, version, expires_at, deadline, created_at, user_id, data`
+
+// newQueries takes the table's name quoted and qualified.
+func newQueries(table string) *queries {
+	// What was found, and what was written of it, numbered by the place in the
+	// arrays. more are input columns of the statement, with the arrays they
+	// come from.
+	batch := func(more []string, arrays []string, update string) string {
+		names, from := "key, bucket", "pg_catalog.unnest($1::bytea[]), pg_catalog.unnest($2::integer[])"
+		carried := ""
+		for i := range more {
+			names += ", " + more[i]
+			carried += ", u." + more[i]
+			from += ", pg_catalog.unnest(" + arrays[i] + ")"
+		}
+		return `
+WITH l AS MATERIALIZED (
+  SELECT u.n, u.key, u.bucket` + carried + `,
+         s.version AS was_version, s.user_id AS was_user, s.expires_at AS was_expires, s.deadline, s.created_at,
+         s.ended_at IS NULL AND s.expires_at > pg_catalog.clock_timestamp() AS live,
+         s.renewed_to, s.renewed_bucket, COALESCE(s.grace_until > pg_catalog.clock_timestamp(), false) AS in_grace
+  FROM ROWS FROM (` + from + `) WITH ORDINALITY AS u(` + names + `, n)
+  JOIN ` + table + ` AS s ON s.key = u.key AND s.bucket = u.bucket
+  ORDER BY u.n
+  FOR NO KEY UPDATE OF s SKIP LOCKED
+), w AS (
+  UPDATE ` + table + ` AS s SET ` + update + `
+)
+SELECT false, n, was_version, was_user, was_expires, deadline, created_at, live, renewed_to, renewed_bucket, in_grace FROM l
+UNION ALL
+SELECT true, n, version, NULL, expires_at, deadline, created_at, live, NULL, NULL, false FROM w`
+	}
+	return &queries{
+		get: `
+SELECT version, expires_at, deadline, created_at, user_id, data, renewed_to, renewed_bucket
+FROM ` + table + `
+WHERE key = $1 AND bucket = $2
+  AND (ended_at IS NULL AND expires_at > pg_catalog.clock_timestamp() OR grace_until > pg_catalog.clock_timestamp())`,
+
+		lockWait: `
+SELECT FROM ROWS FROM (pg_catalog.unnest($1::bytea[]), pg_catalog.unnest($2::integer[])) WITH ORDINALITY AS u(key, bucket, n)
+JOIN ` + table + ` AS s ON s.key = u.key AND s.bucket = u.bucket
+ORDER BY u.n
+FOR NO KEY UPDATE OF s`,
+
+		create: `
+INSERT INTO ` + table + ` AS s (key, bucket, version, expires_at, deadline, created_at, user_id, data)
+SELECT u.key, u.bucket, 1, u.expires_at, u.deadline, pg_catalog.clock_timestamp(), u.user_id, u.data
+FROM ROWS FROM (pg_catalog.unnest($1::bytea[]), pg_catalog.unnest($2::integer[]), pg_catalog.unnest($3::timestamptz[]),
+     pg_catalog.unnest($4::timestamptz[]), pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::bytea[]),
+     pg_catalog.unnest($7::integer[])) AS u(key, bucket, expires_at, deadline, user_id, data, stripe)
+WHERE u.expires_at > pg_catalog.clock_timestamp()
+  AND u.deadline <= pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $8::double precision)
+  AND pg_catalog.pg_try_advisory_xact_lock_shared($9::integer, u.stripe)
+ON CONFLICT (key, bucket) DO NOTHING
+RETURNING s.key, s.bucket, s.expires_at, s.deadline, s.created_at`,
+
+		// An expiry that has passed ends the session.
+		save: batch(
+			[]string{"version", "expires_at", "user_id", "data"},
+			[]string{"$3::bigint[]", "$4::timestamptz[]", "$5::text[]", "$6::bytea[]"}, `
+    version = s.version + 1,
+    expires_at = CASE WHEN i.expires_at IS NULL THEN s.expires_at ELSE LEAST(i.expires_at, s.deadline) END,
+    ended_at = CASE WHEN i.ends THEN pg_catalog.clock_timestamp() END,
+    user_id = CASE WHEN NOT i.ends THEN s.user_id END,
+    data = CASE WHEN NOT i.ends THEN i.data END
+  FROM (
+    SELECT n, key, bucket, version, expires_at, user_id, data,
+           COALESCE(expires_at <= pg_catalog.clock_timestamp(), false) AS ends FROM l
+  ) AS i
+  WHERE s.key = i.key AND s.bucket = i.bucket AND s.version = i.version
+    AND s.user_id IS NOT DISTINCT FROM i.user_id
+    AND s.ended_at IS NULL AND s.expires_at > pg_catalog.clock_timestamp()
+  RETURNING i.n, s.version, s.expires_at, s.deadline, s.created_at, true AS live`),
+
+		touch: batch([]string{"expires_at"}, []string{"$3::timestamptz[]"}, `
+    expires_at = LEAST(l.expires_at, s.deadline)
+  FROM l
+  WHERE s.key = l.key AND s.bucket = l.bucket
+    AND s.ended_at IS NULL AND s.expires_at > pg_catalog.clock_timestamp()
+    AND s.expires_at < LEAST(l.expires_at, s.deadline)
+  RETURNING l.n, s.version, s.expires_at, s.deadline, s.created_at, true AS live`),
+
+		destroy: batch(nil, nil, `
+    ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
+  FROM l
+  WHERE s.key = l.key AND s.bucket = l.bucket AND s.ended_at IS NULL
+  RETURNING l.n, s.version, s.expires_at, s.deadline, s.created_at, s.expires_at > s.ended_at AS live`),
+
+		// One page of a walk in key order; the last key ends the next page.
+		clear: `
+WITH l AS MATERIALIZED (
+  SELECT key, bucket FROM ` + table + `
+  WHERE (key, bucket) > ($1, $2) AND ended_at IS NULL
+  ORDER BY key, bucket LIMIT $3 FOR NO KEY UPDATE
+), w AS (
+  UPDATE ` + table + ` AS s SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
+  FROM l WHERE s.key = l.key AND s.bucket = l.bucket AND s.ended_at IS NULL
+  RETURNING s.key, s.bucket, s.expires_at > s.ended_at AS live
+)
+SELECT key, bucket, live FROM w`,
+
+		pageKeys: `
+SELECT key, bucket FROM ` + table + `
+WHERE (key, bucket) > ($1, $2) AND ended_at IS NULL AND expires_at > pg_catalog.now()
+ORDER BY key, bucket LIMIT $3`,
+
+		pageAll: `
+SELECT ` + columns + ` FROM ` + table + `
+WHERE (key, bucket) > ($1, $2) AND ended_at IS NULL AND expires_at > pg_catalog.now()
+ORDER BY key, bucket LIMIT $3`,
+	}
+}
+
+// The first statement of every batch. A plan made from the statistics of an
+// empty or tiny leaf would scan it, and stay cached while the leaf grows; the
+// settings last until the end of the transaction, so they also work behind a
+// transaction pooler. The generic plan is the right one for every batch size.
+const (
+	batchSettings = `
+SELECT pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_hashjoin', 'off', true),
+       pg_catalog.set_config('enable_mergejoin', 'off', true), pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),
+       pg_catalog.set_config('jit', 'off', true), pg_catalog.set_config('lock_timeout', '1s', true)`
+
+	// A touch that a crash undoes ends a session a little early.
+	asyncCommit = `SELECT pg_catalog.set_config('synchronous_commit', 'off', true)`
+)
+
+// parentQueries are the statements that always go through the parent.
+type parentQueries struct {
+	probe                                 string
+	lookOld, renew                        string
+	putLock, putInsert, putUpdate, putEnd string
+	userList, userCount, userLive, endOne string
+	userEnd                               string
+	count                                 string
+	makeLeaf, leaves, meta, markForeign   string
+}
+
+func newParentQueries(parent, meta, makeLeaf string) *parentQueries {
+	const live = `ended_at IS NULL AND expires_at > pg_catalog.clock_timestamp()`
+	return &parentQueries{
+		// Newest first: stops at the first partition that has it.
+		probe: `
+SELECT bucket FROM ` + parent + ` WHERE key = $1 AND bucket >= $2 ORDER BY bucket DESC LIMIT 1`,
+
+		lookOld: `
+SELECT version, ` + live + `, renewed_to, renewed_bucket, COALESCE(grace_until > pg_catalog.clock_timestamp(), false)
+FROM ` + parent + ` WHERE key = $1 AND bucket = $2`,
+
+		// The old row was locked by a statement before.
+		renew: `
+WITH made AS (
+  INSERT INTO ` + parent + ` AS s (key, bucket, version, expires_at, deadline, created_at, user_id, data)
+  SELECT $3::bytea, $4::integer, o.version + 1, $5::timestamptz, $6::timestamptz,
+         CASE WHEN o.user_id IS NOT DISTINCT FROM $7::text THEN o.created_at ELSE pg_catalog.clock_timestamp() END,
+         $7::text, $8::bytea
+  FROM ` + parent + ` AS o
+  WHERE o.key = $1::bytea AND o.bucket = $2::integer AND o.version = $9::bigint
+    AND o.ended_at IS NULL AND o.expires_at > pg_catalog.clock_timestamp()
+    AND $5::timestamptz > pg_catalog.clock_timestamp()
+    AND $6::timestamptz <= pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $10::double precision)
+  RETURNING s.key, s.bucket, s.version, s.expires_at, s.deadline, s.created_at
+)
+UPDATE ` + parent + ` AS o SET
+  ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL,
+  renewed_to = made.key, renewed_bucket = made.bucket,
+  grace_until = LEAST(pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $11::double precision), o.deadline)
+FROM made
+WHERE o.key = $1::bytea AND o.bucket = $2::integer
+RETURNING made.version, made.expires_at, made.deadline, made.created_at`,
+
+		putLock: `
+SELECT bucket, user_id, ` + live + `
+FROM ` + parent + ` WHERE key = $1 ORDER BY bucket FOR NO KEY UPDATE`,
+
+		putInsert: `
+INSERT INTO ` + parent + ` AS s (key, bucket, version, expires_at, deadline, created_at, user_id, data)
+SELECT $1::bytea, $2::integer, 1, $3::timestamptz, $4::timestamptz, pg_catalog.clock_timestamp(), $5::text, $6::bytea
+WHERE $3::timestamptz > pg_catalog.clock_timestamp()
+  AND $4::timestamptz <= pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $7::double precision)
+RETURNING s.version, s.expires_at, s.deadline, s.created_at`,
+
+		putUpdate: `
+UPDATE ` + parent + ` AS s SET version = s.version + 1, data = $3::bytea,
+  expires_at = CASE WHEN $4::timestamptz IS NULL THEN s.expires_at ELSE LEAST($4::timestamptz, s.deadline) END
+WHERE s.key = $1::bytea AND s.bucket = $2::integer AND ` + live + `
+RETURNING s.version, s.expires_at, s.deadline, s.created_at`,
+
+		putEnd: `
+UPDATE ` + parent + ` SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
+WHERE key = $1 AND bucket = $2 AND ` + live + ` AND $3::timestamptz <= pg_catalog.clock_timestamp()
+RETURNING version, deadline, created_at`,
+
+		userList: `
+SELECT ` + columns + ` FROM ` + parent + `
+WHERE user_id = $1 AND ` + live + ` ORDER BY created_at, key`,
+
+		userCount: `
+SELECT pg_catalog.count(*) FROM ` + parent + ` WHERE user_id = $1 AND ` + live,
+
+		userLive: `
+SELECT key, bucket FROM ` + parent + `
+WHERE user_id = $1 AND ` + live + ` AND NOT (key = $2 AND bucket = $3)
+ORDER BY created_at, key`,
+
+		endOne: `
+UPDATE ` + parent + ` SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
+WHERE key = $1 AND bucket = $2 AND ended_at IS NULL`,
+
+		// Ends up to $2 sessions but those of $3, locked in the order of batches.
+		userEnd: `
+WITH victims AS (
+  SELECT s.key, s.bucket FROM ` + parent + ` AS s
+  WHERE s.user_id = $1 AND s.ended_at IS NULL AND NOT s.key = ANY ($3::bytea[])
+  ORDER BY s.bucket, s.key LIMIT $2 FOR NO KEY UPDATE
+)
+UPDATE ` + parent + ` AS s SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
+FROM victims AS v
+WHERE s.key = v.key AND s.bucket = v.bucket AND s.ended_at IS NULL
+RETURNING s.expires_at > s.ended_at`,
+
+		count: `
+SELECT pg_catalog.count(*) FROM ` + parent + ` WHERE ended_at IS NULL AND expires_at > pg_catalog.now()`,
+
+		makeLeaf: `SELECT ` + makeLeaf + `($1)`,
+
+		leaves: `
+SELECT n.nspname, c.relname, pg_catalog.pg_get_expr(c.relpartbound, c.oid), i.inhdetachpending
+FROM pg_catalog.pg_inherits AS i
+JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE i.inhparent = $1::text::regclass`,
+
+		meta: `
+SELECT longest_hours, width_hours, foreign_keys, maintained_at, COALESCE(maintained_by, ''), pg_catalog.clock_timestamp()
+FROM ` + meta,
+
+		markForeign: `UPDATE ` + meta + ` SET foreign_keys = true WHERE NOT foreign_keys`,
+	}
+}
+
+// Advisory locks of a transaction: on a stripe of users, shared or alone, and
+// on one key. The first number of the two-number form keeps tables apart.
+const (
+	busyStripes    = `SELECT u.stripe FROM pg_catalog.unnest($2::integer[]) AS u(stripe) WHERE NOT pg_catalog.pg_try_advisory_xact_lock_shared($1::integer, u.stripe)`
+	waitForStripes = `SELECT pg_catalog.pg_advisory_xact_lock_shared($1::integer, u.stripe) FROM (SELECT stripe FROM pg_catalog.unnest($2::integer[]) AS v(stripe) ORDER BY stripe) AS u`
+	takeStripes    = `SELECT pg_catalog.pg_advisory_xact_lock($1::integer, u.stripe) FROM pg_catalog.generate_series($2::integer, $3::integer) AS u(stripe)`
+	takeKey        = `SELECT pg_catalog.pg_advisory_xact_lock($1::bigint)`
+	databaseTime   = `SELECT pg_catalog.clock_timestamp()`
+)

@@ -1,0 +1,181 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Renew implements session.Store.
+func (s *Store) Renew(ctx context.Context, old session.Key, rec session.Record, grace time.Duration) (session.Record, error) {
+	rec, _, err := s.renew(ctx, old, rec, grace, session.UserLimit{})
+	return rec, wrap("renew", err)
+}
+
+// RenewLimited implements session.UserIndex.
+func (s *Store) RenewLimited(ctx context.Context, old session.Key, rec session.Record, grace time.Duration, limit session.UserLimit) (session.Record, []session.Key, error) {
+	if err := checkLimit(rec.User, limit); err != nil {
+		return session.Record{}, nil, wrap("renew", err)
+	}
+	rec, evicted, err := s.renew(ctx, old, rec, grace, limit)
+	return rec, evicted, wrap("renew", err)
+}
+
+func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, grace time.Duration, limit session.UserLimit) (session.Record, []session.Key, error) {
+	none := session.Record{}
+	if err := s.begun(ctx); err != nil {
+		return none, nil, err
+	}
+	if grace < 0 || grace > session.MaxGrace {
+		return none, nil, invalid("grace is %v; it must be from 0 to %v", grace, session.MaxGrace)
+	}
+	version := rec.Version
+	rec, err := s.newRecord(rec)
+	if err != nil {
+		return none, nil, err
+	}
+	oldAt, err := s.locateToWrite(ctx, old)
+	if err != nil {
+		return none, nil, s.refused(err)
+	}
+	at := session.Key{Hash: rec.Key.Hash, Bucket: session.BucketOf(rec.Deadline)}
+	if at == oldAt {
+		return none, nil, session.ErrExists
+	}
+	if err := s.needLeaf(ctx, at.Bucket); err != nil {
+		return none, nil, err
+	}
+	if rec.Key.Bucket == 0 {
+		if err := s.markForeign(ctx); err != nil {
+			return none, nil, err
+		}
+	}
+
+	var evicted []session.Key
+	attempt := func(ctx context.Context) error {
+		r := &renewal{old: oldAt, at: at, version: version, rec: &rec, grace: grace}
+		if limit.Max == 0 && rec.Key.Bucket != 0 { // one round trip
+			b := newBatch()
+			b.Queue(waitForStripes, s.lockClass, []int32{stripeOf(rec.User)})
+			s.queueRenewal(b, r)
+			if err := send(ctx, s.pool, b); err != nil {
+				return err
+			}
+			return r.verdict()
+		}
+		return begin(ctx, s.pool, func(tx pgx.Tx) error {
+			var err error
+			if evicted, err = s.makeRoom(ctx, tx, rec.User, limit, oldAt); err != nil {
+				return err
+			}
+			if rec.Key.Bucket == 0 {
+				if err := s.claimForeign(ctx, tx, rec.Key); err != nil {
+					return err
+				}
+			}
+			b := &pgx.Batch{}
+			s.queueRenewal(b, r)
+			if err := tx.SendBatch(ctx, b).Close(); err != nil {
+				return err
+			}
+			return r.verdict()
+		})
+	}
+	landed := func(ctx context.Context) (bool, error) {
+		was, err := scanOld(s.pool.QueryRow(ctx, s.parent.lookOld, oldAt.Hash[:], oldAt.Bucket))
+		if err != nil || was.next != at {
+			return false, err
+		}
+		made, err := s.read(ctx, at)
+		if isNotFound(err) {
+			return true, nil // renewed, and ended since
+		}
+		if err == nil {
+			rec.Version, rec.Expires, rec.Deadline, rec.Created = made.Version, made.Expires, made.Deadline, made.Created
+		}
+		return err == nil, err
+	}
+	if err := s.settle(ctx, attempt, landed); err != nil {
+		switch {
+		case isCode(err, "23505"): // unique_violation: the new key
+			err = errors.Join(session.ErrExists, err)
+		case fateOf(err) == fateNoLeaf:
+			err = errors.Join(session.ErrNoPartition, err)
+		}
+		return none, nil, s.refused(err)
+	}
+	s.stats.renews.Add(1)
+	return rec, evicted, nil
+}
+
+// renewal is a transaction that replaces one session by another, and what came
+// of it.
+type renewal struct {
+	old, at session.Key
+	version int64
+	rec     *session.Record
+	grace   time.Duration
+	longest time.Duration
+
+	was  state
+	made bool
+	now  time.Time
+}
+
+// queueRenewal adds the statements. The user's stripe is locked before them,
+// so everybody locks rows second.
+func (s *Store) queueRenewal(b *pgx.Batch, r *renewal) {
+	r.longest = s.facts.Load().longest + clockSlack
+	b.Queue(s.parent.lookOld+` FOR UPDATE`, r.old.Hash[:], r.old.Bucket).QueryRow(func(row pgx.Row) (err error) {
+		r.was, err = scanOld(row)
+		return err
+	})
+	rec := r.rec
+	b.Queue(s.parent.renew,
+		r.old.Hash[:], r.old.Bucket, r.at.Hash[:], r.at.Bucket, rec.Expires, rec.Deadline, nullText(rec.User), rec.Data,
+		r.version, r.longest.Seconds(), r.grace.Seconds(),
+	).Query(func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&rec.Version, &rec.Expires, &rec.Deadline, &rec.Created}, func() error {
+			rec.Expires, rec.Deadline, rec.Created = rec.Expires.UTC(), rec.Deadline.UTC(), rec.Created.UTC()
+			r.made = true
+			return nil
+		})
+		return err
+	})
+	b.Queue(databaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(&r.now) })
+}
+
+// verdict says why nothing was made, if nothing was.
+func (r *renewal) verdict() error {
+	switch {
+	case r.made:
+		return nil
+	case !r.was.live && r.was.inGrace:
+		return notDone{session.ErrConflict}
+	case !r.was.live:
+		return notDone{session.ErrNotFound}
+	case r.was.version != r.version:
+		return notDone{session.ErrConflict}
+	case !r.rec.Expires.After(r.now), r.rec.Deadline.After(r.now.Add(r.longest)):
+		return notDone{fmt.Errorf("%w: Record.Expires has passed or Record.Deadline is beyond the longest lifetime", session.ErrDeadline)}
+	}
+	return notDone{session.ErrNotFound} // the old one expired while we looked
+}
+
+// scanOld reads a row of lookOld. A row that is gone is dead.
+func scanOld(row pgx.Row) (state, error) {
+	var was state
+	var next []byte
+	var nextBucket *int32
+	err := row.Scan(&was.version, &was.live, &next, &nextBucket, &was.inGrace)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return state{}, nil
+	}
+	was.next = successor(next, nextBucket)
+	return was, err
+}

@@ -1,0 +1,89 @@
+package pgstore
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Save implements session.Store.
+func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, error) {
+	if err := s.begun(ctx); err != nil {
+		return session.Record{}, wrap("save", err)
+	}
+	if err := s.checkContent(rec); err != nil {
+		return session.Record{}, wrap("save", err)
+	}
+	at, err := s.locate(ctx, rec.Key)
+	if err != nil {
+		return session.Record{}, wrap("save", s.refused(err))
+	}
+	o := &op{key: at, rec: rec}
+	o.rec.Data = bytes.Clone(notNull(rec.Data))
+	if !rec.Expires.IsZero() {
+		o.rec.Expires = storable(rec.Expires)
+	}
+	if err := s.saves.do(ctx, o); err != nil {
+		return session.Record{}, wrap("save", s.refused(err))
+	}
+	s.stats.saves.Add(1)
+	return o.rec, nil
+}
+
+func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
+	w := newWrite(s, s.pool, mode)
+	for _, part := range s.spans(ops, mode) {
+		w.queue(part, part.q.save,
+			column(part.ops, func(o *op) int64 { return o.rec.Version }),
+			column(part.ops, func(o *op) *time.Time { return nullTime(o.rec.Expires) }),
+			column(part.ops, func(o *op) *string { return nullText(o.rec.User) }),
+			column(part.ops, func(o *op) []byte { return o.rec.Data }))
+	}
+	if err := w.send(ctx); err != nil {
+		return nil, err
+	}
+	var held []*op
+	for _, o := range ops {
+		was, there := w.was[o]
+		now, written := w.now[o]
+		switch {
+		case written:
+			o.rec.Version, o.rec.Expires, o.rec.Deadline, o.rec.Created = now.version, now.expires, now.deadline, now.created
+			s.saves.settle(o, nil)
+		case !there && !mode.wait:
+			held = append(held, o)
+		case !there:
+			s.saves.settle(o, session.ErrNotFound)
+		case !was.live && was.inGrace:
+			s.saves.settle(o, session.ErrConflict)
+		case !was.live:
+			s.saves.settle(o, session.ErrNotFound)
+		case was.user != o.rec.User:
+			s.saves.settle(o, session.ErrUserChanged)
+		case was.version == o.rec.Version+1 && mode.lost:
+			s.saves.settle(o, s.savedAfterAll(ctx, o))
+		case was.version != o.rec.Version:
+			s.saves.settle(o, session.ErrConflict)
+		default: // it expired within the statement
+			s.saves.settle(o, session.ErrNotFound)
+		}
+	}
+	return held, nil
+}
+
+// savedAfterAll decides about a save whose first answer was lost and whose
+// session has the version after it.
+func (s *Store) savedAfterAll(ctx context.Context, o *op) error {
+	rec, err := s.read(ctx, o.key)
+	switch {
+	case err != nil:
+		return unknown(err)
+	case rec.Version == o.rec.Version+1 && bytes.Equal(rec.Data, o.rec.Data):
+		rec.Key = o.rec.Key
+		o.rec = rec
+		return nil
+	}
+	return session.ErrConflict
+}

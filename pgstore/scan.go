@@ -1,0 +1,55 @@
+package pgstore
+
+import (
+	"bytes"
+	"cmp"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// scanSession reads a row of columns.
+func scanSession(row pgx.CollectableRow) (session.Record, error) {
+	var rec session.Record
+	var hash []byte
+	var user *string
+	err := row.Scan(&hash, &rec.Key.Bucket, &rec.Version, &rec.Expires, &rec.Deadline, &rec.Created, &user, &rec.Data)
+	if err != nil {
+		return rec, err
+	}
+	rec.Key.Hash, rec.User = [32]byte(hash), deref(user)
+	rec.Expires, rec.Deadline, rec.Created = rec.Expires.UTC(), rec.Deadline.UTC(), rec.Created.UTC()
+	return rec, nil
+}
+
+func scanKey(row pgx.CollectableRow) (session.Key, error) {
+	var k session.Key
+	var hash []byte
+	if err := row.Scan(&hash, &k.Bucket); err != nil {
+		return k, err
+	}
+	k.Hash = [32]byte(hash)
+	return k, nil
+}
+
+// cleared is a row that Clear ended.
+type cleared struct {
+	key  session.Key
+	live bool
+}
+
+func scanCleared(row pgx.CollectableRow) (cleared, error) {
+	var c cleared
+	var hash []byte
+	if err := row.Scan(&hash, &c.key.Bucket, &c.live); err != nil {
+		return c, err
+	}
+	c.key.Hash = [32]byte(hash)
+	return c, nil
+}
+
+// pageOrder is the order of the primary key.
+func pageOrder(a, b session.Key) int {
+	return cmp.Or(bytes.Compare(a.Hash[:], b.Hash[:]), cmp.Compare(a.Bucket, b.Bucket))
+}

@@ -1,0 +1,284 @@
+package pgstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/maypok86/otter/v2"
+	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+var _ interface {
+	session.Store
+	session.Clock
+	session.Putter
+	session.Lister
+	session.Clearer
+	session.UserIndex
+	session.Pruner
+	session.LateToucher
+	session.Statser
+} = (*Store)(nil)
+
+// Store keeps sessions in Postgres. Use New to make one.
+type Store struct {
+	opts  Options
+	log   *zap.Logger
+	names migrations.Names
+
+	pool    *pgxpool.Pool   // the caller's
+	control *pgxpool.Pool   // ours, for what must not queue behind the caller's queries
+	direct  *pgx.ConnConfig // around a pooler
+
+	onParent  *queries
+	parent    *parentQueries
+	lockClass int32 // of advisory locks in the two-number form
+	keyLock   int64 // of advisory locks on a key
+
+	facts      atomic.Pointer[facts]
+	stale      chan struct{}
+	refreshing singleflight.Group
+	making     singleflight.Group
+	hints      *otter.Cache[[sha256.Size]byte, int32] // where keys without a bucket are
+	probes     chan struct{}
+
+	creates, saves, touches, destroys *lane
+
+	pruning      *pruning
+	cannotRetire sync.Once
+	stats        counters
+
+	closed   atomic.Bool
+	stop     context.CancelCauseFunc
+	lanes    sync.WaitGroup
+	loops    sync.WaitGroup
+	finished chan struct{}
+	closing  sync.Once
+}
+
+const (
+	controlConns = 2
+	maxProbes    = 4       // searches through all partitions at a time
+	maxHints     = 100_000 // about 8 MB
+)
+
+// New returns a store on the table that migrations.Up has made. The pool stays
+// the caller's and must outlive the store. ctx bounds New only.
+//
+// New opens up to two connections of its own with the pool's configuration,
+// and one more for maintenance.
+func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	cfg := migrations.Config{Schema: opts.Schema, Table: opts.Table}
+	names, err := migrations.NamesOf(opts.Schema, opts.Table)
+	if err != nil {
+		return nil, wrap("new", err)
+	}
+	direct := pool.Config().ConnConfig
+	if opts.DirectDSN != "" {
+		if direct, err = pgx.ParseConfig(opts.DirectDSN); err != nil {
+			return nil, wrap("new", fmt.Errorf("Options.DirectDSN: %w", err))
+		}
+	}
+	if err := migrations.Validate(ctx, pool, cfg); err != nil {
+		return nil, wrap("new", err)
+	}
+	hints, err := otter.New(&otter.Options[[sha256.Size]byte, int32]{MaximumSize: maxHints})
+	if err != nil {
+		return nil, wrap("new", err)
+	}
+	s := &Store{
+		opts:      opts,
+		log:       opts.Logger.Named("pgstore").With(zap.String("table", opts.Schema+"."+opts.Table)),
+		names:     names,
+		pool:      pool,
+		direct:    direct,
+		onParent:  newQueries(names.Sessions),
+		parent:    newParentQueries(names.Sessions, names.Meta, names.MakeLeaf),
+		lockClass: int32(leader.Key("sojourn", opts.Schema, opts.Table, "users")),
+		keyLock:   leader.Key("sojourn", opts.Schema, opts.Table, "keys"),
+		stale:     make(chan struct{}, 1),
+		hints:     hints,
+		probes:    make(chan struct{}, maxProbes),
+		finished:  make(chan struct{}),
+	}
+	if s.control, err = controlPool(ctx, pool); err != nil {
+		return nil, wrap("new", err)
+	}
+	first, err := s.readFacts(ctx, s.control, nil)
+	if err == nil {
+		err = agree(opts, first)
+	}
+	if err != nil {
+		s.control.Close()
+		return nil, wrap("new", err)
+	}
+	s.facts.Store(first)
+	s.start()
+	return s, nil
+}
+
+// agree compares what all nodes have to agree on.
+func agree(opts Options, f *facts) error {
+	for _, c := range []struct {
+		field         string
+		given, stored time.Duration
+	}{
+		{"LongestLifetime", opts.LongestLifetime, f.longest},
+		{"LeafWidth", opts.LeafWidth, f.width},
+	} {
+		if c.given != 0 && c.given != c.stored {
+			return fmt.Errorf("Options.%s is %v, but the nodes agreed on %v in the database; migrations.SetSettings changes that", c.field, c.given, c.stored)
+		}
+	}
+	return nil
+}
+
+// controlPool makes the store's own connections from the caller's settings.
+func controlPool(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Pool, error) {
+	config := pool.Config()
+	config.MaxConns, config.MinConns, config.MinIdleConns = controlConns, 0, 0
+	// Hooks on acquiring and releasing are about the caller's use of the pool.
+	config.BeforeAcquire, config.PrepareConn, config.AfterRelease, config.BeforeClose = nil, nil, nil, nil
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+func (s *Store) start() {
+	var run context.Context
+	run, s.stop = context.WithCancelCause(context.Background())
+	s.creates = newLane(s, "create", s.flushCreates)
+	s.saves = newLane(s, "save", s.flushSaves)
+	s.touches = newLane(s, "touch", s.flushTouches)
+	s.destroys = newLane(s, "destroy", s.flushDestroys)
+	for _, l := range s.allLanes() {
+		s.lanes.Go(func() { l.run(run) })
+	}
+	s.loops.Go(func() { s.refreshLoop(run) })
+	s.pruning = newPruning(s)
+	if s.opts.PruneInterval > 0 {
+		s.StartPruning()
+	}
+}
+
+func (s *Store) allLanes() []*lane {
+	return []*lane{s.creates, s.saves, s.touches, s.destroys}
+}
+
+// Close implements session.Store. It leaves the caller's pool open.
+func (s *Store) Close(ctx context.Context) error {
+	s.closing.Do(func() {
+		s.closed.Store(true)
+		for _, l := range s.allLanes() {
+			l.close()
+		}
+		go func() {
+			defer close(s.finished)
+			s.lanes.Wait()
+			s.stop(session.ErrClosed)
+			s.pruning.close()
+			s.loops.Wait()
+			s.control.Close()
+		}()
+	})
+	select {
+	case <-s.finished:
+		return nil
+	case <-ctx.Done():
+		s.stop(session.ErrClosed) // what is left fails instead of lasting
+		return wrap("close", context.Cause(ctx))
+	}
+}
+
+// begun is the start of every call.
+func (s *Store) begun(ctx context.Context) error {
+	if s.closed.Load() {
+		return session.ErrClosed
+	}
+	return ctxErr(ctx)
+}
+
+// checkContent checks what is written whatever the operation.
+func (s *Store) checkContent(rec session.Record) error {
+	switch {
+	case rec.Key.IsZero():
+		return invalid("Record.Key is zero")
+	case len(rec.Data) > s.opts.MaxData:
+		return tooLarge("Record.Data", len(rec.Data), s.opts.MaxData)
+	}
+	return s.checkUser("Record.User", rec.User)
+}
+
+func (s *Store) checkUser(field, user string) error {
+	if len(user) > s.opts.MaxUser {
+		return tooLarge(field, len(user), s.opts.MaxUser)
+	}
+	if !utf8.ValidString(user) {
+		return invalid("%s is not UTF-8", field)
+	}
+	for i := range len(user) {
+		if user[i] == 0 {
+			return invalid("%s has a NUL at byte %d", field, i)
+		}
+	}
+	return nil
+}
+
+const (
+	userStripes = 256
+	noUser      = userStripes // the stripe of sessions without a user
+)
+
+// stripeOf is the lock that stands for a user.
+func stripeOf(user string) int32 {
+	if user == "" {
+		return noUser
+	}
+	sum := sha256.Sum256([]byte(user))
+	return int32(sum[0])
+}
+
+func hostAndPID() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s:%d", host, os.Getpid())
+}
+
+// backgroundError reports a failure that no caller is waiting for.
+func (s *Store) backgroundError(doing string, err error) {
+	s.stats.backgroundErrors.Add(1)
+	err = wrap(doing, err)
+	s.log.Error("background work failed", zap.String("work", doing), zap.Error(err))
+	if s.opts.OnError != nil {
+		s.opts.OnError(err)
+	}
+}
+
+// refused counts a write that was refused for a reason of its own.
+func (s *Store) refused(err error) error {
+	for _, reason := range []error{session.ErrNotFound, session.ErrConflict, session.ErrExists, session.ErrUserChanged, session.ErrDeadline, session.ErrUserLimit} {
+		if errors.Is(err, reason) {
+			s.stats.refused.Add(1)
+			break
+		}
+	}
+	return err
+}

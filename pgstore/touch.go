@@ -1,0 +1,82 @@
+package pgstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Touch implements session.Store. It commits asynchronously: a crash of the
+// server can undo the last touches, and those sessions end a little early.
+func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (time.Time, error) {
+	if err := s.begun(ctx); err != nil {
+		return time.Time{}, wrap("touch", err)
+	}
+	at, err := s.locateToWrite(ctx, key)
+	if err != nil {
+		return time.Time{}, wrap("touch", s.refused(err))
+	}
+	o := &op{key: at, rec: session.Record{Expires: storable(expires)}}
+	if err := s.touches.do(ctx, o); err != nil {
+		return time.Time{}, wrap("touch", s.refused(err))
+	}
+	s.stats.touches.Add(1)
+	return o.rec.Expires, nil
+}
+
+func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
+	w := newWrite(s, s.pool, mode)
+	w.batch.Queue(asyncCommit)
+	for _, part := range s.spans(ops, mode) {
+		w.queue(part, part.q.touch, column(part.ops, func(o *op) time.Time { return o.rec.Expires }))
+	}
+	if err := w.send(ctx); err != nil {
+		return nil, err
+	}
+	var held []*op
+	for _, o := range ops {
+		was, there := w.was[o]
+		now, written := w.now[o]
+		switch {
+		case written:
+			o.rec.Expires = now.expires
+			s.touches.settle(o, nil)
+		case !there && !mode.wait:
+			held = append(held, o)
+		case there && was.live && !was.expires.Before(earlier(o.rec.Expires, was.deadline)):
+			o.rec.Expires = was.expires // already further
+			s.touches.settle(o, nil)
+		default:
+			s.touches.settle(o, session.ErrNotFound)
+		}
+	}
+	return held, nil
+}
+
+// storable is an expiry as the database can hold it. Where it is cut, it lies
+// beyond all deadlines, or before them.
+func storable(t time.Time) time.Time {
+	first, last := time.Unix(0, 0), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	switch {
+	case t.Before(first):
+		t = first
+	case t.After(last):
+		t = last
+	}
+	return t.UTC().Truncate(time.Microsecond)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// TouchLater implements session.LateToucher. Only a node that holds a proof
+// that the session is live may answer before the write; this store reads
+// every session from the database and holds none, so it is Touch.
+func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Time) (time.Time, error) {
+	return s.Touch(ctx, key, expires)
+}

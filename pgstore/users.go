@@ -1,0 +1,202 @@
+package pgstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Whoever creates or renews a session of a user holds, shared, the lock on the
+// user's stripe until it is committed. Whoever holds the stripe alone
+// therefore sees all sessions of the user, and none can be added.
+
+// ListUser implements session.UserIndex.
+func (s *Store) ListUser(ctx context.Context, user string) ([]session.Record, error) {
+	if err := s.begunForUser(ctx, user); err != nil {
+		return nil, wrap("list user", err)
+	}
+	rows, err := s.pool.Query(ctx, s.parent.userList, user)
+	if err != nil {
+		return nil, wrap("list user", err)
+	}
+	out, err := pgx.CollectRows(rows, scanSession)
+	return out, wrap("list user", err)
+}
+
+// CountUser implements session.UserIndex.
+func (s *Store) CountUser(ctx context.Context, user string) (int64, error) {
+	if err := s.begunForUser(ctx, user); err != nil {
+		return 0, wrap("count user", err)
+	}
+	var n int64
+	err := s.pool.QueryRow(ctx, s.parent.userCount, user).Scan(&n)
+	return n, wrap("count user", err)
+}
+
+const endBatch = 1000
+
+// DestroyUser implements session.UserIndex. It ends sessions in transactions of
+// up to 1,000; logins of the user wait for the one under way.
+func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.Key) (int64, error) {
+	if err := s.begunForUser(ctx, user); err != nil {
+		return 0, wrap("destroy user", err)
+	}
+	spared := make([][]byte, len(except))
+	for i := range except {
+		spared[i] = except[i].Hash[:]
+	}
+	var total int64
+	for {
+		var rows, live int64
+		err := s.settle(ctx, func(ctx context.Context) error {
+			var err error
+			rows, live, err = s.endUserBatch(ctx, user, spared)
+			return err
+		}, func(context.Context) (bool, error) { return false, errors.New("not asked for") })
+		if err != nil {
+			return total, wrap("destroy user", err)
+		}
+		total += live
+		if rows == 0 {
+			s.stats.destroys.Add(uint64(total))
+			return total, nil
+		}
+	}
+}
+
+func (s *Store) endUserBatch(ctx context.Context, user string, spared [][]byte) (rows, live int64, err error) {
+	stripe := stripeOf(user)
+	b := newBatch()
+	b.Queue(takeStripes, s.lockClass, stripe, stripe)
+	b.Queue(s.parent.userEnd, user, endBatch, spared).Query(func(r pgx.Rows) error {
+		var wasLive bool
+		_, err := pgx.ForEachRow(r, []any{&wasLive}, func() error {
+			rows++
+			if wasLive {
+				live++
+			}
+			return nil
+		})
+		return err
+	})
+	err = send(ctx, s.control, b)
+	return rows, live, err
+}
+
+func checkLimit(user string, limit session.UserLimit) error {
+	if limit.Max < 0 {
+		return invalid("UserLimit.Max is %d; it must not be negative", limit.Max)
+	}
+	return notEmpty("Record.User", user)
+}
+
+// CreateLimited implements session.UserIndex.
+func (s *Store) CreateLimited(ctx context.Context, rec session.Record, limit session.UserLimit) (session.Record, []session.Key, error) {
+	if err := checkLimit(rec.User, limit); err != nil {
+		return session.Record{}, nil, wrap("create", err)
+	}
+	if limit.Max == 0 {
+		rec, err := s.Create(ctx, rec)
+		return rec, nil, err
+	}
+	rec, evicted, err := s.createLimited(ctx, rec, limit)
+	return rec, evicted, wrap("create", err)
+}
+
+func (s *Store) createLimited(ctx context.Context, rec session.Record, limit session.UserLimit) (session.Record, []session.Key, error) {
+	none := session.Record{}
+	if err := s.begun(ctx); err != nil {
+		return none, nil, err
+	}
+	rec, err := s.newRecord(rec)
+	if err != nil {
+		return none, nil, err
+	}
+	bucket := session.BucketOf(rec.Deadline)
+	if rec.Key.Bucket == 0 {
+		if err := s.markForeign(ctx); err != nil {
+			return none, nil, err
+		}
+	}
+	if err := s.needLeaf(ctx, bucket); err != nil {
+		return none, nil, err
+	}
+	var out session.Record
+	var evicted []session.Key
+	attempt := func(ctx context.Context) error {
+		return begin(ctx, s.pool, func(tx pgx.Tx) error {
+			var err error
+			if evicted, err = s.makeRoom(ctx, tx, rec.User, limit, session.Key{}); err != nil {
+				return err
+			}
+			out, err = s.putLocked(ctx, tx, rec, bucket, false)
+			return err
+		})
+	}
+	landed := func(ctx context.Context) (bool, error) {
+		o := op{key: session.Key{Hash: rec.Key.Hash, Bucket: bucket}, rec: rec}
+		err := s.createdAfterAll(ctx, &o)
+		out = o.rec
+		return err == nil, nil
+	}
+	if err := s.settle(ctx, attempt, landed); err != nil {
+		if fateOf(err) == fateNoLeaf {
+			err = errors.Join(session.ErrNoPartition, err)
+		}
+		return none, nil, s.refused(err)
+	}
+	s.stats.creates.Add(1)
+	return out, evicted, nil
+}
+
+// makeRoom locks the user's stripe, alone if there is a limit, and makes room
+// for one more session.
+func (s *Store) makeRoom(ctx context.Context, tx pgx.Tx, user string, limit session.UserLimit, replaced session.Key) ([]session.Key, error) {
+	stripe := stripeOf(user)
+	if limit.Max == 0 {
+		_, err := tx.Exec(ctx, waitForStripes, s.lockClass, []int32{stripe})
+		return nil, err
+	}
+	if _, err := tx.Exec(ctx, takeStripes, s.lockClass, stripe, stripe); err != nil {
+		return nil, err
+	}
+	rows, err := tx.Query(ctx, s.parent.userLive, user, replaced.Hash[:], replaced.Bucket)
+	if err != nil {
+		return nil, err
+	}
+	live, err := pgx.CollectRows(rows, scanKey)
+	if err != nil {
+		return nil, err
+	}
+	over := len(live) + 1 - limit.Max
+	switch {
+	case over <= 0:
+		return nil, nil
+	case !limit.Evict:
+		return nil, session.ErrUserLimit
+	}
+	evicted := live[:over]
+	locked := slices.SortedFunc(slices.Values(evicted), session.Key.Compare)
+	for _, key := range locked {
+		if _, err := tx.Exec(ctx, s.parent.endOne, key.Hash[:], key.Bucket); err != nil {
+			return nil, err
+		}
+	}
+	return evicted, nil
+}
+
+func (s *Store) begunForUser(ctx context.Context, user string) error {
+	return cmp.Or(s.begun(ctx), s.checkUser("user", user), notEmpty("user", user))
+}
+
+func notEmpty(field, user string) error {
+	if user == "" {
+		return invalid("%s is empty", field)
+	}
+	return nil
+}

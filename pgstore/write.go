@@ -1,0 +1,170 @@
+package pgstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// write is one flush of saves, touches or destroys, and what came of it.
+type write struct {
+	s     *Store
+	pool  *pgxpool.Pool
+	mode  flushMode
+	batch *pgx.Batch
+
+	was, now map[*op]state // as found under the lock, and as written
+}
+
+// state is a row as a batch statement reports it.
+type state struct {
+	version                    int64
+	user                       string
+	expires, deadline, created time.Time
+	live, inGrace              bool
+	next                       session.Key // the successor; zero if it was not renewed
+}
+
+func newWrite(s *Store, pool *pgxpool.Pool, mode flushMode) *write {
+	return &write{s: s, pool: pool, mode: mode, batch: newBatch(), was: map[*op]state{}, now: map[*op]state{}}
+}
+
+// queue adds the statement of one leaf. Parts come in key order.
+func (w *write) queue(part span, sql string, more ...any) {
+	args := append([]any{hashes(part.ops), buckets(part.ops)}, more...)
+	if w.mode.wait {
+		w.batch.Queue(part.q.lockWait, args[:2]...)
+	}
+	w.batch.Queue(sql, args...).Query(func(rows pgx.Rows) error {
+		var n int64
+		var written bool
+		var r state
+		var user *string
+		var next []byte
+		var nextBucket *int32
+		into := []any{&written, &n, &r.version, &user, &r.expires, &r.deadline, &r.created, &r.live, &next, &nextBucket, &r.inGrace}
+		_, err := pgx.ForEachRow(rows, into, func() error {
+			o := part.ops[n-1]
+			r.expires, r.deadline, r.created = r.expires.UTC(), r.deadline.UTC(), r.created.UTC()
+			r.user, r.next = deref(user), successor(next, nextBucket)
+			if written {
+				w.now[o] = r
+			} else {
+				w.was[o] = r
+			}
+			return nil
+		})
+		return err
+	})
+}
+
+func (w *write) send(ctx context.Context) error {
+	err := send(ctx, w.pool, w.batch)
+	if err == nil {
+		w.s.stats.flushes.Add(1)
+	}
+	return err
+}
+
+// successor is the key that a renewed row names, or the zero key.
+func successor(hash []byte, bucket *int32) session.Key {
+	var k session.Key
+	if len(hash) == len(k.Hash) && bucket != nil {
+		k.Hash, k.Bucket = [32]byte(hash), *bucket
+	}
+	return k
+}
+
+// span is the part of a batch that one statement can write.
+type span struct {
+	q   *queries
+	ops []*op
+}
+
+// spans cuts ops, sorted by key, by leaf.
+func (s *Store) spans(ops []*op, mode flushMode) []span {
+	if mode.parent {
+		return []span{{s.onParent, ops}}
+	}
+	f := s.facts.Load()
+	var out []span
+	for start := 0; start < len(ops); {
+		l := f.find(ops[start].key.Bucket)
+		if l == nil { // as many as lie in the same gap
+			end := start + 1
+			for end < len(ops) && f.find(ops[end].key.Bucket) == nil {
+				end++
+			}
+			out = append(out, span{s.onParent, ops[start:end]})
+			start = end
+			continue
+		}
+		end := start + 1
+		for end < len(ops) && int64(ops[end].key.Bucket) < l.hi {
+			end++
+		}
+		out = append(out, span{l.q, ops[start:end]})
+		start = end
+	}
+	return out
+}
+
+// columns are the arrays of a batch.
+func hashes(ops []*op) [][]byte {
+	out := make([][]byte, len(ops))
+	for i, o := range ops {
+		out[i] = o.key.Hash[:]
+	}
+	return out
+}
+
+func buckets(ops []*op) []int32 {
+	out := make([]int32, len(ops))
+	for i, o := range ops {
+		out[i] = o.key.Bucket
+	}
+	return out
+}
+
+func column[T any](ops []*op, of func(*op) T) []T {
+	out := make([]T, len(ops))
+	for i, o := range ops {
+		out[i] = of(o)
+	}
+	return out
+}
+
+// nullTime is NULL for the zero time.
+func nullTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// nullText is NULL for the empty text.
+func nullText(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+// notNull is data as the table stores it: an empty value is not NULL.
+func notNull(data []byte) []byte {
+	if data == nil {
+		return []byte{}
+	}
+	return data
+}
+
+func deref(text *string) string {
+	if text == nil {
+		return ""
+	}
+	return *text
+}
