@@ -288,9 +288,6 @@ func (s *postgresSession) Close(ctx context.Context) error {
 	return cmp.Or(err, context.Cause(ctx))
 }
 
-func (s *postgresSession) Cut(ctx context.Context) {
-	s.wire.Close()
-	// Without it the server would notice only at its next check of the connection.
-	// Where it cannot be delivered, nothing else can.
-	_ = s.conn.PgConn().CancelRequest(ctx)
-}
+// Cut leaves it to pgx, which finds the connection broken, to ask the server to
+// stop the statement.
+func (s *postgresSession) Cut(context.Context) { s.wire.Close() }

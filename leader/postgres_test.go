@@ -185,8 +185,8 @@ func TestARoleWithoutRightsStillSeesWhoLeads(t *testing.T) {
 	}
 }
 
-// newRole creates a role that may log in. It is dropped after the test, the
-// database with what it owns first.
+// newRole creates a role that may log in; $role in settings stands for it. It is
+// dropped after the test and must own nothing by then.
 func newRole(t testing.TB, server *dbtest.Server, settings string) string {
 	t.Helper()
 	// Roles are the server's: only their names keep tests apart.

@@ -241,11 +241,11 @@ func TestAStatementThatOutlivesItsWorkIsCut(t *testing.T) {
 		if err := <-result; err == nil {
 			t.Error("a statement whose work had returned succeeded")
 		}
-		if terms != 2 {
-			t.Errorf("%d terms, want the next one", terms)
-		}
 		if err := stop(); err != nil {
 			t.Error(err)
+		}
+		if terms != 2 {
+			t.Errorf("%d terms, want the next one", terms)
 		}
 	})
 }

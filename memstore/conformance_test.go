@@ -21,6 +21,18 @@ func TestConformanceWithAnotherClock(t *testing.T) {
 	}
 }
 
+func BenchmarkStore(b *testing.B) {
+	h := harness(time.Now)
+	h.New = func(t testing.TB) session.Store {
+		s, err := New(Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	sessiontest.Benchmark(b, h)
+}
+
 func harness(now func() time.Time) sessiontest.Harness {
 	return sessiontest.Harness{
 		New: func(t testing.TB) session.Store {
@@ -64,8 +76,8 @@ func harness(now func() time.Time) sessiontest.Harness {
 }
 
 func lock(s session.Store) (unlock func()) {
-	s.(*Store).table.mu.Lock()
-	return s.(*Store).table.mu.Unlock
+	s.(*Store).table.lock <- struct{}{}
+	return s.(*Store).table.release
 }
 
 func expire(t testing.TB, s session.Store, key session.Key) {
@@ -79,13 +91,13 @@ func expire(t testing.TB, s session.Store, key session.Key) {
 	r.rec.Expires = now
 }
 
-// waiting counts the goroutines that wait for the mutex of a store, as the
-// mutex does not tell.
+// waiting counts the goroutines that wait for the lock of a store, as the lock
+// does not tell.
 func waiting(_ testing.TB, _ session.Store) (n int) {
 	buf := make([]byte, 1<<20)
 	buf = buf[:runtime.Stack(buf, true)]
 	for stack := range strings.SplitSeq(string(buf), "\n\n") {
-		if strings.Contains(stack, "[sync.Mutex.Lock") && strings.Contains(stack, "memstore.(*Store).write") {
+		if strings.Contains(stack, "[select") && strings.Contains(stack, "memstore.(*table).acquire") {
 			n++
 		}
 	}

@@ -2,6 +2,6 @@
 // tests, examples and programs that run alone: a restart ends all sessions.
 //
 // It keeps every promise of [session.Store] and of the optional interfaces but
-// those of a cache, and is the plainest code that does: one map, one mutex.
+// those of a cache, and is the plainest code that does: one map, one lock.
 // What a store has to do is best read here.
 package memstore

@@ -3,6 +3,7 @@ package memstore
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/sojourn-go/sojourn/session"
@@ -36,22 +37,29 @@ func (s *Store) All(ctx context.Context) iter.Seq2[session.Record, error] {
 			rows = s.table.liveRows(now)
 			return nil
 		})
-		for _, r := range rows {
-			var rec session.Record
-			var live bool
-			// The lock is not held while the caller looks at a session.
-			if err = s.read(ctx, "list", func(now time.Time) error {
-				rec, live = r.rec, r.live(now)
-				return nil
-			}); err != nil {
-				break
-			}
-			if live && !yield(rec, nil) {
-				return
-			}
-		}
 		if err != nil {
 			yield(session.Record{}, err)
+			return
+		}
+		for page := range slices.Chunk(rows, 100) {
+			var recs []session.Record
+			err := s.read(ctx, "list", func(now time.Time) error {
+				for _, r := range page {
+					if r.live(now) {
+						recs = append(recs, r.rec)
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				yield(session.Record{}, err)
+				return
+			}
+			for _, rec := range recs { // without the lock
+				if !yield(rec, nil) {
+					return
+				}
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package memstore
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/sojourn-go/sojourn/session"
@@ -12,13 +13,11 @@ import (
 // Putter, Lister, Clearer, UserIndex, Pruner and Statser. All methods may be
 // called concurrently.
 type Store struct {
-	opts  Options
-	table *table
-	prune pruner
-
-	// Guarded by table.mu.
-	closed bool
-	stats  session.Stats
+	opts   Options
+	table  *table
+	prune  pruner
+	closed atomic.Bool
+	stats  session.Stats // guarded by the table's lock
 }
 
 // New makes an empty store. Close it to stop its pruning.
@@ -38,10 +37,16 @@ func newStore(opts Options, t *table) *Store { return &Store{opts: opts, table: 
 
 // Close implements session.Store.
 func (s *Store) Close(ctx context.Context) error {
-	s.table.mu.Lock()
-	s.closed = true
-	s.table.mu.Unlock()
-	return wrap("close", s.prune.stop(ctx, true))
+	s.closed.Store(true)
+	err := s.prune.stop(ctx, true)
+	if err == nil {
+		err = s.table.acquire(ctx) // behind the last write under way
+	}
+	if err != nil {
+		return wrap("close", err)
+	}
+	s.table.release()
+	return nil
 }
 
 // Now implements session.Clock.
@@ -54,8 +59,8 @@ func (s *Store) Window() session.Window {
 
 // Stats implements session.Statser.
 func (s *Store) Stats() session.Stats {
-	s.table.mu.Lock()
-	defer s.table.mu.Unlock()
+	_ = s.table.acquire(context.Background()) // which does not end
+	defer s.table.release()
 	return s.stats
 }
 
@@ -64,9 +69,11 @@ func (s *Store) read(ctx context.Context, op string, f func(now time.Time) error
 	if err := ctx.Err(); err != nil {
 		return wrap(op, err)
 	}
-	s.table.mu.Lock()
-	defer s.table.mu.Unlock()
-	if s.closed {
+	if err := s.table.acquire(ctx); err != nil {
+		return wrap(op, err)
+	}
+	defer s.table.release()
+	if s.closed.Load() {
 		return wrap(op, session.ErrClosed)
 	}
 	// The time is read under the lock: the wait may have outlasted a session.

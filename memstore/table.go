@@ -1,17 +1,17 @@
 package memstore
 
 import (
+	"context"
 	"crypto/sha256"
-	"sync"
 	"time"
 
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// table is what is stored, and how a row lives and dies. All but mu is guarded
-// by mu.
+// table is what is stored, and how a row lives and dies. All is guarded by the
+// lock, which is a channel because the wait for it ends with a context.
 type table struct {
-	mu    sync.Mutex
+	lock  chan struct{}
 	rows  map[[sha256.Size]byte]*row
 	users map[string]map[*row]struct{} // of rows that are not ended
 	seq   uint64
@@ -30,8 +30,19 @@ type row struct {
 }
 
 func newTable() *table {
-	return &table{rows: map[[sha256.Size]byte]*row{}, users: map[string]map[*row]struct{}{}}
+	return &table{lock: make(chan struct{}, 1), rows: map[[sha256.Size]byte]*row{}, users: map[string]map[*row]struct{}{}}
 }
+
+func (t *table) acquire(ctx context.Context) error {
+	select {
+	case t.lock <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t *table) release() { <-t.lock }
 
 func (r *row) live(now time.Time) bool { return !r.ended && now.Before(r.rec.Expires) }
 

@@ -27,8 +27,9 @@ type Config struct {
 	Settings Settings
 	// Roles are made and given their rights by Up and SQL.
 	Roles Roles
-	// LockWait is how long Up waits for another process that migrates. 0 means
-	// one minute, negative no limit but the context's.
+	// LockWait is how long Up waits for another process that migrates or
+	// maintains the partitions. 0 means one minute, negative no limit but the
+	// context's.
 	LockWait time.Duration
 	// LockTimeout is how long a statement of Up waits for a lock on a table. 0
 	// means 5 s, negative no limit. In whole milliseconds, rounded up.
@@ -51,14 +52,14 @@ type Roles struct {
 	// Maintainer is a member of Owner and so may make and retire partitions.
 	// It needs an Owner.
 	Maintainer string
-	// App may read and write sessions, but may neither make nor change nor
-	// drop tables.
+	// App may read and write sessions and call the function that makes
+	// leaves. It is given no right to make, change or drop tables; before
+	// PostgreSQL 15 everybody has one in the schema public.
 	App string
 }
 
-// Querier is a pgx connection, pool or transaction.
+// Querier is a pgx connection, pool or transaction, in any mode of execution.
 type Querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 

@@ -92,9 +92,10 @@ func closeConn(ctx context.Context, conn *pgx.Conn) {
 // whatever they migrate.
 const ternKey = 9628173550095224
 
-// lock takes our lock and then tern's. It asks again and again instead of
-// waiting in the server: a waiter there has a snapshot, and another
-// migration's CREATE INDEX CONCURRENTLY would wait for that.
+// lock takes the lock of migrations, that of tern and that of the partitions.
+// It asks again and again instead of waiting in the server: a waiter there has
+// a snapshot, and another migration's CREATE INDEX CONCURRENTLY would wait for
+// that.
 func lock(ctx context.Context, conn *pgx.Conn, n Names, cfg Config) error {
 	waitCtx := ctx
 	if cfg.LockWait > 0 {
@@ -103,7 +104,7 @@ func lock(ctx context.Context, conn *pgx.Conn, n Names, cfg Config) error {
 		defer cancel()
 	}
 	waiting := false
-	for _, key := range []int64{n.MigrateKey, ternKey} {
+	for _, key := range []int64{n.MigrateKey, ternKey, n.DDLKey} {
 		for {
 			var got bool
 			if err := conn.QueryRow(ctx, `SELECT pg_catalog.pg_try_advisory_lock($1::bigint)`, key).Scan(&got); err != nil {

@@ -40,7 +40,7 @@ var (
 	// ErrUnsupported says that the server is too old.
 	ErrUnsupported = errors.New("migrations: unsupported server version")
 
-	// ErrLocked says that another process held the migration lock for longer
-	// than Config.LockWait.
-	ErrLocked = errors.New("migrations: another migration is running")
+	// ErrLocked says that another process migrated, or made or retired
+	// partitions, for longer than Config.LockWait.
+	ErrLocked = errors.New("migrations: another migration or maintenance is under way")
 )

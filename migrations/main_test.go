@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,7 +146,7 @@ func roleNames(t testing.TB, s *dbtest.Server, prefixes ...string) []string {
 			return
 		}
 		defer conn.Close(ctx)
-		for _, name := range names {
+		for _, name := range slices.Backward(names) { // those that granted something first, so last
 			if _, err := conn.Exec(ctx, "DROP ROLE IF EXISTS "+quoted(name)); err != nil {
 				t.Error(err)
 			}

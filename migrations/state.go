@@ -13,6 +13,10 @@ import (
 
 // Version is the newest version of the tables that this package knows, and the
 // oldest that the program it is part of can use.
+//
+// A migration adds what programs of the version before can do without, and
+// writes its number into schema_version of the meta row. One that takes
+// something away from them also raises min_compatible.
 const Version = 1
 
 // state is what a database holds under our names.

@@ -121,18 +121,17 @@ func TestNothingToDoTakesNoLock(t *testing.T) {
 	dsn := dbtest.Postgres(t).Database(t)
 	mustUp(t, dsn, Config{})
 	other := dbtest.Conn(t, dsn)
-	for _, key := range []int64{ternKey, mustNames(t, Config{}).MigrateKey} {
+	for _, key := range []int64{ternKey, mustNames(t, Config{}).MigrateKey, mustNames(t, Config{}).DDLKey} {
 		mustExec(t, other, "SELECT pg_advisory_lock($1)", key)
 	}
-	// Would it wait for the other one, it would do so for ever.
-	if err := Up(t.Context(), parse(t, dsn), Config{LockWait: -1}); err != nil {
+	if err := Up(t.Context(), parse(t, dsn), Config{LockWait: time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestWaitingForAnotherMigration(t *testing.T) {
 	t.Parallel()
-	for name, key := range map[string]int64{"tern": ternKey, "own": mustNames(t, Config{}).MigrateKey} {
+	for name, key := range map[string]int64{"tern": ternKey, "own": mustNames(t, Config{}).MigrateKey, "partitions": mustNames(t, Config{}).DDLKey} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dsn := dbtest.Postgres(t).Database(t)
@@ -173,6 +172,57 @@ func TestWaitingForAnotherMigration(t *testing.T) {
 	}
 }
 
+// upWhile runs Up while other has an open transaction that Up has to wait for,
+// and commits that then.
+func upWhile(t *testing.T, dsn string, cfg Config, other, watch *pgx.Conn) {
+	t.Helper()
+	result := make(chan error, 1)
+	go func() { result <- Up(t.Context(), parse(t, dsn), cfg) }()
+	dbtest.Eventually(t, "Up waits for the other transaction", func() bool {
+		return queryOne[int](t, watch, `SELECT count(*)::int FROM pg_stat_activity AS a
+			WHERE a.application_name = 'sojourn migrations' AND a.datname = current_database() AND $1 = ANY (pg_blocking_pids(a.pid))`,
+			other.PgConn().PID()) == 1
+	})
+	mustExec(t, other, "COMMIT")
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	if err := Validate(t.Context(), watch, cfg); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSomebodyElseMakesTheSchemaMeanwhile(t *testing.T) {
+	t.Parallel()
+	dsn := dbtest.Postgres(t).Database(t)
+	other, watch := dbtest.Conn(t, dsn), dbtest.Conn(t, dsn)
+	mustExec(t, other, "BEGIN")
+	mustExec(t, other, "CREATE SCHEMA sojourn")
+	upWhile(t, dsn, Config{}, other, watch)
+}
+
+// Roles belong to all databases of a server, and locks to one.
+func TestAnotherDatabaseMakesTheRolesMeanwhile(t *testing.T) {
+	t.Parallel()
+	s := dbtest.Postgres(t)
+	r := roleNames(t, s, "owner", "maintainer", "app")
+	dsn := s.Database(t)
+	other, watch := dbtest.Conn(t, s.Database(t)), dbtest.Conn(t, dsn)
+	cfg := Config{Roles: Roles{Owner: r[0], Maintainer: r[1], App: r[2]}}
+
+	mustExec(t, other, "BEGIN")
+	for _, role := range r {
+		mustExec(t, other, "CREATE ROLE "+role)
+	}
+	mustExec(t, other, "GRANT "+r[0]+" TO "+r[1])
+	upWhile(t, dsn, cfg, other, watch)
+
+	mustExec(t, other, "REVOKE "+r[0]+" FROM "+r[1])
+	mustExec(t, other, "BEGIN")
+	mustExec(t, other, "GRANT "+r[0]+" TO "+r[1])
+	upWhile(t, dsn, cfg, other, watch)
+}
+
 func TestSettingsOfTheRoleDoNotReachUp(t *testing.T) {
 	t.Parallel()
 	s := dbtest.Postgres(t)
@@ -193,8 +243,13 @@ func TestSettingsOfTheRoleDoNotReachUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	insertLive(t, admin, mustNames(t, cfg).Sessions, 1, time.Hour)
-	conn := connectAs(t, dsn, role)
-	mustExec(t, conn, "SET statement_timeout = 0; SET lock_timeout = 0")
+	config := as(t, dsn, role)
+	config.RuntimeParams["statement_timeout"], config.RuntimeParams["lock_timeout"] = "0", "0"
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
 	if err := Validate(t.Context(), conn, cfg); err != nil {
 		t.Error(err)
 	}
@@ -254,6 +309,19 @@ func TestUpLeavesTheCallersConfigurationAlone(t *testing.T) {
 	if config.ConnString() != before || len(config.RuntimeParams) != params || config.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
 		t.Errorf("it was changed: %v", config.RuntimeParams)
 	}
+}
+
+func TestUpClosesItsConnection(t *testing.T) {
+	t.Parallel()
+	n, dsn, conn := prepared(t, Config{})
+	noMigrationConnections(t, conn)
+	mustUp(t, dsn, Config{})
+	noMigrationConnections(t, conn)
+	mustExec(t, conn, "DELETE FROM "+n.Meta)
+	if err := Up(t.Context(), parse(t, dsn), Config{}); err == nil {
+		t.Error("no error without a meta row")
+	}
+	noMigrationConnections(t, conn)
 }
 
 func TestNoServer(t *testing.T) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -104,33 +106,40 @@ func TestAnOldProgramRefusesAnIncompatibleDatabase(t *testing.T) {
 
 func TestAMigrationThatFailsHasNotHappened(t *testing.T) {
 	t.Parallel()
-	n, dsn, conn := prepared(t, Config{})
-	bad := withSecond(t, secondCompatible+" SELECT 1/0;")
-	err := up(t.Context(), parse(t, dsn), Config{}, bad)
-	if code(err) != "22012" || !strings.Contains(err.Error(), `schema "sojourn"`) {
-		t.Fatalf("got %v, want a division by zero", err)
-	}
-	if got := queryOne[int32](t, conn, "SELECT version FROM "+n.Version); got != 1 {
-		t.Errorf("version %d, want 1", got)
-	}
-	if err := Validate(t.Context(), conn, Config{}); err != nil {
-		t.Error(err)
-	}
-	if err := up(t.Context(), parse(t, dsn), Config{}, withSecond(t, secondCompatible)); err != nil {
-		t.Error(err)
+	for _, name := range []string{"sojourn", "\n---- tern: disable-tx ----\n"} {
+		cfg := Config{Schema: name}
+		n, dsn, conn := prepared(t, cfg)
+		err := up(t.Context(), parse(t, dsn), cfg, withSecond(t, secondCompatible+" SELECT 1/0;"))
+		if code(err) != "22012" || !strings.Contains(err.Error(), "schema "+strconv.Quote(name)) {
+			t.Fatalf("got %v, want a division by zero", err)
+		}
+		if got := queryOne[int32](t, conn, "SELECT version FROM "+n.Version); got != 1 {
+			t.Errorf("version %d, want 1", got)
+		}
+		if got := queryOne[int32](t, conn, "SELECT schema_version FROM "+n.Meta); got != 1 {
+			t.Errorf("half of the migration has happened: version %d, want 1", got)
+		}
+		if err := Validate(t.Context(), conn, cfg); err != nil {
+			t.Error(err)
+		}
+		if err := up(t.Context(), parse(t, dsn), cfg, withSecond(t, secondCompatible)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
 func TestAMigrationThatTakesTooLongOrWaitsForALockGivesUp(t *testing.T) {
 	t.Parallel()
 	n, dsn, conn := prepared(t, Config{})
-	err := up(t.Context(), parse(t, dsn), Config{StatementTimeout: 1}, withSecond(t, "SELECT pg_sleep(60);"))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	err := up(ctx, parse(t, dsn), Config{StatementTimeout: 1}, withSecond(t, "SELECT pg_sleep(60);"))
 	if code(err) != "57014" {
 		t.Errorf("got %v, want a statement timeout", err)
 	}
 	mustExec(t, conn, "BEGIN")
 	queryOne[int](t, conn, "SELECT count(*)::int FROM "+n.Sessions)
-	err = up(t.Context(), parse(t, dsn), Config{LockTimeout: 1}, withSecond(t, secondCompatible))
+	err = up(ctx, parse(t, dsn), Config{LockTimeout: 1}, withSecond(t, secondCompatible))
 	if code(err) != "55P03" {
 		t.Errorf("got %v, want a lock timeout", err)
 	}

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -29,11 +30,12 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 		rec, err = s.putForeign(ctx, rec, false)
 		return rec, wrap("create", err)
 	}
-	if err := s.needLeaf(ctx, rec.Key.Bucket); err != nil {
-		return session.Record{}, wrap("create", err)
-	}
-	o := &op{key: rec.Key, rec: rec}
-	if err := s.creates.do(ctx, o); err != nil {
+	var o *op
+	err = s.inLeaf(ctx, rec.Key.Bucket, func() error {
+		o = &op{key: rec.Key, rec: rec}
+		return s.creates.do(ctx, o)
+	})
+	if err != nil {
 		return session.Record{}, wrap("create", s.refused(err))
 	}
 	s.stats.creates.Add(1)
@@ -85,6 +87,25 @@ func microsecond(deadline time.Time) time.Time {
 	return t
 }
 
+// inLeaf runs write, which adds a row of that bucket. A leaf that this node
+// knew of may be gone: then it is made, and write runs again.
+func (s *Store) inLeaf(ctx context.Context, bucket int32, write func() error) error {
+	known := s.facts.Load().find(bucket) != nil
+	if err := s.needLeaf(ctx, bucket); err != nil {
+		return err
+	}
+	err := write()
+	if fateOf(err) == fateNoLeaf && known {
+		if _, refreshErr := s.refresh(ctx); refreshErr == nil && s.needLeaf(ctx, bucket) == nil {
+			err = write()
+		}
+	}
+	if fateOf(err) == fateNoLeaf && !errors.Is(err, session.ErrNoPartition) {
+		err = fmt.Errorf("%w: %w", session.ErrNoPartition, err)
+	}
+	return err
+}
+
 // needLeaf makes the leaf of bucket if this node knows of none. Failing that,
 // the write goes to the parent, which has the last word.
 func (s *Store) needLeaf(ctx context.Context, bucket int32) error {
@@ -118,8 +139,8 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 	slices.Sort(stripes)
 	stripes = slices.Compact(stripes)
 
-	b := newBatch()
-	if mode.wait {
+	b := newBatch(ctx)
+	if mode.patience == patient {
 		b.Queue(waitForStripes, s.lockClass, stripes)
 	} else {
 		b.Queue(busyStripes, s.lockClass, stripes).Query(func(rows pgx.Rows) error {
@@ -160,13 +181,13 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 		case ok:
 			o.rec.Version, o.rec.Expires, o.rec.Deadline, o.rec.Created = 1, r.expires.UTC(), r.deadline.UTC(), r.created.UTC()
 			s.creates.settle(o, nil)
-		case !o.rec.Expires.After(now):
+		case o.lost == nil && !o.rec.Expires.After(now):
 			s.creates.settle(o, fmt.Errorf("%w: Record.Expires has passed", session.ErrDeadline))
-		case o.rec.Deadline.After(now.Add(time.Duration(longest * float64(time.Second)))):
+		case o.lost == nil && o.rec.Deadline.After(now.Add(time.Duration(longest*float64(time.Second)))):
 			s.creates.settle(o, fmt.Errorf("%w: Record.Deadline is beyond the longest lifetime", session.ErrDeadline))
-		case busy[stripeOf(o.rec.User)] && !mode.wait:
+		case busy[stripeOf(o.rec.User)] && mode.patience != patient:
 			held = append(held, o)
-		case mode.lost:
+		case o.lost != nil:
 			s.creates.settle(o, s.createdAfterAll(ctx, o))
 		default:
 			s.creates.settle(o, session.ErrExists)
@@ -175,17 +196,35 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 	return held, nil
 }
 
-// createdAfterAll decides about a create whose first answer was lost and whose
-// key is taken now. Nobody but its caller knows the ID, so a live session with
-// the same content is the one.
+// createdAfterAll decides about a create whose first answer was lost.
 func (s *Store) createdAfterAll(ctx context.Context, o *op) error {
-	rec, err := s.read(ctx, o.key)
-	switch {
-	case err != nil:
-		return unknown(err)
-	case rec.Version == 1 && rec.User == o.rec.User && rec.Deadline.Equal(o.rec.Deadline) && bytes.Equal(rec.Data, o.rec.Data):
-		o.rec = rec
+	switch did, err := s.created(ctx, o.key, &o.rec); {
+	case did:
 		return nil
+	case err != nil:
+		return unknown(o.lost)
 	}
 	return session.ErrExists
+}
+
+// created reports whether rec was created at that key, and completes it.
+// Nobody but its caller knows the ID, so a session with the same content is
+// the one. It is ErrUnknown when the session has changed since.
+func (s *Store) created(ctx context.Context, at session.Key, rec *session.Record) (bool, error) {
+	was, err := scanOld(s.pool.QueryRow(ctx, s.parent.lookOld, at.Hash[:], at.Bucket))
+	if err != nil || was.version == 0 { // not there
+		return false, err
+	}
+	found, err := s.read(ctx, at)
+	switch {
+	case isNotFound(err), err == nil && (found.Key != at || found.Version != 1):
+		return false, session.ErrUnknown
+	case err != nil:
+		return false, err
+	case found.User != rec.User || !found.Deadline.Equal(rec.Deadline) || !bytes.Equal(found.Data, rec.Data):
+		return false, nil
+	}
+	found.Key = rec.Key
+	*rec = found
+	return true, nil
 }

@@ -60,7 +60,7 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 }
 
 func (s *Store) flushDestroys(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := newWrite(s, s.control, mode)
+	w := newWrite(ctx, s, s.control, mode)
 	for _, part := range s.spans(ops, mode) {
 		w.queue(part, part.q.destroy)
 	}
@@ -70,13 +70,13 @@ func (s *Store) flushDestroys(ctx context.Context, ops []*op, mode flushMode) ([
 	var held []*op
 	dead := make(map[session.Key]struct{}, len(ops))
 	for _, o := range ops {
-		was, there := w.was[o]
-		if !there && !mode.wait {
+		now, written := w.now[o]
+		if !written && w.held(o) {
 			held = append(held, o)
 			continue
 		}
 		dead[o.key] = struct{}{}
-		o.live, o.next = w.now[o].live, was.next
+		o.live, o.next = now.live, w.was[o].next
 		s.destroys.settle(o, nil)
 	}
 	for _, l := range []*lane{s.saves, s.touches} {

@@ -65,6 +65,16 @@ func fateOf(err error) fate {
 	return fateFailed
 }
 
+// isRefusal reports whether the database was asked and had a reason to say no.
+func isRefusal(err error) bool {
+	for _, reason := range []error{session.ErrNotFound, session.ErrConflict, session.ErrExists, session.ErrUserChanged, session.ErrDeadline, session.ErrUserLimit} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return isCode(err, "23505") // unique_violation
+}
+
 // unknown reports that a write may or may not have happened.
 func unknown(cause error) error {
 	return fmt.Errorf("%w: %w", session.ErrUnknown, cause)
@@ -84,10 +94,11 @@ func tooLarge(field string, got, limit int) error {
 	return fmt.Errorf("%w: %s has %d bytes; the limit is %d", session.ErrTooLarge, field, got, limit)
 }
 
-// ctxErr is the error of a call whose context ended before it began.
-func ctxErr(ctx context.Context) error {
-	if ctx.Err() == nil {
-		return nil
+// ended is nil while ctx lasts, and then its error together with its cause.
+func ended(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if err == nil || errors.Is(cause, err) {
+		return cause
 	}
-	return context.Cause(ctx)
+	return fmt.Errorf("%w: %w", err, cause)
 }

@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -15,6 +16,7 @@ type op struct {
 	rec  session.Record // what to write; then what was written
 	live bool           // destroy: whether it was live
 	next session.Key    // destroy: the session that this one was renewed to
+	lost error          // of an earlier answer: it may be written already
 
 	state opState // guarded by the lane
 	err   error
@@ -50,14 +52,25 @@ type lane struct {
 
 // How a flush is to be done.
 type flushMode struct {
-	parent bool // through the parent, because a leaf was not there
-	wait   bool // wait for rows and locks that others hold
-	lost   bool // an earlier answer was lost: the batch may be in already
+	parent   bool // through the parent, because a leaf was not there
+	patience patience
 }
+
+// patience is what a flush does about rows and locks that others hold.
+type patience int
+
+const (
+	quick   patience = iota // wait a moment, and do not find out why something was not written
+	careful                 // do not wait
+	patient                 // wait
+)
+
+// quickWait is longer than a batch of another node keeps its rows.
+const quickWait = "50ms"
 
 // flushFunc writes ops, sorted by key, in one transaction. It either returns
 // an error and leaves all of them unsettled, or returns those that it did not
-// write because others hold their rows or locks, the rest being settled.
+// write and that want more patience, the rest being settled.
 type flushFunc func(ctx context.Context, ops []*op, mode flushMode) (held []*op, err error)
 
 const laneSlots = 4 // batches that wait for others, per lane
@@ -106,9 +119,9 @@ func (l *lane) await(ctx context.Context, o *op) error {
 	case opSettled:
 		return o.err
 	case opTaken:
-		return unknown(context.Cause(ctx))
+		return unknown(ended(ctx))
 	}
-	o.state, o.err = opSettled, context.Cause(ctx) // take drops it from the queue
+	o.state, o.err = opSettled, ended(ctx) // take drops it from the queue
 	l.signal()
 	return o.err
 }
@@ -173,7 +186,7 @@ func (l *lane) run(ctx context.Context) {
 func (l *lane) take() (ops []*op, more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	bytes := 0
+	bytes, full := 0, false
 	rest := l.queue[:0]
 	for _, o := range l.queue {
 		if o.state == opSettled {
@@ -181,7 +194,8 @@ func (l *lane) take() (ops []*op, more bool) {
 		}
 		size := len(o.rec.Data) + 200
 		_, busy := l.busy[o.key]
-		full := len(ops) == l.s.opts.BatchItems || len(ops) > 0 && bytes+size > l.s.opts.BatchBytes
+		// Nothing overtakes what has no room: it might have the same key.
+		full = full || len(ops) == l.s.opts.BatchItems || len(ops) > 0 && bytes+size > l.s.opts.BatchBytes
 		if busy || full {
 			rest = append(rest, o)
 			continue
@@ -206,31 +220,54 @@ func (l *lane) release(ops []*op) {
 	l.signal()
 }
 
-// write settles ops, at the latest when the write timeout is over. What others
-// hold is waited for beside the lane.
+// write settles ops, at the latest when the write timeout is over. What was not
+// written at once is looked into, and waited for, beside the lane.
 func (l *lane) write(ctx context.Context, ops []*op) {
-	call, cancel := context.WithTimeoutCause(ctx, l.s.opts.WriteTimeout,
-		fmt.Errorf("%s took longer than Options.WriteTimeout, %v: %w", l.kind, l.s.opts.WriteTimeout, context.DeadlineExceeded))
+	call, cancel := l.s.within(ctx, l.kind)
 	held := l.attempt(call, ops, flushMode{})
+	l.release(without(ops, held))
 	if len(held) == 0 {
 		cancel()
-		l.release(ops)
 		return
 	}
-	l.release(slices.DeleteFunc(slices.Clone(ops), func(o *op) bool { return slices.Contains(held, o) }))
 	l.waiting.Go(func() {
 		defer cancel()
-		defer l.release(held)
+		rest := l.attempt(call, held, flushMode{patience: careful})
+		l.release(without(held, rest))
+		l.wait(call, rest)
+	})
+}
+
+func without(ops, held []*op) []*op {
+	if len(held) == 0 {
+		return ops
+	}
+	return slices.DeleteFunc(slices.Clone(ops), func(o *op) bool { return slices.Contains(held, o) })
+}
+
+// wait settles what others hold. Those that cannot be had together within a
+// lock timeout are waited for apart, and a slot is given up in between: the
+// longest lock holds up nobody who waits for another one.
+func (l *lane) wait(ctx context.Context, ops []*op) {
+	for len(ops) > 0 {
+		var held []*op
 		select {
 		case l.slots <- struct{}{}:
-			l.attempt(call, held, flushMode{wait: true})
+			held = l.attempt(ctx, ops, flushMode{patience: patient})
 			<-l.slots
-		case <-call.Done():
-			for _, o := range held {
-				l.settle(o, context.Cause(call))
-			}
+		case <-ctx.Done():
+			l.fail(ctx, ops, errors.New("others hold the row or lock"))
 		}
-	})
+		l.release(without(ops, held))
+		if ops = held; len(ops) > 1 {
+			var other sync.WaitGroup
+			first := ops[:len(ops)/2]
+			other.Go(func() { l.wait(ctx, first) })
+			l.wait(ctx, ops[len(ops)/2:])
+			other.Wait()
+			return
+		}
+	}
 }
 
 // attempt flushes until every op is settled or held by others.
@@ -240,46 +277,72 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 		if err == nil {
 			return held
 		}
-		again := false
+		// What a lost answer left open is worth asking for until time is up.
+		again := slices.ContainsFunc(ops, func(o *op) bool { return o.lost != nil })
 		switch fateOf(err) {
 		case fateOpen:
-			mode.lost, again = true, true
+			for _, o := range ops {
+				o.lost = err
+			}
+			again = true
 		case fateConflict:
 			again = true
 		case fateLeaf:
-			again, mode.parent = !mode.parent, true
+			again, mode.parent = again || !mode.parent, true
 			l.s.refreshSoon()
 		case fateNoLeaf:
 			l.s.refreshSoon()
+			if mode.parent && len(ops) > 1 { // the others have their leaf
+				return l.halves(ctx, ops, mode)
+			}
 			if mode.parent {
 				err = fmt.Errorf("%w: %w", session.ErrNoPartition, err)
 			}
-			again, mode.parent = !mode.parent, true
+			again, mode.parent = again || !mode.parent, true
 		case fateLocked:
-			again = true
-			fallthrough
+			if mode.patience == quick {
+				mode.patience = careful
+				continue
+			}
+			if mayWait(ctx) {
+				l.s.stats.retries.Add(1)
+				return ops
+			}
+			<-ctx.Done()
 		case fateItem:
 			if len(ops) > 1 {
-				half := len(ops) / 2
-				held := l.attempt(ctx, ops[:half], mode)
-				return append(held, l.attempt(ctx, ops[half:], mode)...)
+				return l.halves(ctx, ops, mode)
 			}
+			again = false
 		}
-		// What a lost answer left open is worth asking for until time is up.
-		if (again || mode.lost) && pause(ctx, try) {
+		if again && pause(ctx, try) {
 			l.s.stats.retries.Add(1)
 			continue
 		}
-		if mode.lost {
-			l.s.stats.unknown.Add(uint64(len(ops)))
-			err = unknown(err)
-		}
-		if cause := context.Cause(ctx); cause != nil {
-			err = fmt.Errorf("%w: %w", cause, err)
-		}
-		for _, o := range ops {
-			l.settle(o, err)
-		}
+		l.fail(ctx, ops, err)
 		return nil
+	}
+}
+
+// halves flushes ops in two parts, so that what is wrong with one of them
+// does not fail all.
+func (l *lane) halves(ctx context.Context, ops []*op, mode flushMode) (held []*op) {
+	half := len(ops) / 2
+	held = l.attempt(ctx, ops[:half], mode)
+	return append(held, l.attempt(ctx, ops[half:], mode)...)
+}
+
+// fail settles ops with err, and with the reason why ctx ended if it did.
+func (l *lane) fail(ctx context.Context, ops []*op, err error) {
+	if cause := ended(ctx); cause != nil {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	for _, o := range ops {
+		if o.lost != nil {
+			l.s.stats.unknown.Add(1)
+			l.settle(o, unknown(err))
+			continue
+		}
+		l.settle(o, err)
 	}
 }

@@ -161,18 +161,23 @@ func parseBound(text string) (lo, hi int64, ok bool) {
 
 // refresh reads the facts anew, on behalf of all who ask at the same time.
 func (s *Store) refresh(ctx context.Context) (*facts, error) {
-	v, err, _ := s.refreshing.Do("", func() (any, error) {
-		f, err := s.readFacts(ctx, s.control, s.facts.Load())
+	done := s.refreshing.DoChan("", func() (any, error) {
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.WriteTimeout)
+		defer cancel()
+		f, err := s.readFacts(call, s.control, s.facts.Load())
 		if err != nil {
 			return nil, fmt.Errorf("read the partitions: %w", err)
 		}
 		s.facts.Store(f)
 		return f, nil
 	})
-	if err != nil {
-		return nil, err
+	select {
+	case r := <-done:
+		f, _ := r.Val.(*facts)
+		return f, r.Err
+	case <-ctx.Done():
+		return nil, ended(ctx)
 	}
-	return v.(*facts), nil
 }
 
 // refreshSoon asks for fresh facts without waiting for them.
@@ -196,10 +201,7 @@ func (s *Store) refreshLoop(ctx context.Context) {
 		case <-s.stale:
 		case <-time.After(refreshEvery):
 		}
-		call, cancel := context.WithTimeout(ctx, s.opts.WriteTimeout)
-		_, err := s.refresh(call)
-		cancel()
-		if err != nil && ctx.Err() == nil {
+		if _, err := s.refresh(ctx); err != nil && ctx.Err() == nil {
 			s.backgroundError("refresh", err)
 		}
 		select {

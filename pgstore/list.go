@@ -132,15 +132,15 @@ func (s *Store) clearLeaf(ctx context.Context, l leaf) (total int64, err error) 
 	last := session.Key{}
 	for {
 		var page []cleared
-		err := s.retry(ctx, func(ctx context.Context) error {
+		err := s.settle(ctx, func(ctx context.Context) error {
 			var err error
-			b := newBatch()
+			b := newBatch(ctx)
 			b.Queue(l.q.clear, last.Hash[:], last.Bucket, endBatch).Query(func(rows pgx.Rows) error {
 				page, err = pgx.CollectRows(rows, scanCleared)
 				return err
 			})
 			return send(ctx, s.control, b)
-		})
+		}, nil)
 		if isCode(err, "42P01") {
 			return total, nil // dropped meanwhile; clearRest finds what is not
 		}
@@ -163,9 +163,9 @@ func (s *Store) clearLeaf(ctx context.Context, l leaf) (total int64, err error) 
 
 // clearRest is one transaction under all stripes.
 func (s *Store) clearRest(ctx context.Context) (total int64, err error) {
-	err = s.retry(ctx, func(ctx context.Context) error {
+	err = s.settle(ctx, func(ctx context.Context) error {
 		total = 0
-		b := newBatch()
+		b := newBatch(ctx)
 		b.Queue(takeStripes, s.lockClass, 0, noUser)
 		b.Queue(s.onParent.clear, make([]byte, 32), 0, nil).Query(func(rows pgx.Rows) error {
 			page, err := pgx.CollectRows(rows, scanCleared)
@@ -177,6 +177,6 @@ func (s *Store) clearRest(ctx context.Context) (total int64, err error) {
 			return err
 		})
 		return send(ctx, s.control, b)
-	})
+	}, nil)
 	return total, err
 }

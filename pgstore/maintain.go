@@ -47,7 +47,7 @@ func (m *maintenance) tryUntil(ctx context.Context, key int64) error {
 			return err
 		}
 		if !sleep(ctx, 50*time.Millisecond+rand.N(100*time.Millisecond)) {
-			return context.Cause(ctx)
+			return ended(ctx)
 		}
 	}
 }
@@ -94,10 +94,13 @@ func (m *maintenance) makeAhead(ctx context.Context, done *session.Pruned) error
 		return err
 	}
 	now := f.now()
-	first := int64(session.BucketOf(now))
-	last := int64(session.BucketOf(now.Add(f.longest + m.s.opts.Premake)))
+	return m.fillGaps(ctx, f, session.BucketOf(now), session.BucketOf(now.Add(f.longest+m.s.opts.Premake)), done)
+}
+
+// fillGaps makes the partitions that are missing from bucket first to last.
+func (m *maintenance) fillGaps(ctx context.Context, f *facts, first, last int32, done *session.Pruned) error {
 	for try := 0; ; {
-		bucket, gap := f.firstGap(first, last)
+		bucket, gap := f.firstGap(int64(first), int64(last))
 		if !gap {
 			return nil
 		}
@@ -108,7 +111,7 @@ func (m *maintenance) makeAhead(ctx context.Context, done *session.Pruned) error
 		case fateOf(err) == fateLocked && try < lockTries:
 			try++
 			if !pause(ctx, 4+try) {
-				return context.Cause(ctx)
+				return ended(ctx)
 			}
 		case isCode(err, "42501"): // insufficient_privilege
 			return fmt.Errorf("this role may not call %s; grant it EXECUTE: %w", m.s.names.MakeLeaf, err)

@@ -43,7 +43,7 @@ func (s *Store) StopPruning(ctx context.Context) error {
 	case <-s.pruning.stop():
 		return nil
 	case <-ctx.Done():
-		return wrap("stop pruning", context.Cause(ctx))
+		return wrap("stop pruning", ended(ctx))
 	}
 }
 
@@ -54,10 +54,13 @@ func (p *pruning) start() {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
+	before, done := p.done, make(chan struct{})
 	p.cancel, p.done = cancel, done
 	go func() {
 		defer close(done)
+		if before != nil {
+			<-before
+		}
 		p.run(ctx)
 	}()
 }
@@ -208,7 +211,7 @@ func (s *Store) pass(ctx context.Context, conn *pgx.Conn, sweep *sweeper) (sessi
 		step("note the pass", m.journal)
 	}
 	if ctx.Err() != nil {
-		errs = append(errs, context.Cause(ctx))
+		errs = append(errs, ended(ctx))
 	}
 	s.refreshSoon()
 	if done != (session.Pruned{}) {

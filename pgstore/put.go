@@ -60,9 +60,6 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 	} else if err := s.markForeign(ctx); err != nil {
 		return none, err
 	}
-	if err := s.needLeaf(ctx, bucket); err != nil {
-		return none, err
-	}
 
 	var out session.Record
 	attempt := func(ctx context.Context) error {
@@ -72,12 +69,15 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 			return err
 		})
 	}
-	// Doing it again gives the same result, but for what came in between.
-	landed := func(context.Context) (bool, error) { return false, errors.New("not asked for") }
-	if err := s.settle(ctx, attempt, landed); err != nil {
-		if fateOf(err) == fateNoLeaf {
-			err = errors.Join(session.ErrNoPartition, err)
+	// Replacing again gives the same result, but for what came in between.
+	var landed func(context.Context) (bool, error)
+	if !replace {
+		landed = func(ctx context.Context) (bool, error) {
+			out = rec
+			return s.created(ctx, session.Key{Hash: rec.Key.Hash, Bucket: bucket}, &out)
 		}
+	}
+	if err := s.inLeaf(ctx, bucket, func() error { return s.settle(ctx, attempt, landed) }); err != nil {
 		return none, s.refused(err)
 	}
 	return out, nil

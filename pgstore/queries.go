@@ -4,51 +4,108 @@ package pgstore
 // Leaves have texts of their own because the server then neither plans nor
 // locks the other partitions.
 //
-// Batches come as arrays sorted by bucket and key. Their statements lock what
-// nobody else holds, in that order, and write what of it is live; since they
-// never wait, that is one statement. Where waiting is wanted, lockWait goes
-// before it as a statement of its own, so that liveness is tested afterwards.
+// Batches come as arrays sorted by bucket and key, and rows are taken in that
+// order.
 type queries struct {
 	get                  string
 	lockWait             string
 	create               string
-	save, touch, destroy string
+	save, touch, destroy batchTexts
 	pageKeys, pageAll    string
 	clear                string
+}
+
+// batchTexts are two statements that write the same.
+type batchTexts struct {
+	// quick may wait a moment for a row and only tells what it has written.
+	quick string
+	// careful locks what nobody else holds before it writes, and also tells
+	// what it has found. Since it never waits, that is one statement; where
+	// waiting is wanted, lockWait goes before it as a statement of its own, so
+	// that liveness is tested after the lock is had.
+	careful string
 }
 
 // columns of a session in the order in which scanSession reads them.
 const columns = `key, bucket, version, expires_at, deadline, created_at, user_id, data`
 
-// newQueries takes the table's name quoted and qualified.
-func newQueries(table string) *queries {
-	// What was found, and what was written of it, numbered by the place in the
-	// arrays. more are input columns of the statement, with the arrays they
-	// come from.
-	batch := func(more []string, arrays []string, update string) string {
-		names, from := "key, bucket", "pg_catalog.unnest($1::bytea[]), pg_catalog.unnest($2::integer[])"
-		carried := ""
-		for i := range more {
-			names += ", " + more[i]
-			carried += ", u." + more[i]
-			from += ", pg_catalog.unnest(" + arrays[i] + ")"
-		}
-		return `
+// batchUpdate is what a batch does to the row s, given the input row i.
+type batchUpdate struct {
+	inputs, arrays []string // input columns besides the key, and where they come from
+	set, where     string
+	live           string // whether the session was live, or is
+}
+
+// texts makes both statements. Their results have the same columns: whether
+// the row is one that was written or one as it was found, the place in the
+// arrays, and what is known of the session.
+func (u batchUpdate) texts(table string) batchTexts {
+	names, from, carried := "key, bucket", "pg_catalog.unnest($1::bytea[]), pg_catalog.unnest($2::integer[])", ""
+	for i, name := range u.inputs {
+		names += ", " + name
+		carried += ", i." + name
+		from += ", pg_catalog.unnest(" + u.arrays[i] + ")"
+	}
+	input := `ROWS FROM (` + from + `) WITH ORDINALITY AS i(` + names + `, n)`
+	where := `
+  WHERE s.key = i.key AND s.bucket = i.bucket AND s.ended_at IS NULL` + u.where
+	return batchTexts{
+		quick: `
+UPDATE ` + table + ` AS s SET ` + u.set + `
+  FROM ` + input + where + `
+  RETURNING true, i.n, s.version, NULL::text, s.expires_at, s.deadline, s.created_at, ` + u.live + `, NULL::bytea, NULL::integer, false`,
+
+		careful: `
 WITH l AS MATERIALIZED (
-  SELECT u.n, u.key, u.bucket` + carried + `,
+  SELECT i.n, i.key, i.bucket` + carried + `,
          s.version AS was_version, s.user_id AS was_user, s.expires_at AS was_expires, s.deadline, s.created_at,
          s.ended_at IS NULL AND s.expires_at > pg_catalog.clock_timestamp() AS live,
          s.renewed_to, s.renewed_bucket, COALESCE(s.grace_until > pg_catalog.clock_timestamp(), false) AS in_grace
-  FROM ROWS FROM (` + from + `) WITH ORDINALITY AS u(` + names + `, n)
-  JOIN ` + table + ` AS s ON s.key = u.key AND s.bucket = u.bucket
-  ORDER BY u.n
+  FROM ` + input + `
+  JOIN ` + table + ` AS s ON s.key = i.key AND s.bucket = i.bucket
+  ORDER BY i.n
   FOR NO KEY UPDATE OF s SKIP LOCKED
 ), w AS (
-  UPDATE ` + table + ` AS s SET ` + update + `
+  UPDATE ` + table + ` AS s SET ` + u.set + `
+  FROM l AS i` + where + `
+  RETURNING i.n, s.version, s.expires_at, s.deadline, s.created_at, ` + u.live + ` AS live
 )
 SELECT false, n, was_version, was_user, was_expires, deadline, created_at, live, renewed_to, renewed_bucket, in_grace FROM l
 UNION ALL
-SELECT true, n, version, NULL, expires_at, deadline, created_at, live, NULL, NULL, false FROM w`
+SELECT true, n, version, NULL, expires_at, deadline, created_at, live, NULL, NULL, false FROM w`,
+	}
+}
+
+// An expiry that has passed ends the session. The test is one for the whole
+// statement, since it is made in several places.
+const saveEnds = `COALESCE(i.expires_at <= pg_catalog.statement_timestamp(), false)`
+
+// newQueries takes the table's name quoted and qualified.
+func newQueries(table string) *queries {
+	save := batchUpdate{
+		inputs: []string{"version", "expires_at", "user_id", "data"},
+		arrays: []string{"$3::bigint[]", "$4::timestamptz[]", "$5::text[]", "$6::bytea[]"},
+		set: `
+    version = s.version + 1,
+    expires_at = CASE WHEN i.expires_at IS NULL THEN s.expires_at ELSE LEAST(i.expires_at, s.deadline) END,
+    ended_at = CASE WHEN ` + saveEnds + ` THEN pg_catalog.statement_timestamp() END,
+    user_id = CASE WHEN NOT ` + saveEnds + ` THEN s.user_id END,
+    data = CASE WHEN NOT ` + saveEnds + ` THEN i.data END`,
+		where: ` AND s.expires_at > pg_catalog.clock_timestamp()
+    AND s.version = i.version AND s.user_id IS NOT DISTINCT FROM i.user_id`,
+		live: `true`,
+	}
+	touch := batchUpdate{
+		inputs: []string{"expires_at"},
+		arrays: []string{"$3::timestamptz[]"},
+		set:    `expires_at = LEAST(i.expires_at, s.deadline)`,
+		where: ` AND s.expires_at > pg_catalog.clock_timestamp()
+    AND s.expires_at < LEAST(i.expires_at, s.deadline)`,
+		live: `true`,
+	}
+	destroy := batchUpdate{
+		set:  `ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL`,
+		live: `s.expires_at > s.ended_at`,
 	}
 	return &queries{
 		get: `
@@ -75,37 +132,9 @@ WHERE u.expires_at > pg_catalog.clock_timestamp()
 ON CONFLICT (key, bucket) DO NOTHING
 RETURNING s.key, s.bucket, s.expires_at, s.deadline, s.created_at`,
 
-		// An expiry that has passed ends the session.
-		save: batch(
-			[]string{"version", "expires_at", "user_id", "data"},
-			[]string{"$3::bigint[]", "$4::timestamptz[]", "$5::text[]", "$6::bytea[]"}, `
-    version = s.version + 1,
-    expires_at = CASE WHEN i.expires_at IS NULL THEN s.expires_at ELSE LEAST(i.expires_at, s.deadline) END,
-    ended_at = CASE WHEN i.ends THEN pg_catalog.clock_timestamp() END,
-    user_id = CASE WHEN NOT i.ends THEN s.user_id END,
-    data = CASE WHEN NOT i.ends THEN i.data END
-  FROM (
-    SELECT n, key, bucket, version, expires_at, user_id, data,
-           COALESCE(expires_at <= pg_catalog.clock_timestamp(), false) AS ends FROM l
-  ) AS i
-  WHERE s.key = i.key AND s.bucket = i.bucket AND s.version = i.version
-    AND s.user_id IS NOT DISTINCT FROM i.user_id
-    AND s.ended_at IS NULL AND s.expires_at > pg_catalog.clock_timestamp()
-  RETURNING i.n, s.version, s.expires_at, s.deadline, s.created_at, true AS live`),
-
-		touch: batch([]string{"expires_at"}, []string{"$3::timestamptz[]"}, `
-    expires_at = LEAST(l.expires_at, s.deadline)
-  FROM l
-  WHERE s.key = l.key AND s.bucket = l.bucket
-    AND s.ended_at IS NULL AND s.expires_at > pg_catalog.clock_timestamp()
-    AND s.expires_at < LEAST(l.expires_at, s.deadline)
-  RETURNING l.n, s.version, s.expires_at, s.deadline, s.created_at, true AS live`),
-
-		destroy: batch(nil, nil, `
-    ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
-  FROM l
-  WHERE s.key = l.key AND s.bucket = l.bucket AND s.ended_at IS NULL
-  RETURNING l.n, s.version, s.expires_at, s.deadline, s.created_at, s.expires_at > s.ended_at AS live`),
+		save:    save.texts(table),
+		touch:   touch.texts(table),
+		destroy: destroy.texts(table),
 
 		// One page of a walk in key order; the last key ends the next page.
 		clear: `
@@ -141,6 +170,8 @@ const (
 SELECT pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_hashjoin', 'off', true),
        pg_catalog.set_config('enable_mergejoin', 'off', true), pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),
        pg_catalog.set_config('jit', 'off', true), pg_catalog.set_config('lock_timeout', '1s', true)`
+
+	setLockTimeout = `SELECT pg_catalog.set_config('lock_timeout', $1, true)`
 
 	// A touch that a crash undoes ends a session a little early.
 	asyncCommit = `SELECT pg_catalog.set_config('synchronous_commit', 'off', true)`

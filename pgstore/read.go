@@ -106,7 +106,7 @@ func (s *Store) probe(ctx context.Context, key session.Key) (session.Key, error)
 	select {
 	case s.probes <- struct{}{}:
 	case <-ctx.Done():
-		return session.Key{}, context.Cause(ctx)
+		return session.Key{}, ended(ctx)
 	}
 	defer func() { <-s.probes }()
 	s.stats.probes.Add(1)

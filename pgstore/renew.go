@@ -47,9 +47,6 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if at == oldAt {
 		return none, nil, session.ErrExists
 	}
-	if err := s.needLeaf(ctx, at.Bucket); err != nil {
-		return none, nil, err
-	}
 	if rec.Key.Bucket == 0 {
 		if err := s.markForeign(ctx); err != nil {
 			return none, nil, err
@@ -60,7 +57,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	attempt := func(ctx context.Context) error {
 		r := &renewal{old: oldAt, at: at, version: version, rec: &rec, grace: grace}
 		if limit.Max == 0 && rec.Key.Bucket != 0 { // one round trip
-			b := newBatch()
+			b := newBatch(ctx)
 			b.Queue(waitForStripes, s.lockClass, []int32{stripeOf(rec.User)})
 			s.queueRenewal(b, r)
 			if err := send(ctx, s.pool, b); err != nil {
@@ -68,9 +65,10 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 			}
 			return r.verdict()
 		}
-		return begin(ctx, s.pool, func(tx pgx.Tx) error {
+		var ended []session.Key
+		err := begin(ctx, s.pool, func(tx pgx.Tx) error {
 			var err error
-			if evicted, err = s.makeRoom(ctx, tx, rec.User, limit, oldAt); err != nil {
+			if ended, err = s.makeRoom(ctx, tx, rec.User, limit, oldAt); err != nil {
 				return err
 			}
 			if rec.Key.Bucket == 0 {
@@ -85,6 +83,10 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 			}
 			return r.verdict()
 		})
+		if err == nil || fateOf(err) == fateOpen {
+			evicted = ended
+		}
+		return err
 	}
 	landed := func(ctx context.Context) (bool, error) {
 		was, err := scanOld(s.pool.QueryRow(ctx, s.parent.lookOld, oldAt.Hash[:], oldAt.Bucket))
@@ -100,12 +102,10 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		}
 		return err == nil, err
 	}
-	if err := s.settle(ctx, attempt, landed); err != nil {
-		switch {
-		case isCode(err, "23505"): // unique_violation: the new key
+	err = s.inLeaf(ctx, at.Bucket, func() error { return s.settle(ctx, attempt, landed) })
+	if err != nil {
+		if isCode(err, "23505") { // unique_violation: the new key
 			err = errors.Join(session.ErrExists, err)
-		case fateOf(err) == fateNoLeaf:
-			err = errors.Join(session.ErrNoPartition, err)
 		}
 		return none, nil, s.refused(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -163,7 +165,7 @@ func (m *maintenance) settleDetached(ctx context.Context, name string, lo, hi in
 		done.Rows += rows
 		return nil
 	}
-	if err := m.reattach(ctx, f, table, lo, hi); err != nil {
+	if err := m.reattach(ctx, table, lo, hi, done); err != nil {
 		return m.alarm(table, live, fmt.Errorf("it was detached before its time and cannot be brought back: %w", err))
 	}
 	if over {
@@ -172,13 +174,22 @@ func (m *maintenance) settleDetached(ctx context.Context, name string, lo, hi in
 	return nil
 }
 
-// reattach puts a detached leaf back. Where another has taken its place
-// meanwhile, the rows move there, dead ones too: they keep keys dead.
-func (m *maintenance) reattach(ctx context.Context, f *facts, table string, lo, hi int32) error {
+// reattach puts a detached leaf back. Where others have taken its place
+// meanwhile, be it in part, the rows move there, dead ones too: they keep keys
+// dead. Those of hours that have passed are not needed for that.
+func (m *maintenance) reattach(ctx context.Context, table string, lo, hi int32, done *session.Pruned) error {
 	return m.ddl(ctx, func() error {
-		if bucket, gap := f.firstGap(int64(lo), int64(hi)-1); gap && bucket == lo && f.find(hi-1) == nil {
+		f, err := m.facts(ctx)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(f.leaves, func(l leaf) bool { return l.lo < int64(hi) && l.hi > int64(lo) }) {
 			return m.exec(ctx, lockBriefly, fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)`,
 				m.s.names.Sessions, table, lo, hi))
+		}
+		from := max(lo, session.BucketOf(f.now()))
+		if err := m.fillGaps(ctx, f, from, hi-1, done); err != nil {
+			return err
 		}
 		tx, err := m.conn.Begin(ctx)
 		if err != nil {
@@ -187,7 +198,7 @@ func (m *maintenance) reattach(ctx context.Context, f *facts, table string, lo, 
 		defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // does nothing after a commit
 		for _, sql := range []string{
 			`LOCK TABLE ` + table + ` IN ACCESS EXCLUSIVE MODE`,
-			`INSERT INTO ` + m.s.names.Sessions + ` (` + allColumns + `) SELECT ` + allColumns + ` FROM ` + table + ` ON CONFLICT (key, bucket) DO NOTHING`,
+			`INSERT INTO ` + m.s.names.Sessions + ` (` + allColumns + `) SELECT ` + allColumns + ` FROM ` + table + ` WHERE bucket >= ` + strconv.Itoa(int(from)) + ` ON CONFLICT (key, bucket) DO NOTHING`,
 			`DROP TABLE ` + table,
 		} {
 			if _, err := tx.Exec(ctx, sql); err != nil {

@@ -33,7 +33,7 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 }
 
 func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := newWrite(s, s.pool, mode)
+	w := newWrite(ctx, s, s.pool, mode)
 	for _, part := range s.spans(ops, mode) {
 		w.queue(part, part.q.save,
 			column(part.ops, func(o *op) int64 { return o.rec.Version }),
@@ -52,8 +52,10 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 		case written:
 			o.rec.Version, o.rec.Expires, o.rec.Deadline, o.rec.Created = now.version, now.expires, now.deadline, now.created
 			s.saves.settle(o, nil)
-		case !there && !mode.wait:
+		case w.held(o):
 			held = append(held, o)
+		case o.lost != nil && !(there && was.version <= o.rec.Version):
+			s.saves.settle(o, s.savedAfterAll(ctx, o))
 		case !there:
 			s.saves.settle(o, session.ErrNotFound)
 		case !was.live && was.inGrace:
@@ -62,8 +64,6 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 			s.saves.settle(o, session.ErrNotFound)
 		case was.user != o.rec.User:
 			s.saves.settle(o, session.ErrUserChanged)
-		case was.version == o.rec.Version+1 && mode.lost:
-			s.saves.settle(o, s.savedAfterAll(ctx, o))
 		case was.version != o.rec.Version:
 			s.saves.settle(o, session.ErrConflict)
 		default: // it expired within the statement
@@ -74,16 +74,18 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 }
 
 // savedAfterAll decides about a save whose first answer was lost and whose
-// session has the version after it.
+// session has a later version now. Only the next one tells whose it is.
 func (s *Store) savedAfterAll(ctx context.Context, o *op) error {
 	rec, err := s.read(ctx, o.key)
 	switch {
-	case err != nil:
-		return unknown(err)
-	case rec.Version == o.rec.Version+1 && bytes.Equal(rec.Data, o.rec.Data):
-		rec.Key = o.rec.Key
-		o.rec = rec
-		return nil
+	case err != nil || rec.Key != o.key || rec.Version != o.rec.Version+1:
+		return unknown(o.lost)
+	case rec.User != o.rec.User:
+		return session.ErrUserChanged
+	case !bytes.Equal(rec.Data, o.rec.Data):
+		return session.ErrConflict
 	}
-	return session.ErrConflict
+	rec.Key = o.rec.Key
+	o.rec = rec
+	return nil
 }

@@ -2,16 +2,48 @@ package pgstore
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sojourn-go/sojourn/session"
 )
 
 // newBatch begins a batch with the settings that all of them need.
-func newBatch() *pgx.Batch {
+func newBatch(ctx context.Context) *pgx.Batch {
 	b := &pgx.Batch{}
 	b.Queue(batchSettings)
+	if wait, short := lockTimeout(ctx); short {
+		b.Queue(setLockTimeout, wait)
+	}
 	return b
+}
+
+const (
+	longestLockWait = time.Second // that of batchSettings
+	answerTime      = 500 * time.Millisecond
+)
+
+// lockTimeout is how long a statement may wait for a lock, if that is shorter
+// than usual: the server must have time to say that it got none. If ctx ended
+// first, the outcome would be unknown.
+func lockTimeout(ctx context.Context) (setting string, short bool) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return "", false
+	}
+	left := time.Until(end)
+	wait := max(left-answerTime, left/2, time.Millisecond)
+	return fmt.Sprintf("%dms", wait.Milliseconds()), wait < longestLockWait
+}
+
+// mayWait reports whether there is time to wait for a lock once more.
+func mayWait(ctx context.Context) bool {
+	end, ok := ctx.Deadline()
+	return ctx.Err() == nil && (!ok || time.Until(end) > answerTime)
 }
 
 // send runs the statements of b as one transaction in one round trip: without
@@ -36,46 +68,67 @@ func begin(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error
 	if err != nil {
 		return notDone{err}
 	}
-	_, err = tx.Exec(ctx, batchSettings)
+	err = tx.SendBatch(ctx, newBatch(ctx)).Close()
 	if err == nil {
 		err = do(tx)
 	}
 	if err != nil {
 		// A rollback that fails closes the connection, which rolls back too.
-		_ = tx.Rollback(context.WithoutCancel(ctx))
+		_ = tx.Rollback(ctx)
 		return notDone{err}
 	}
 	return tx.Commit(ctx)
 }
 
+// within bounds a write by Options.WriteTimeout.
+func (s *Store) within(ctx context.Context, what string) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, s.opts.WriteTimeout,
+		fmt.Errorf("%s took longer than Options.WriteTimeout, %v: %w", what, s.opts.WriteTimeout, context.DeadlineExceeded))
+}
+
 // settle runs a transaction until its outcome is known: it is repeated when
-// others made it fail, and when its answer was lost, unless landed finds that
-// it happened.
+// others made it fail, and when its answer was lost. Then landed, if not nil,
+// is asked whether it happened; an error means that it cannot tell.
 func (s *Store) settle(ctx context.Context, attempt func(context.Context) error, landed func(context.Context) (bool, error)) error {
-	lost := false
+	ctx, cancel := s.within(ctx, "the write")
+	defer cancel()
+	var lost error
 	for try := 1; ; try++ {
 		err := attempt(ctx)
 		if err == nil {
 			return nil
 		}
 		f := fateOf(err)
-		lost = lost || f == fateOpen
-		if lost {
-			if yes, askErr := landed(ctx); askErr == nil {
-				if yes {
-					return nil
-				}
-				if f != fateOpen {
-					return err // this attempt came after the lost one, and failed
-				}
+		if f == fateOpen {
+			lost = err
+		}
+		again := lost != nil || f == fateConflict || f == fateLocked && mayWait(ctx)
+		if lost != nil {
+			did, cannotTell := false, error(nil)
+			if landed != nil {
+				did, cannotTell = landed(ctx)
+			}
+			switch {
+			case did:
+				return nil
+			case !isRefusal(err):
+			case landed == nil, errors.Is(cannotTell, session.ErrUnknown):
+				again = false
+			case cannotTell == nil:
+				return err // this attempt came after the lost one
 			}
 		}
-		again := lost || f == fateConflict || f == fateLocked && try < lockTries
 		if again && pause(ctx, try) {
 			s.stats.retries.Add(1)
 			continue
 		}
-		if lost {
+		if lost != nil && isRefusal(err) {
+			err = lost
+		}
+		if cause := ended(ctx); cause != nil {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		if lost != nil {
 			s.stats.unknown.Add(1)
 			return unknown(err)
 		}

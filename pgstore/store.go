@@ -3,7 +3,6 @@ package pgstore
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -202,7 +201,7 @@ func (s *Store) Close(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		s.stop(session.ErrClosed) // what is left fails instead of lasting
-		return wrap("close", context.Cause(ctx))
+		return wrap("close", ended(ctx))
 	}
 }
 
@@ -211,7 +210,7 @@ func (s *Store) begun(ctx context.Context) error {
 	if s.closed.Load() {
 		return session.ErrClosed
 	}
-	return ctxErr(ctx)
+	return ended(ctx)
 }
 
 // checkContent checks what is written whatever the operation.
@@ -274,11 +273,8 @@ func (s *Store) backgroundError(doing string, err error) {
 
 // refused counts a write that was refused for a reason of its own.
 func (s *Store) refused(err error) error {
-	for _, reason := range []error{session.ErrNotFound, session.ErrConflict, session.ErrExists, session.ErrUserChanged, session.ErrDeadline, session.ErrUserLimit} {
-		if errors.Is(err, reason) {
-			s.stats.refused.Add(1)
-			break
-		}
+	if isRefusal(err) {
+		s.stats.refused.Add(1)
 	}
 	return err
 }

@@ -26,7 +26,7 @@ func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (
 }
 
 func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := newWrite(s, s.pool, mode)
+	w := newWrite(ctx, s, s.pool, mode)
 	w.batch.Queue(asyncCommit)
 	for _, part := range s.spans(ops, mode) {
 		w.queue(part, part.q.touch, column(part.ops, func(o *op) time.Time { return o.rec.Expires }))
@@ -42,7 +42,7 @@ func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]
 		case written:
 			o.rec.Expires = now.expires
 			s.touches.settle(o, nil)
-		case !there && !mode.wait:
+		case w.held(o):
 			held = append(held, o)
 		case there && was.live && !was.expires.Before(earlier(o.rec.Expires, was.deadline)):
 			o.rec.Expires = was.expires // already further

@@ -3,7 +3,6 @@ package pgstore
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -57,7 +56,7 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 			var err error
 			rows, live, err = s.endUserBatch(ctx, user, spared)
 			return err
-		}, func(context.Context) (bool, error) { return false, errors.New("not asked for") })
+		}, nil) // doing it again does no harm
 		if err != nil {
 			return total, wrap("destroy user", err)
 		}
@@ -71,7 +70,7 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 
 func (s *Store) endUserBatch(ctx context.Context, user string, spared [][]byte) (rows, live int64, err error) {
 	stripe := stripeOf(user)
-	b := newBatch()
+	b := newBatch(ctx)
 	b.Queue(takeStripes, s.lockClass, stripe, stripe)
 	b.Queue(s.parent.userEnd, user, endBatch, spared).Query(func(r pgx.Rows) error {
 		var wasLive bool
@@ -123,31 +122,28 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 			return none, nil, err
 		}
 	}
-	if err := s.needLeaf(ctx, bucket); err != nil {
-		return none, nil, err
-	}
 	var out session.Record
 	var evicted []session.Key
 	attempt := func(ctx context.Context) error {
-		return begin(ctx, s.pool, func(tx pgx.Tx) error {
+		var ended []session.Key
+		err := begin(ctx, s.pool, func(tx pgx.Tx) error {
 			var err error
-			if evicted, err = s.makeRoom(ctx, tx, rec.User, limit, session.Key{}); err != nil {
+			if ended, err = s.makeRoom(ctx, tx, rec.User, limit, session.Key{}); err != nil {
 				return err
 			}
 			out, err = s.putLocked(ctx, tx, rec, bucket, false)
 			return err
 		})
+		if err == nil || fateOf(err) == fateOpen {
+			evicted = ended
+		}
+		return err
 	}
 	landed := func(ctx context.Context) (bool, error) {
-		o := op{key: session.Key{Hash: rec.Key.Hash, Bucket: bucket}, rec: rec}
-		err := s.createdAfterAll(ctx, &o)
-		out = o.rec
-		return err == nil, nil
+		out = rec
+		return s.created(ctx, session.Key{Hash: rec.Key.Hash, Bucket: bucket}, &out)
 	}
-	if err := s.settle(ctx, attempt, landed); err != nil {
-		if fateOf(err) == fateNoLeaf {
-			err = errors.Join(session.ErrNoPartition, err)
-		}
+	if err := s.inLeaf(ctx, bucket, func() error { return s.settle(ctx, attempt, landed) }); err != nil {
 		return none, nil, s.refused(err)
 	}
 	s.stats.creates.Add(1)

@@ -29,14 +29,29 @@ type state struct {
 	next                       session.Key // the successor; zero if it was not renewed
 }
 
-func newWrite(s *Store, pool *pgxpool.Pool, mode flushMode) *write {
-	return &write{s: s, pool: pool, mode: mode, batch: newBatch(), was: map[*op]state{}, now: map[*op]state{}}
+func newWrite(ctx context.Context, s *Store, pool *pgxpool.Pool, mode flushMode) *write {
+	b := newBatch(ctx)
+	if mode.patience == quick {
+		b.Queue(setLockTimeout, quickWait)
+	}
+	return &write{s: s, pool: pool, mode: mode, batch: b, was: map[*op]state{}, now: map[*op]state{}}
+}
+
+// held reports whether o, which was not written, is to be tried with more
+// patience, rather than told why.
+func (w *write) held(o *op) bool {
+	_, there := w.was[o]
+	return w.mode.patience == quick || w.mode.patience == careful && !there
 }
 
 // queue adds the statement of one leaf. Parts come in key order.
-func (w *write) queue(part span, sql string, more ...any) {
+func (w *write) queue(part span, texts batchTexts, more ...any) {
 	args := append([]any{hashes(part.ops), buckets(part.ops)}, more...)
-	if w.mode.wait {
+	sql := texts.careful
+	switch w.mode.patience {
+	case quick:
+		sql = texts.quick
+	case patient:
 		w.batch.Queue(part.q.lockWait, args[:2]...)
 	}
 	w.batch.Queue(sql, args...).Query(func(rows pgx.Rows) error {

@@ -15,7 +15,7 @@ import (
 //
 // Versions before 1.21 do not know prepared statements: use another
 // [pgx.QueryExecMode] than the default. Startup parameters in a DSN are refused.
-func Bouncer(t testing.TB, s *Server, dsn string, settings map[string]string) string {
+func Bouncer(t testing.TB, _ *Server, dsn string, settings map[string]string) string {
 	t.Helper()
 	b, err := pgserver.StartBouncer(t.Context(), dsn, settings)
 	if err != nil {

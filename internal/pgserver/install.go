@@ -7,9 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
+
+	"github.com/sojourn-go/sojourn/internal/syspkg"
 )
 
 // createclusterConf is where Debian's packages look before they create and
@@ -20,46 +20,36 @@ const createclusterConf = "/etc/postgresql-common/createcluster.conf"
 // elsewhere it returns an error that holds the command to run. What it does is
 // written to out. No server is started and none is set up for later.
 func Install(ctx context.Context, out io.Writer) error {
-	return install(ctx, out, "postgresql", "postgresql@17")
+	if syspkg.Installable() {
+		if err := noMainCluster(createclusterConf); err != nil {
+			return fmt.Errorf("pgserver: %w", err)
+		}
+	}
+	return wrapInstall(postgresPackage().Install(ctx, out))
 }
 
 // InstallBouncer does the same for PgBouncer.
 func InstallBouncer(ctx context.Context, out io.Writer) error {
-	return install(ctx, out, "pgbouncer", "pgbouncer")
+	return wrapInstall(bouncerPackage().Install(ctx, out))
 }
 
 // InstallHint is the command that installs Postgres on this machine.
-func InstallHint() string { return hint("postgresql", "postgresql@17") }
+func InstallHint() string { return postgresPackage().Hint() }
 
 // BouncerHint is the command that installs PgBouncer on this machine.
-func BouncerHint() string { return hint("pgbouncer", "pgbouncer") }
+func BouncerHint() string { return bouncerPackage().Hint() }
 
-func hint(debian, brew string) string {
-	if runtime.GOOS == "darwin" {
-		return "brew install " + brew
-	}
-	return "sudo apt-get install -y " + debian
+func postgresPackage() syspkg.Package {
+	return syspkg.Package{Debian: "postgresql", MacOS: "brew install postgresql@17"}
 }
 
-func install(ctx context.Context, out io.Writer, debian, brew string) error {
-	apt, err := exec.LookPath("apt-get")
-	if err != nil || os.Geteuid() != 0 {
-		return fmt.Errorf("pgserver: %s is not installed; run: %s", debian, hint(debian, brew))
-	}
-	if err := noMainCluster(createclusterConf); err != nil {
-		return fmt.Errorf("pgserver: install %s: %w", debian, err)
-	}
-	for _, args := range [][]string{
-		{"update", "-q"},
-		{"install", "-y", "-q", "--no-install-recommends", debian},
-	} {
-		cmd := exec.CommandContext(ctx, apt, args...)
-		fmt.Fprintln(out, "+", cmd)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		cmd.Stdout, cmd.Stderr = out, out
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("pgserver: install %s: %s: %w", debian, cmd, err)
-		}
+func bouncerPackage() syspkg.Package {
+	return syspkg.Package{Debian: "pgbouncer", MacOS: "brew install pgbouncer"}
+}
+
+func wrapInstall(err error) error {
+	if err != nil {
+		return fmt.Errorf("pgserver: %w", err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -182,7 +183,7 @@ func TestManyServersStartAtOnceFromAnEmptyCache(t *testing.T) {
 	skipWithoutPostgres(t)
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	var wg sync.WaitGroup
-	for range 6 {
+	for range 4 {
 		wg.Go(func() {
 			s, err := Start(t.Context(), Config{Settings: map[string]string{"max_connections": "10"}})
 			if err != nil {
@@ -195,6 +196,54 @@ func TestManyServersStartAtOnceFromAnEmptyCache(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+func TestOldTemplatesAreReplaced(t *testing.T) {
+	skipWithoutPostgres(t)
+	cache := t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", cache)
+	cache = filepath.Join(cache, "sojourn-postgres")
+	if err := os.MkdirAll(filepath.Join(cache, "9-other"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"9-other.lock", "9-other/password"} {
+		if err := os.WriteFile(filepath.Join(cache, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	passwords := func() (paths []string) {
+		t.Helper()
+		paths, err := filepath.Glob(filepath.Join(cache, "*", "password"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return paths
+	}
+	startOnce := func() string {
+		t.Helper()
+		s, err := Start(t.Context(), Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		return s.password
+	}
+	first := startOnce()
+	if again := startOnce(); again != first {
+		t.Error("a fresh template was not used again")
+	}
+	yesterday := time.Now().Add(-templateAge - time.Hour)
+	for _, path := range passwords() {
+		if err := os.Chtimes(path, yesterday, yesterday); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again := startOnce(); again == first {
+		t.Error("an old template was used")
+	}
+	if left := passwords(); len(left) != 1 {
+		t.Errorf("%d templates are left, want the new one: %v", len(left), left)
+	}
 }
 
 func TestServerOfAKilledProcessEndsAndItsFolderIsRemoved(t *testing.T) {

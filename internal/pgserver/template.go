@@ -36,9 +36,11 @@ func initialise(ctx context.Context, inst Installation, acct *account, dir strin
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return "", err
 	}
-	id := fmt.Sprintf("%s\n%s\n%v\n%s", inst.Release, inst.BinDir, acct, hba)
-	sum := sha256.Sum256([]byte(id))
-	path := filepath.Join(cache, fmt.Sprintf("%d-%s", inst.Version, hex.EncodeToString(sum[:8])))
+	key, err := templateKey(inst, acct)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(cache, key)
 
 	// Several test programs start at the same time: one of them makes the
 	// template, and nobody replaces it while others copy it.
@@ -55,6 +57,7 @@ func initialise(ctx context.Context, inst Installation, acct *account, dir strin
 			return "", err
 		}
 		if !fresh(path) {
+			prune(cache)
 			if err := makeTemplate(ctx, inst, acct, path); err != nil {
 				return "", err
 			}
@@ -65,6 +68,40 @@ func initialise(ctx context.Context, inst Installation, acct *account, dir strin
 		return "", err
 	}
 	return string(secret), copyFolder(ctx, filepath.Join(path, "data"), dir)
+}
+
+// templateKey tells builds apart that call themselves the same, and not where
+// they are unpacked.
+func templateKey(inst Installation, acct *account) (string, error) {
+	program, err := os.Stat(filepath.Join(inst.BinDir, "postgres"))
+	if err != nil {
+		return "", err
+	}
+	id := fmt.Sprintf("%s\n%d\n%d\n%v\n%s", inst.Release, program.Size(), program.ModTime().UnixNano(), acct, hba)
+	sum := sha256.Sum256([]byte(id))
+	return fmt.Sprintf("%d-%s", inst.Version, hex.EncodeToString(sum[:8])), nil
+}
+
+// prune deletes the templates that are too old to be used.
+func prune(cache string) {
+	guards, err := filepath.Glob(filepath.Join(cache, "*.lock"))
+	if err != nil {
+		return
+	}
+	for _, name := range guards {
+		path := strings.TrimSuffix(name, ".lock")
+		if fresh(path) {
+			continue
+		}
+		guard, err := os.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			continue
+		}
+		if tryLock(guard) && !fresh(path) {
+			os.RemoveAll(path)
+		}
+		guard.Close()
+	}
 }
 
 func fresh(path string) bool {

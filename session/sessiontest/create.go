@@ -318,8 +318,15 @@ func dataNotShared(e *env) {
 	if got := want + " and more"; string(second.Data) != got {
 		e.Errorf("after the caller changed what it had saved the store has %q; want %q", second.Data, got)
 	}
+	// Neither a longer nor a shorter Save changes what was read before.
+	shorter := saved
+	shorter.Data = []byte("short")
+	saved = e.save(shorter)
 	if string(first.Data) != want {
 		e.Errorf("a later Save changed what Get had returned to %q", first.Data)
+	}
+	if got := want + " and more"; string(second.Data) != got {
+		e.Errorf("a later Save changed what Get had returned to %q", second.Data)
 	}
 
 	next := e.successor(saved)

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// runner runs steps and keeps how long they took.
+type runner struct {
+	ctx   context.Context
+	out   io.Writer
+	env   []string // on top of ours, for commands
+	steps []step
+}
+
+type step struct {
+	name string
+	took time.Duration
+	err  error
+}
+
+// step runs one step with a headline.
+func (r *runner) step(name string, do func() error) error {
+	fmt.Fprintf(r.out, "\n== %s\n", name)
+	start := time.Now()
+	err := do()
+	took := time.Since(start)
+	r.steps = append(r.steps, step{name, took, err})
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	fmt.Fprintf(r.out, "== %s: ok (%s)\n", name, round(took))
+	return nil
+}
+
+// goStep is a step that runs the go command.
+func (r *runner) goStep(name string, args ...string) error {
+	return r.step(name, func() error { return r.command("go", args...) })
+}
+
+// command runs a program and passes on what it prints.
+func (r *runner) command(name string, args ...string) error {
+	return r.commandTo(r.out, name, args...)
+}
+
+func (r *runner) commandTo(out io.Writer, name string, args ...string) error {
+	cmd := exec.CommandContext(r.ctx, name, args...)
+	// Interrupted, a test program still stops its servers.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	cmd.Env = append(os.Environ(), r.env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	fmt.Fprintln(r.out, "+", name, strings.Join(args, " "))
+	return cmd.Run()
+}
+
+// finish prints how long each step took, and returns err.
+func (r *runner) finish(err error) error {
+	fmt.Fprintln(r.out)
+	for _, s := range r.steps {
+		result := "ok"
+		if s.err != nil {
+			result = "FAILED"
+		}
+		fmt.Fprintf(r.out, "%-6s %8s  %s\n", result, round(s.took), s.name)
+	}
+	return err
+}
+
+func round(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }

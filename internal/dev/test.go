@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+
+	"github.com/sojourn-go/sojourn/internal/pgserver"
+	"github.com/sojourn-go/sojourn/internal/syspkg"
+)
+
+// test stops at the first step that fails.
+func test(r *runner) error {
+	// Nothing may be skipped: what the tests need is there now.
+	r.env = append(r.env, "CI=true")
+	packages := fmt.Sprint("-p=", min(runtime.NumCPU(), 4)) // each package runs a Postgres of its own
+	steps := []func() error{
+		func() error { return r.step("setup", r.setup) },
+		func() error { return lint(r) },
+		func() error {
+			return r.goStep("tests", "test", "-race", "-count=1", "-timeout=10m", packages, "./...")
+		},
+		func() error {
+			return r.goStep("benchmarks, once", "test", "-run=^$", "-bench=.", "-benchtime=1x", "-timeout=10m", "./...")
+		},
+		func() error { return r.goStep("demo", "run", "./cmd/demo", "-check") },
+	}
+	for _, do := range steps {
+		if err := do(); err != nil {
+			return r.finish(err)
+		}
+	}
+	return r.finish(nil)
+}
+
+// setup installs what the tests need and is not there.
+func (r *runner) setup() error {
+	installed, err := pgserver.Find(r.ctx)
+	if errors.Is(err, pgserver.ErrNotInstalled) {
+		if err = pgserver.Install(r.ctx, r.out); err == nil {
+			installed, err = pgserver.Find(r.ctx)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.out, "Postgres: %s (%s)\n", installed[0].Release, installed[0].BinDir)
+
+	bouncer, err := pgserver.FindBouncer()
+	if errors.Is(err, pgserver.ErrNoBouncer) {
+		if err = pgserver.InstallBouncer(r.ctx, r.out); err == nil {
+			bouncer, err = pgserver.FindBouncer()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.out, "PgBouncer: %s\n", bouncer)
+	return r.setupCompiler()
+}
+
+// setupCompiler provides the C compiler that the race detector needs.
+func (r *runner) setupCompiler() error {
+	out, err := exec.CommandContext(r.ctx, "go", "env", "CC").Output()
+	if err != nil {
+		return fmt.Errorf("go env CC: %w", err)
+	}
+	cc := firstWord(string(out))
+	path, err := exec.LookPath(cc)
+	if err == nil {
+		fmt.Fprintf(r.out, "C compiler: %s\n", path)
+		return nil
+	}
+	compiler := syspkg.Package{Debian: "gcc libc6-dev", MacOS: "xcode-select --install"}
+	if err := compiler.Install(r.ctx, r.out); err != nil {
+		return fmt.Errorf("the race detector needs the C compiler %s: %w", cc, err)
+	}
+	return nil
+}

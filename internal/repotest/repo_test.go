@@ -1,0 +1,176 @@
+// Package repotest tests the repository itself.
+package repotest
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// root is the repository, seen from here.
+const root = "../.."
+
+// ours lists the files of the repository: what git knows or would add. A
+// source archive has no git: then it is every file.
+func ours(t *testing.T) []string {
+	t.Helper()
+	cmd := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	cmd.Dir = root
+	if out, err := cmd.Output(); err == nil {
+		var files []string
+		for name := range strings.SplitSeq(strings.TrimRight(string(out), "\x00"), "\x00") {
+			if _, err := os.Stat(filepath.Join(root, name)); err == nil { // deleted, but not yet committed
+				files = append(files, name)
+			}
+		}
+		return files
+	}
+	var files []string
+	err := fs.WalkDir(os.DirFS(root), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && entry.Name() == ".git" {
+			return fs.SkipDir
+		}
+		if err == nil && entry.Type().IsRegular() {
+			files = append(files, name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+type source struct {
+	name string
+	file *ast.File
+}
+
+// packages returns the Go files by folder and package name.
+func packages(t *testing.T) map[string][]source {
+	t.Helper()
+	found := map[string][]source{}
+	for _, name := range ours(t) {
+		if path.Ext(name) != ".go" || strings.Contains(name, "testdata/") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, name), nil, parser.ParseComments)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		key := path.Dir(name) + " " + file.Name.Name
+		found[key] = append(found[key], source{name, file})
+	}
+	if len(found) == 0 {
+		t.Fatal("no Go files found")
+	}
+	return found
+}
+
+func TestEachPackageHasExactlyOnePackageComment(t *testing.T) {
+	t.Parallel()
+	for key, files := range packages(t) {
+		if strings.HasSuffix(key, "_test") {
+			continue // an external test belongs to the package it tests
+		}
+		var with []string
+		for _, f := range files {
+			if f.file.Doc == nil {
+				continue
+			}
+			with = append(with, f.name)
+			want := "Package " + f.file.Name.Name + " "
+			if f.file.Name.Name != "main" && !strings.HasPrefix(f.file.Doc.Text(), want) {
+				t.Errorf("%s: the package comment does not start with %q", f.name, want)
+			}
+		}
+		if len(with) != 1 {
+			t.Errorf("%s: %d package comments %v, want one", key, len(with), with)
+		}
+	}
+}
+
+func TestProductionCodeImportsNothingForTests(t *testing.T) {
+	t.Parallel()
+	allowed := []string{"session/sessiontest", "internal/dbtest"}
+	forTests := func(imported string) bool {
+		return imported == "testing" || strings.HasPrefix(imported, "testing/") ||
+			strings.HasPrefix(imported, "go.uber.org/goleak") ||
+			slices.ContainsFunc(allowed, func(p string) bool { return strings.HasSuffix(imported, "/sojourn/"+p) })
+	}
+	for _, files := range packages(t) {
+		for _, f := range files {
+			if strings.HasSuffix(f.name, "_test.go") || slices.Contains(allowed, path.Dir(f.name)) {
+				continue
+			}
+			for _, spec := range f.file.Imports {
+				if imported, err := strconv.Unquote(spec.Path.Value); err != nil || forTests(imported) {
+					t.Errorf("%s imports %s", f.name, imported)
+				}
+			}
+		}
+	}
+}
+
+// The patterns are written so that this file does not match them.
+var forbidden = map[string]*regexp.Regexp{
+	"the number of a rule that is defined nowhere": regexp.MustCompile(`\bR[0-9]{2}[a-z]?\b`),
+	"the path of a folder on somebody's machine":   regexp.MustCompile(`(^|[^\w.])/(root|work|home/[a-z]\w*|Users/[A-Za-z]\w*)/\w`),
+	"a note to do something later":                 regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|X` + `XX)\b`),
+}
+
+// A package manager's folder on every machine of a kind.
+var harmless = strings.NewReplacer("/home/linuxbrew/", "")
+
+func TestNoFileHoldsWhatConcernsItsAuthorsOnly(t *testing.T) {
+	t.Parallel()
+	for _, name := range ours(t) {
+		if base := path.Base(name); base == "go.sum" || base == "package-lock.json" {
+			continue // hashes
+		}
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		number := 0
+		for line := range strings.Lines(string(text)) {
+			number++
+			for _, what := range slices.Sorted(maps.Keys(forbidden)) {
+				if m := forbidden[what].FindString(harmless.Replace(line)); m != "" {
+					t.Errorf("%s:%d: %q is %s", name, number, m, what)
+				}
+			}
+		}
+	}
+}
+
+func TestForbiddenPatternsFindWhatTheyAreFor(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ what, bad, good string }{
+		{"the number of a rule that is defined nowhere", "see R" + "41", "RFC 5803, R2D2 and P1"},
+		{"the path of a folder on somebody's machine", "in /ro" + "ot/x", "a/root/x and /rooted/x"},
+		{"the path of a folder on somebody's machine", `"/ho` + `me/ann/x"`, "https://example.org/home/ann"},
+		{"a note to do something later", "TO" + "DO: this", "todo lists"},
+	} {
+		pattern := forbidden[tt.what]
+		if !pattern.MatchString(tt.bad) {
+			t.Errorf("%q does not match: it is %s", tt.bad, tt.what)
+		}
+		if pattern.MatchString(tt.good) {
+			t.Errorf("%q matches, but is not %s", tt.good, tt.what)
+		}
+	}
+}

@@ -1,0 +1,588 @@
+package pgstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// batched is a kind of write that goes through a lane.
+type batched struct {
+	kind string
+	lane func(*Store) *lane
+	pool func(*Store) *pgxpool.Pool
+	do   func(ctx context.Context, s *Store, rec session.Record) error
+}
+
+func batchedWrites() []batched {
+	caller := func(s *Store) *pgxpool.Pool { return s.pool }
+	return []batched{
+		{"create", func(s *Store) *lane { return s.creates }, caller, func(ctx context.Context, s *Store, rec session.Record) error {
+			rec.Key.Hash[0] ^= 0xff // of a session that is not there yet
+			_, err := s.Create(ctx, rec)
+			return err
+		}},
+		{"save", func(s *Store) *lane { return s.saves }, caller, func(ctx context.Context, s *Store, rec session.Record) error {
+			_, err := s.Save(ctx, rec)
+			return err
+		}},
+		{"touch", func(s *Store) *lane { return s.touches }, caller, func(ctx context.Context, s *Store, rec session.Record) error {
+			_, err := s.Touch(ctx, rec.Key, rec.Expires.Add(time.Hour))
+			return err
+		}},
+		{"destroy", func(s *Store) *lane { return s.destroys }, func(s *Store) *pgxpool.Pool { return s.control }, func(ctx context.Context, s *Store, rec session.Record) error {
+			n, err := s.Destroy(ctx, rec.Key)
+			if err == nil && n != 1 {
+				err = fmt.Errorf("%d were live", n)
+			}
+			return err
+		}},
+	}
+}
+
+// createN creates sessions without users.
+func createN(t testing.TB, s *Store, n int) []session.Record {
+	t.Helper()
+	recs := make([]session.Record, n)
+	for i := range recs {
+		recs[i] = create(t, s, "")
+	}
+	return recs
+}
+
+// each returns the write w to each of recs.
+func (w batched) each(s *Store, recs []session.Record) []func() error {
+	ops := make([]func() error, len(recs))
+	for i, rec := range recs {
+		ops[i] = func() error { return w.do(context.Background(), s, rec) }
+	}
+	return ops
+}
+
+func TestConcurrentWritesShareAFlush(t *testing.T) {
+	t.Parallel()
+	for _, w := range batchedWrites() {
+		t.Run(w.kind, func(t *testing.T) {
+			t.Parallel()
+			s := migrated(t).node(t, Options{}, 2)
+			recs := createN(t, s, 101)
+			before := s.Stats().Flushes
+			ops := w.each(s, recs)
+			for _, err := range results(oneBatch(t, w.pool(s), w.lane(s), ops[0], ops[1:]...)) {
+				wantErr(t, w.kind, err, nil)
+			}
+			if n := s.Stats().Flushes - before; n != 2 {
+				t.Errorf("%d flushes for one write and 100 that came meanwhile, want 2", n)
+			}
+		})
+	}
+}
+
+// Each write here waits for its answer before the next, so a timer or a wish
+// for company would never let it go, or pay for it with more flushes.
+func TestALoneWriteGoesAtOnce(t *testing.T) {
+	t.Parallel()
+	s := migrated(t).node(t, Options{}, 2)
+	for _, w := range batchedWrites() {
+		recs := createN(t, s, 5)
+		before := s.Stats().Flushes
+		for _, rec := range recs {
+			wantErr(t, w.kind, w.do(t.Context(), s, rec), nil)
+		}
+		if n := s.Stats().Flushes - before; n != 5 {
+			t.Errorf("%d flushes for 5 lone writes of kind %s", n, w.kind)
+		}
+	}
+}
+
+func TestABatchHasNoMoreItemsThanAllowed(t *testing.T) {
+	t.Parallel()
+	for _, w := range batchedWrites() {
+		t.Run(w.kind, func(t *testing.T) {
+			t.Parallel()
+			s := migrated(t).node(t, Options{BatchItems: 3}, 2)
+			recs := createN(t, s, 8)
+			before := s.Stats().Flushes
+			ops := w.each(s, recs)
+			for _, err := range results(oneBatch(t, w.pool(s), w.lane(s), ops[0], ops[1:]...)) {
+				wantErr(t, w.kind, err, nil)
+			}
+			if n := s.Stats().Flushes - before; n != 4 {
+				t.Errorf("%d flushes for 1 and 7 writes, want 4 with Options.BatchItems = 3", n)
+			}
+		})
+	}
+}
+
+func TestABatchHasNoMoreBytesThanAllowed(t *testing.T) {
+	t.Parallel()
+	s := migrated(t).node(t, Options{BatchBytes: 10_000}, 2)
+	recs := createN(t, s, 12)
+	sizes := []int{0, 3000, 3000, 3000, 3000, 50_000, 3000, 3000, 3000, 3000, 3000, 3000}
+	for i := range recs {
+		recs[i].Data = bytes.Repeat([]byte("x"), sizes[i])
+	}
+	before := s.Stats().Flushes
+	ops := batchedWrites()[1].each(s, recs)
+	for i, err := range results(oneBatch(t, s.pool, s.saves, ops[0], ops[1:]...)) {
+		wantErr(t, "save", err, nil)
+		if got, err := s.Get(t.Context(), recs[i+1].Key); err != nil || len(got.Data) != sizes[i+1] {
+			t.Errorf("%d bytes, %v; want %d", len(got.Data), err, sizes[i+1])
+		}
+	}
+	// The first; three of 3000; one; the one that is too large for any batch; three and three.
+	if n := s.Stats().Flushes - before; n != 6 {
+		t.Errorf("%d flushes, want 6 with Options.BatchBytes = 10,000", n)
+	}
+}
+
+// Of two saves of the same version the first one wins, and a save of the
+// version after it comes next, also when there would have been room for a
+// later, smaller one in an earlier batch.
+func TestWritesToOneKeyKeepTheirOrder(t *testing.T) {
+	t.Parallel()
+	s := migrated(t).node(t, Options{BatchBytes: 10_000}, 2)
+	recs := createN(t, s, 3)
+	lone, other, twice := recs[0], recs[1], recs[2]
+	next := twice
+	next.Version++
+	before := s.Stats().Flushes
+	got := results(oneBatch(t, s.pool, s.saves, saving(s, lone, ""),
+		saving(s, other, string(make([]byte, 6000))),
+		saving(s, twice, string(make([]byte, 6000))),
+		saving(s, twice, "second"),
+		saving(s, next, "third"),
+	))
+	wantErr(t, "save of another key", got[0], nil)
+	wantErr(t, "first save", got[1], nil)
+	wantErr(t, "second save of the same version", got[2], session.ErrConflict)
+	wantErr(t, "save of the next version", got[3], nil)
+	if n := s.Stats().Flushes - before; n < 5 {
+		t.Errorf("%d flushes: two writes to one key shared one", n)
+	}
+}
+
+// reject makes the table refuse rows of a key, in every way of writing.
+func (p place) reject(t testing.TB, key session.Key) {
+	t.Helper()
+	p.exec(t, fmt.Sprintf(`
+CREATE FUNCTION %[1]s.reject() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.key = '\x%[2]x'::bytea THEN RAISE EXCEPTION 'rejected'; END IF;
+  RETURN NEW;
+END $$`, p.schema, key.Hash[:]))
+	p.exec(t, fmt.Sprintf(`CREATE TRIGGER reject BEFORE INSERT OR UPDATE ON %[1]s.sessions FOR EACH ROW EXECUTE FUNCTION %[1]s.reject()`, p.schema))
+}
+
+func TestOneBadItemFailsAlone(t *testing.T) {
+	t.Parallel()
+	for _, w := range batchedWrites() {
+		t.Run(w.kind, func(t *testing.T) {
+			t.Parallel()
+			p := migrated(t)
+			s := p.node(t, Options{}, 2)
+			recs := createN(t, s, 33)
+			bad := 17
+			key := recs[bad].Key
+			if w.kind == "create" {
+				key.Hash[0] ^= 0xff
+			}
+			p.reject(t, key)
+			ops := w.each(s, recs)
+			for i, err := range results(oneBatch(t, w.pool(s), w.lane(s), ops[0], ops[1:]...)) {
+				if i+1 != bad {
+					wantErr(t, "a good item", err, nil)
+					continue
+				}
+				var pgErr *pgconn.PgError
+				if !errors.As(err, &pgErr) || pgErr.Code != "P0001" || errors.Is(err, session.ErrUnknown) {
+					t.Errorf("the bad item: %v, want what the trigger raised", err)
+				}
+			}
+		})
+	}
+}
+
+func TestACheckConstraintFailsOneItemAlone(t *testing.T) {
+	t.Parallel()
+	p := migrated(t)
+	s := p.node(t, Options{}, 2)
+	p.exec(t, `ALTER TABLE `+p.schema+`.sessions ADD CONSTRAINT no_poison CHECK (data <> '\x706f69736f6e')`)
+	recs := createN(t, s, 4)
+	got := results(oneBatch(t, s.pool, s.saves, saving(s, recs[0], ""),
+		saving(s, recs[1], "good"), saving(s, recs[2], "poison"), saving(s, recs[3], "good")))
+	wantErr(t, "a good item", got[0], nil)
+	wantErr(t, "a good item", got[2], nil)
+	var pgErr *pgconn.PgError
+	if !errors.As(got[1], &pgErr) || pgErr.ConstraintName != "no_poison" || errors.Is(got[1], session.ErrNoPartition) {
+		t.Errorf("the bad item: %v, want a violation of the constraint", got[1])
+	}
+	if r := rowOf(t, p, recs[2].Key); r.Version != 1 || !r.Live {
+		t.Errorf("the bad item left %+v", r)
+	}
+}
+
+func TestNodesThatWriteTheSameKeysDoNotDeadlock(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Postgres(t)
+	dsn := server.Database(t)
+	p := migratedAt(t, dsn, "sojourn", migrations.Settings{})
+	p.pool.Close()
+	var pools []*pgxpool.Pool
+	nodes := make([]*Store, 2)
+	for i := range nodes {
+		nodes[i] = p.node(t, Options{}, 8)
+		pools = append(pools, nodes[i].pool)
+	}
+	recs := createN(t, nodes[0], 24)
+	done := make(chan error)
+	const writers, rounds = 64, 8
+	for w := range writers {
+		go func() {
+			s := nodes[w%2]
+			var failed error
+			for r := range rounds {
+				for i := range recs {
+					if w%2 == 0 {
+						i = len(recs) - 1 - i
+					}
+					var err error
+					rec := recs[(i+w*5)%len(recs)]
+					if r%4 == 3 {
+						_, err = s.Touch(t.Context(), rec.Key, rec.Expires.Add(time.Duration(r*writers+w)*time.Second))
+					} else {
+						_, err = s.Save(t.Context(), rec)
+					}
+					if err != nil && !errors.Is(err, session.ErrConflict) {
+						failed = errors.Join(failed, err)
+					}
+				}
+			}
+			done <- failed
+		}()
+	}
+	for range writers {
+		wantErr(t, "concurrent writes", <-done, nil)
+	}
+	// A server process reports its deadlocks at the latest when it ends.
+	for i, s := range nodes {
+		closeStore(t, s)
+		pools[i].Close()
+	}
+	side := place{pool: dbtest.Pool(t, server.DSN("postgres"), nil)}
+	db := query[string](t, side, `SELECT regexp_replace($1, '^.*/([^?]+).*$', '\1')`, dsn)
+	dbtest.Eventually(t, "the server processes have ended", func() bool {
+		return query[int](t, side, `SELECT numbackends FROM pg_stat_database WHERE datname = $1`, db) == 0
+	})
+	if n := query[int](t, side, `SELECT deadlocks FROM pg_stat_database WHERE datname = $1`, db); n != 0 {
+		t.Errorf("%d deadlocks", n)
+	}
+}
+
+// Rows that others hold, for however long, are waited for beside the lane.
+func TestALockedRowHoldsUpNobodyElse(t *testing.T) {
+	t.Parallel()
+	for _, w := range batchedWrites()[1:] {
+		t.Run(w.kind, func(t *testing.T) {
+			t.Parallel()
+			p := migrated(t)
+			s := p.node(t, Options{WriteTimeout: time.Minute}, 8)
+			recs := createN(t, s, 40)
+			_, commit := p.lockRows(t, recs[3].Key)
+			ops := w.each(s, recs)
+			got := oneBatch(t, w.pool(s), w.lane(s), ops[0], ops[1:20]...)
+			for i, r := range got {
+				if i+1 != 3 {
+					wantErr(t, "write of a free row in the same batch", <-r, nil)
+				}
+			}
+			for _, op := range ops[20:] {
+				wantErr(t, "write of a free row", op(), nil)
+			}
+			pending(t, "the write of the locked row", got[2])
+			commit()
+			wantErr(t, "write of the locked row", <-got[2], nil)
+		})
+	}
+}
+
+// What waits in one group must not wait for the longest of all its locks, nor
+// must many that wait keep others from waiting.
+func TestLockedRowsAreWaitedForOneByOne(t *testing.T) {
+	t.Parallel()
+	for _, w := range batchedWrites()[1:] {
+		t.Run(w.kind, func(t *testing.T) {
+			t.Parallel()
+			p := migrated(t)
+			s := p.node(t, Options{WriteTimeout: time.Minute}, 8)
+			recs := createN(t, s, 14)
+			var long []session.Key
+			for _, rec := range recs[1:7] {
+				long = append(long, rec.Key)
+			}
+			_, commitLong := p.lockRows(t, long...)
+			_, commitShort := p.lockRows(t, recs[7].Key, recs[8].Key)
+			unknown := recs[9]
+			unknown.Key.Hash[5] ^= 0xff
+			ops := w.each(s, append(recs[:9:9], unknown))
+			got := oneBatch(t, w.pool(s), w.lane(s), ops[0], ops[1:]...)
+			dbtest.Eventually(t, "a write waits", func() bool { return blocked(t, p) > 0 })
+			commitShort()
+			wantErr(t, "write of a row that is free again", <-got[6], nil)
+			wantErr(t, "write of a row that is free again", <-got[7], nil)
+			if err := <-got[8]; w.kind != "destroy" {
+				wantErr(t, "write of an unknown key", err, session.ErrNotFound)
+			}
+			for _, rec := range recs[9:13] {
+				_, commit := p.lockRows(t, rec.Key)
+				later := async(func() error { return w.do(context.Background(), s, rec) })
+				dbtest.Eventually(t, "the write was taken", func() bool { return w.lane(s).queued() == 0 })
+				commit()
+				wantErr(t, "write that had to wait later", <-later, nil)
+			}
+			for _, r := range got[:6] {
+				pending(t, "the write of a locked row", r)
+			}
+			commitLong()
+			for _, err := range results(got[:6]) {
+				wantErr(t, "write of a row that was locked for long", err, nil)
+			}
+		})
+	}
+}
+
+func TestAWriteWaitsNoLongerThanTheWriteTimeout(t *testing.T) {
+	t.Parallel()
+	for _, w := range batchedWrites()[1:] {
+		t.Run(w.kind, func(t *testing.T) {
+			t.Parallel()
+			p := migrated(t)
+			s := p.node(t, Options{WriteTimeout: 500 * time.Millisecond}, 4)
+			rec := create(t, s, "")
+			_, commit := p.lockRows(t, rec.Key)
+			err := w.do(t.Context(), s, rec)
+			wantErr(t, w.kind, err, context.DeadlineExceeded)
+			if err == nil || !bytes.Contains([]byte(err.Error()), []byte("WriteTimeout")) {
+				t.Errorf("the error does not name Options.WriteTimeout: %v", err)
+			}
+			if errors.Is(err, session.ErrUnknown) {
+				t.Errorf("the server had said that the row stayed locked: %v", err)
+			}
+			commit()
+			dbtest.Eventually(t, "nobody waits", func() bool { return blocked(t, p) == 0 })
+			if got, err := s.Get(t.Context(), rec.Key); err != nil || got.Version != rec.Version || !got.Expires.Equal(rec.Expires) {
+				t.Errorf("it was written all the same: %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// holdStripe does what DestroyUser does first.
+func (p place) holdStripe(t testing.TB, s *Store, user string) (commit func()) {
+	t.Helper()
+	_, commit = p.foreign(t, `SELECT pg_advisory_xact_lock($1::integer, $2::integer)`, s.lockClass, stripeOf(user))
+	return commit
+}
+
+func TestAHeldStripeHoldsUpNoOtherUsers(t *testing.T) {
+	t.Parallel()
+	p := migrated(t)
+	s := p.node(t, Options{WriteTimeout: time.Minute}, 8)
+	creating := func(user string) func() error {
+		rec := fresh(s, user)
+		return func() error {
+			_, err := s.Create(context.Background(), rec)
+			return err
+		}
+	}
+	if stripeOf("ada") == stripeOf("bob") || stripeOf("eve") == stripeOf("bob") || stripeOf("ada") == stripeOf("eve") {
+		t.Fatal("these users share a stripe; choose others")
+	}
+	long := p.holdStripe(t, s, "ada")
+	short := p.holdStripe(t, s, "bob")
+	got := oneBatch(t, s.pool, s.creates, creating(""), creating("ada"), creating("bob"), creating("eve"), creating(""))
+	wantErr(t, "create for another user", <-got[2], nil)
+	wantErr(t, "create for nobody", <-got[3], nil)
+	for range 5 {
+		wantErr(t, "create for another user", creating("eve")(), nil)
+	}
+	pending(t, "create for a user with a held stripe", got[0])
+	pending(t, "create for a user with a held stripe", got[1])
+	short()
+	wantErr(t, "create for a user whose stripe is free again", <-got[1], nil)
+	pending(t, "create for a user with a held stripe", got[0])
+	long()
+	wantErr(t, "create", <-got[0], nil)
+}
+
+func TestADestroyOvertakesWaitingWrites(t *testing.T) {
+	t.Parallel()
+	p := migrated(t)
+	s := p.node(t, Options{}, 2)
+	lone, rec := create(t, s, ""), create(t, s, "")
+	release := holdConns(t, s.pool)
+	first := async(saving(s, lone, ""))
+	dbtest.Eventually(t, "the first save was taken", func() bool { return s.saves.taken() == 1 })
+	waiting := async(saving(s, rec, "late"))
+	dbtest.Eventually(t, "the save was queued", func() bool { return s.saves.queued() == 1 })
+
+	n, err := s.Destroy(t.Context(), rec.Key)
+	if n != 1 || err != nil {
+		t.Fatalf("destroy: %d, %v", n, err)
+	}
+	wantErr(t, "the save that was overtaken", <-waiting, session.ErrNotFound)
+	pending(t, "the save of another key", first)
+	release()
+	wantErr(t, "the save of another key", <-first, nil)
+	if isLive(t, p, rec.Key) {
+		t.Error("the session is live")
+	}
+}
+
+func TestAWriteThatIsGivenUpBeforeItsTurnIsNotWritten(t *testing.T) {
+	t.Parallel()
+	p := migrated(t)
+	s := p.node(t, Options{}, 2)
+	lone, rec := create(t, s, ""), create(t, s, "")
+	release := holdConns(t, s.pool)
+	first := async(saving(s, lone, ""))
+	dbtest.Eventually(t, "the first save was taken", func() bool { return s.saves.taken() == 1 })
+
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("the reason")
+	waiting := async(func() error { _, err := s.Save(ctx, rec); return err })
+	dbtest.Eventually(t, "the save was queued", func() bool { return s.saves.queued() == 1 })
+	cancel(reason)
+	err := <-waiting
+	wantErr(t, "the save that was given up", err, reason)
+	if errors.Is(err, session.ErrUnknown) {
+		t.Errorf("a save that was not sent is said to be unknown: %v", err)
+	}
+	release()
+	wantErr(t, "the save of another key", <-first, nil)
+	wantErr(t, "a save of the same version", saving(s, rec, "")(), nil)
+}
+
+func TestAWriteThatIsGivenUpLaterIsUnknown(t *testing.T) {
+	t.Parallel()
+	for _, w := range batchedWrites()[1:] {
+		t.Run(w.kind, func(t *testing.T) {
+			t.Parallel()
+			p := migrated(t)
+			s := p.node(t, Options{}, 4)
+			rec := create(t, s, "")
+			_, commit := p.lockRows(t, rec.Key)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			reason := errors.New("the reason")
+			result := async(func() error { return w.do(ctx, s, rec) })
+			dbtest.Eventually(t, "it was taken", func() bool { return w.lane(s).taken() == 1 })
+			cancel(reason)
+			err := <-result
+			wantErr(t, w.kind, err, session.ErrUnknown)
+			wantErr(t, w.kind, err, reason)
+			commit()
+		})
+	}
+}
+
+func TestCloseWaitsForWritesUnderWay(t *testing.T) {
+	t.Parallel()
+	for _, w := range batchedWrites() {
+		t.Run(w.kind, func(t *testing.T) {
+			t.Parallel()
+			p := migrated(t)
+			s := p.node(t, Options{}, 2)
+			recs := createN(t, s, 30)
+			var got []<-chan error
+			release := holdConns(t, w.pool(s))
+			for i, op := range w.each(s, recs) {
+				got = append(got, async(op))
+				dbtest.Eventually(t, "it was accepted", func() bool { return w.lane(s).taken()+w.lane(s).queued() == i+1 })
+			}
+			closed := async(func() error { return s.Close(context.Background()) })
+			dbtest.Eventually(t, "the store is closed", s.closed.Load)
+			wantErr(t, "a write after Close", w.do(t.Context(), s, recs[0]), session.ErrClosed)
+			pending(t, "Close", closed)
+			release()
+			for _, err := range results(got) {
+				wantErr(t, "a write under way", err, nil)
+			}
+			wantErr(t, "Close", <-closed, nil)
+			for _, rec := range recs {
+				if r := rowOf(t, p, rec.Key); w.kind == "destroy" && r.Live || w.kind == "save" && r.Version != 2 {
+					t.Errorf("it was not written: %+v", r)
+				}
+			}
+		})
+	}
+}
+
+func TestCloseThatGivesUpEndsWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	p := migrated(t)
+	s := p.node(t, Options{WriteTimeout: time.Hour}, 4)
+	rec := create(t, s, "")
+	_, commit := p.lockRows(t, rec.Key)
+	result := async(saving(s, rec, "late"))
+	dbtest.Eventually(t, "the save waits", func() bool { return blocked(t, p) == 1 })
+	ctx, cancel := context.WithCancel(t.Context())
+	closed := async(func() error { return s.Close(ctx) })
+	dbtest.Eventually(t, "the store is closed", s.closed.Load)
+	pending(t, "Close", closed)
+	cancel()
+	wantErr(t, "Close", <-closed, context.Canceled)
+	wantErr(t, "the save under way", <-result, session.ErrClosed)
+	commit()
+	wantErr(t, "Close again", s.Close(t.Context()), nil)
+}
+
+// The time is looked at after the wait, in a batch too.
+func TestABatchThatWaitedPastAnExpiryRefusesThatSession(t *testing.T) {
+	t.Parallel()
+	for _, w := range batchedWrites()[1:] {
+		t.Run(w.kind, func(t *testing.T) {
+			t.Parallel()
+			p := migrated(t)
+			s := p.node(t, Options{WriteTimeout: time.Minute}, 4)
+			recs := createN(t, s, 5)
+			tx, commit := p.lockRows(t, recs[1].Key, recs[2].Key, recs[3].Key)
+			ops := w.each(s, recs)
+			got := oneBatch(t, w.pool(s), w.lane(s), ops[0], ops[1:]...)
+			dbtest.Eventually(t, "the batch waits", func() bool { return blocked(t, p) > 0 })
+			expire(t, tx, p, recs[2].Key)
+			commit()
+			wantErr(t, "a row that was locked", <-got[0], nil)
+			if err := <-got[1]; w.kind == "destroy" {
+				if err == nil || err.Error() != "0 were live" {
+					t.Errorf("a session that expired meanwhile: %v", err)
+				}
+			} else {
+				wantErr(t, "a session that expired meanwhile", err, session.ErrNotFound)
+			}
+			wantErr(t, "a row that was locked", <-got[2], nil)
+			wantErr(t, "a row that was free", <-got[3], nil)
+			if isLive(t, p, recs[2].Key) {
+				t.Error("the expired session is live again")
+			}
+		})
+	}
+}
+
+func expire(t testing.TB, tx pgx.Tx, p place, key session.Key) {
+	t.Helper()
+	tag, err := tx.Exec(t.Context(), `UPDATE `+p.schema+`.sessions SET expires_at = clock_timestamp() WHERE key = $1`, key.Hash[:])
+	if err != nil || tag.RowsAffected() != 1 {
+		t.Fatalf("expire: %v, %v", tag, err)
+	}
+}

@@ -1,0 +1,52 @@
+// Package pgstore keeps sessions in Postgres 14 to 18, for any number of nodes
+// at once.
+//
+// # Life of a write
+//
+//	Save ─┐                       one transaction, one round trip
+//	Save ─┼─▶ lane ─▶ batch ─▶ ┌──────────────────────────────────────┐
+//	Save ─┘            ▲       │ settings for safe plans              │
+//	                   │       │ per leaf: lock what is free, in key  │
+//	   what arrives meanwhile  │ order; write what is live and has    │
+//	   goes into the next      │ the version that was read            │
+//	                           └──────────────────────────────────────┘
+//	                                │ what others hold waits beside the lane
+//	                                ▼
+//	                     the answer, one by one: written, ErrConflict,
+//	                     ErrNotFound …; or none: ErrUnknown, after asking again
+//
+// Creates, saves, touches and destroys have a lane each. A batch that fails
+// because of one item is split until that item fails alone. Destroys use
+// connections of the store's own and do not queue behind the application's
+// queries.
+//
+// # Partitions
+//
+// The table is partitioned by the hour of the deadline, which never changes,
+// so a row never moves. The session ID carries that hour, the bucket: the
+// store names the right partition, a leaf, in its statements, and the server
+// plans and locks nothing else. The leader makes leaves ahead and retires those
+// whose last deadline has passed: detached without making anybody wait, then
+// dropped. A leaf that is missing is made by whoever needs it.
+//
+// A session that ends leaves a tombstone, which has lost its data and user,
+// until its leaf is dropped: nothing can use its key again.
+//
+// # Promises
+//
+//   - A session that is renewed, ended or expired is never live again. Liveness
+//     is decided by the database's clock, after the row is locked.
+//   - A write that was acknowledged is committed as durably as the server's
+//     synchronous_commit says; touches are not durable at once.
+//   - An error that is not ErrUnknown means that nothing was written.
+//   - No session ID leaves the process: the database, logs and errors have its
+//     hash.
+//
+// # When something fails
+//
+// Without the database every call fails with the driver's error, never with
+// ErrNotFound, and works again once the database is back. Without a leader
+// sessions still work: expiry is checked by every statement. Without the right
+// to make or drop partitions maintenance says once what is missing. Behind a
+// transaction pooler, see Options.DirectDSN.
+package pgstore

@@ -1,0 +1,237 @@
+package pgstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/faultproxy"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// node opens a store with a pool of its own, whose connections bear the name
+// of p's schema.
+func (p place) node(t testing.TB, opts Options, conns int32) *Store {
+	t.Helper()
+	p.pool = dbtest.Pool(t, p.dsn, func(c *pgxpool.Config) {
+		c.MaxConns = conns
+		c.ConnConfig.RuntimeParams["application_name"] = p.schema
+	})
+	if opts.PruneInterval == 0 {
+		opts.PruneInterval = -1
+	}
+	return p.open(t, opts)
+}
+
+// brittle opens a store whose connections all go through a proxy. Its pool has
+// one connection, and so has each of its own that is in use.
+func (p place) brittle(t testing.TB, opts Options) (*Store, *faultproxy.Proxy) {
+	t.Helper()
+	proxy, dsn := dbtest.Proxy(t, p.dsn)
+	p.dsn = dsn
+	return p.node(t, opts, 1), proxy
+}
+
+// blocked is how many connections of the stores of p.node wait for a lock.
+func blocked(t testing.TB, p place) int {
+	t.Helper()
+	return query[int](t, p, `SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'`, p.schema)
+}
+
+// stored is what the table holds of a key.
+type stored struct {
+	Version   int64
+	Live      bool
+	Ended     bool
+	Expires   time.Time
+	User      string
+	Data      []byte
+	RenewedTo []byte
+}
+
+// rowOf reads around all stores. It is nil where there is no row.
+func rowOf(t testing.TB, p place, key session.Key) *stored {
+	t.Helper()
+	var r stored
+	err := p.pool.QueryRow(t.Context(), `
+SELECT version, ended_at IS NULL AND expires_at > clock_timestamp(), ended_at IS NOT NULL, expires_at, coalesce(user_id, ''), data, renewed_to
+FROM `+p.schema+`.sessions WHERE key = $1`, key.Hash[:]).
+		Scan(&r.Version, &r.Live, &r.Ended, &r.Expires, &r.User, &r.Data, &r.RenewedTo)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &r
+}
+
+func isLive(t testing.TB, p place, key session.Key) bool {
+	t.Helper()
+	r := rowOf(t, p, key)
+	return r != nil && r.Live
+}
+
+// holdConns takes all connections of a pool, so that what the store sends waits.
+func holdConns(t testing.TB, pool *pgxpool.Pool) (release func()) {
+	t.Helper()
+	var conns []*pgxpool.Conn
+	release = sync.OnceFunc(func() {
+		for _, c := range conns {
+			c.Release()
+		}
+	})
+	t.Cleanup(release)
+	for range pool.Config().MaxConns {
+		c, err := pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	return release
+}
+
+// foreign begins a transaction that no store knows of, and runs a statement.
+func (p place) foreign(t testing.TB, sql string, args ...any) (tx pgx.Tx, commit func()) {
+	t.Helper()
+	conn := dbtest.Conn(t, p.dsn)
+	tx, err := conn.Begin(t.Context())
+	if err == nil {
+		_, err = tx.Exec(t.Context(), sql, args...)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	commit = sync.OnceFunc(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := tx.Commit(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(commit)
+	return tx, commit
+}
+
+// lockRows holds the rows of keys as a transaction of others does.
+func (p place) lockRows(t testing.TB, keys ...session.Key) (tx pgx.Tx, commit func()) {
+	t.Helper()
+	hashes := make([][]byte, len(keys))
+	for i := range keys {
+		hashes[i] = keys[i].Hash[:]
+	}
+	return p.foreign(t, `SELECT FROM `+p.schema+`.sessions WHERE key = ANY ($1) FOR UPDATE`, hashes)
+}
+
+// queued is how many writes wait to be taken by a lane, taken how many it has
+// not let go of.
+func (l *lane) queued() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, o := range l.queue {
+		if o.state == opWaiting {
+			n++
+		}
+	}
+	return n
+}
+
+func (l *lane) taken() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.busy)
+}
+
+// oneBatch makes a lane write ops together: behind first, which waits for a
+// connection of pool until all of them are queued. It returns the results of ops.
+func oneBatch(t testing.TB, pool *pgxpool.Pool, l *lane, first func() error, ops ...func() error) []<-chan error {
+	t.Helper()
+	release := holdConns(t, pool)
+	defer release()
+	before := async(first)
+	dbtest.Eventually(t, "the first write was taken", func() bool { return l.taken() == 1 && l.queued() == 0 })
+	out := make([]<-chan error, len(ops))
+	for i, op := range ops {
+		out[i] = async(op)
+		dbtest.Eventually(t, "the write was queued", func() bool { return l.queued() == i+1 })
+	}
+	release()
+	if err := <-before; err != nil {
+		t.Fatal("the first write:", err)
+	}
+	return out
+}
+
+func async(op func() error) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- op() }()
+	return done
+}
+
+// results waits for results.
+func results(of []<-chan error) []error {
+	out := make([]error, len(of))
+	for i, r := range of {
+		out[i] = <-r
+	}
+	return out
+}
+
+func saving(s *Store, rec session.Record, data string) func() error {
+	rec.Data = []byte(data)
+	return func() error {
+		_, err := s.Save(context.Background(), rec)
+		return err
+	}
+}
+
+// pending fails the test if a result is there already.
+func pending(t testing.TB, what string, result <-chan error) {
+	t.Helper()
+	select {
+	case err := <-result:
+		t.Fatalf("%s did not wait: %v", what, err)
+	default:
+	}
+}
+
+// wantErr fails the test unless err is one of want; a nil want means success.
+func wantErr(t testing.TB, what string, err error, want ...error) {
+	t.Helper()
+	for _, w := range want {
+		if err == nil && w == nil || w != nil && errors.Is(err, w) {
+			return
+		}
+	}
+	t.Errorf("%s: %v; want %v", what, err, want)
+}
+
+// mentions is a condition for a proxy's trigger: bytes of a session's key.
+func mentions(key session.Key) func([]byte) bool {
+	return func(stream []byte) bool {
+		return bytes.Contains(stream, key.Hash[:]) || bytes.Contains(stream, []byte(hex.EncodeToString(key.Hash[:])))
+	}
+}
+
+// commits is a condition for a proxy's trigger: the end of a transaction.
+func commits(stream []byte) bool {
+	return bytes.Contains(stream, []byte("Q\x00\x00\x00\x0bcommit\x00"))
+}
+
+// quiesce waits until the server has dealt with all that connections which
+// were cut had sent.
+func quiesce(t testing.TB, p place, proxy *faultproxy.Proxy) {
+	t.Helper()
+	dbtest.Eventually(t, "the server is done with lost connections", func() bool {
+		return query[int](t, p, `SELECT count(*) FROM pg_stat_activity WHERE application_name = $1`, p.schema) <= proxy.Connections()
+	})
+}
