@@ -106,10 +106,10 @@ func LoadSettings(ctx context.Context, db Querier, cfg Config) (Settings, error)
 // SetSettings changes the settings that are not zero in s and returns all that
 // hold then. It needs the rights of the tables' owner.
 //
-// On a living system the nodes must be restarted afterwards: those that were
-// given other settings of their own refuse to start, those that run keep what
-// they have read. Partitions keep their width; new ones fill the gaps. A
-// shorter longest lifetime does not shorten sessions that exist.
+// Nodes that run follow within a minute; those whose options say something
+// else refuse to start from then on. Partitions keep their width; new ones
+// fill the gaps. A shorter longest lifetime does not shorten sessions that
+// exist.
 func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Settings, error) {
 	names, err := cfg.names()
 	if err != nil {

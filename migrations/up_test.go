@@ -313,15 +313,28 @@ func TestUpLeavesTheCallersConfigurationAlone(t *testing.T) {
 
 func TestUpClosesItsConnection(t *testing.T) {
 	t.Parallel()
-	n, dsn, conn := prepared(t, Config{})
-	noMigrationConnections(t, conn)
-	mustUp(t, dsn, Config{})
-	noMigrationConnections(t, conn)
-	mustExec(t, conn, "DELETE FROM "+n.Meta)
-	if err := Up(t.Context(), parse(t, dsn), Config{}); err == nil {
-		t.Error("no error without a meta row")
+	config := parse(t, dbtest.Postgres(t).Database(t))
+	var opened []*pgconn.PgConn // held, or the garbage collector would close what Up forgets
+	config.AfterConnect = func(_ context.Context, conn *pgconn.PgConn) error {
+		opened = append(opened, conn)
+		return nil
 	}
-	noMigrationConnections(t, conn)
+	for range 2 { // the second has nothing to do
+		if err := Up(t.Context(), config, Config{}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := Up(t.Context(), config, Config{Schema: "pg_mine"}); code(err) != "42939" {
+		t.Errorf("got %v, want the error of a reserved name", err)
+	}
+	if len(opened) != 3 {
+		t.Errorf("%d connections, want 3", len(opened))
+	}
+	for i, conn := range opened {
+		if !conn.IsClosed() {
+			t.Errorf("connection %d is open", i+1)
+		}
+	}
 }
 
 func TestNoServer(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
+	"github.com/sojourn-go/sojourn/session/sessiontest"
 )
 
 // The benchmarks run all variants of a comparison in turn, in short slices, on
@@ -356,4 +357,8 @@ func BenchmarkRetire(b *testing.B) {
 	})
 	report("delete", func() { p.exec(b, `DELETE FROM bench.flat WHERE expires < now()`) })
 	report("vacuum", func() { p.exec(b, `VACUUM bench.flat`) })
+}
+
+func BenchmarkStore(b *testing.B) {
+	sessiontest.Benchmark(b, harness(func(t testing.TB) place { return migrated(t) }))
 }

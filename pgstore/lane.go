@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -73,14 +74,14 @@ const quickWait = "50ms"
 // write and that want more patience, the rest being settled.
 type flushFunc func(ctx context.Context, ops []*op, mode flushMode) (held []*op, err error)
 
-const laneSlots = 4 // batches that wait for others, per lane
+const laneSlots = 4 // connections of the caller's pool that wait for others, per lane
 
-func newLane(s *Store, kind string, flush flushFunc) *lane {
+func newLane(s *Store, kind string, flush flushFunc, slots int) *lane {
 	return &lane{
 		s: s, kind: kind, flush: flush,
 		busy:  map[session.Key]struct{}{},
 		wake:  make(chan struct{}, 1),
-		slots: make(chan struct{}, laneSlots),
+		slots: make(chan struct{}, slots),
 	}
 }
 
@@ -246,20 +247,25 @@ func without(ops, held []*op) []*op {
 }
 
 // wait settles what others hold. Those that cannot be had together within a
-// lock timeout are waited for apart, and a slot is given up in between: the
-// longest lock holds up nobody who waits for another one.
+// lock timeout are waited for apart, and a slot is given up in between; who has
+// no slot looks again and again. So the longest lock holds up nobody who waits
+// for another one.
 func (l *lane) wait(ctx context.Context, ops []*op) {
-	for len(ops) > 0 {
+	for try := 1; len(ops) > 0; try++ {
 		var held []*op
+		queued := false
 		select {
 		case l.slots <- struct{}{}:
 			held = l.attempt(ctx, ops, flushMode{patience: patient})
 			<-l.slots
+			queued = true
+		case <-time.After(backoff(try)):
+			held = l.attempt(ctx, ops, flushMode{patience: careful})
 		case <-ctx.Done():
 			l.fail(ctx, ops, errors.New("others hold the row or lock"))
 		}
 		l.release(without(ops, held))
-		if ops = held; len(ops) > 1 {
+		if ops = held; queued && len(ops) > 1 {
 			var other sync.WaitGroup
 			first := ops[:len(ops)/2]
 			other.Go(func() { l.wait(ctx, first) })

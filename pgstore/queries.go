@@ -6,6 +6,10 @@ package pgstore
 //
 // Batches come as arrays sorted by bucket and key, and rows are taken in that
 // order.
+//
+// Where keys are joined they are compared by = ANY, not by =: an index scan
+// in the order of the keys could be merged by the latter, so the planner makes
+// one, finds it free on an empty leaf, and reads the whole index ever after.
 type queries struct {
 	get                  string
 	lockWait             string
@@ -48,7 +52,7 @@ func (u batchUpdate) texts(table string) batchTexts {
 	}
 	input := `ROWS FROM (` + from + `) WITH ORDINALITY AS i(` + names + `, n)`
 	where := `
-  WHERE s.key = i.key AND s.bucket = i.bucket AND s.ended_at IS NULL` + u.where
+  WHERE s.key = ANY (ARRAY[i.key]) AND s.bucket = i.bucket AND s.ended_at IS NULL` + u.where
 	return batchTexts{
 		quick: `
 UPDATE ` + table + ` AS s SET ` + u.set + `
@@ -62,7 +66,7 @@ WITH l AS MATERIALIZED (
          s.ended_at IS NULL AND s.expires_at > pg_catalog.clock_timestamp() AS live,
          s.renewed_to, s.renewed_bucket, COALESCE(s.grace_until > pg_catalog.clock_timestamp(), false) AS in_grace
   FROM ` + input + `
-  JOIN ` + table + ` AS s ON s.key = i.key AND s.bucket = i.bucket
+  JOIN ` + table + ` AS s ON s.key = ANY (ARRAY[i.key]) AND s.bucket = i.bucket
   ORDER BY i.n
   FOR NO KEY UPDATE OF s SKIP LOCKED
 ), w AS (
@@ -116,7 +120,7 @@ WHERE key = $1 AND bucket = $2
 
 		lockWait: `
 SELECT FROM ROWS FROM (pg_catalog.unnest($1::bytea[]), pg_catalog.unnest($2::integer[])) WITH ORDINALITY AS u(key, bucket, n)
-JOIN ` + table + ` AS s ON s.key = u.key AND s.bucket = u.bucket
+JOIN ` + table + ` AS s ON s.key = ANY (ARRAY[u.key]) AND s.bucket = u.bucket
 ORDER BY u.n
 FOR NO KEY UPDATE OF s`,
 
@@ -136,27 +140,28 @@ RETURNING s.key, s.bucket, s.expires_at, s.deadline, s.created_at`,
 		touch:   touch.texts(table),
 		destroy: destroy.texts(table),
 
-		// One page of a walk in key order; the last key ends the next page.
+		// One page of a walk in key order through a range of buckets; the next
+		// page begins after its last key.
 		clear: `
 WITH l AS MATERIALIZED (
   SELECT key, bucket FROM ` + table + `
-  WHERE (key, bucket) > ($1, $2) AND ended_at IS NULL
+  WHERE (key, bucket) > ($1, $2) AND bucket >= $4::bigint AND bucket < $5::bigint AND ended_at IS NULL
   ORDER BY key, bucket LIMIT $3 FOR NO KEY UPDATE
 ), w AS (
   UPDATE ` + table + ` AS s SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
-  FROM l WHERE s.key = l.key AND s.bucket = l.bucket AND s.ended_at IS NULL
+  FROM l WHERE s.key = ANY (ARRAY[l.key]) AND s.bucket = l.bucket AND s.ended_at IS NULL
   RETURNING s.key, s.bucket, s.expires_at > s.ended_at AS live
 )
 SELECT key, bucket, live FROM w`,
 
 		pageKeys: `
 SELECT key, bucket FROM ` + table + `
-WHERE (key, bucket) > ($1, $2) AND ended_at IS NULL AND expires_at > pg_catalog.now()
+WHERE (key, bucket) > ($1, $2) AND bucket >= $4::bigint AND bucket < $5::bigint AND ended_at IS NULL AND expires_at > pg_catalog.now()
 ORDER BY key, bucket LIMIT $3`,
 
 		pageAll: `
 SELECT ` + columns + ` FROM ` + table + `
-WHERE (key, bucket) > ($1, $2) AND ended_at IS NULL AND expires_at > pg_catalog.now()
+WHERE (key, bucket) > ($1, $2) AND bucket >= $4::bigint AND bucket < $5::bigint AND ended_at IS NULL AND expires_at > pg_catalog.now()
 ORDER BY key, bucket LIMIT $3`,
 	}
 }
@@ -168,7 +173,8 @@ ORDER BY key, bucket LIMIT $3`,
 const (
 	batchSettings = `
 SELECT pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_hashjoin', 'off', true),
-       pg_catalog.set_config('enable_mergejoin', 'off', true), pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),
+       pg_catalog.set_config('enable_mergejoin', 'off', true), pg_catalog.set_config('enable_bitmapscan', 'off', true),
+       pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),
        pg_catalog.set_config('jit', 'off', true), pg_catalog.set_config('lock_timeout', '1s', true)`
 
 	setLockTimeout = `SELECT pg_catalog.set_config('lock_timeout', $1, true)`
@@ -268,7 +274,7 @@ WITH victims AS (
 )
 UPDATE ` + parent + ` AS s SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
 FROM victims AS v
-WHERE s.key = v.key AND s.bucket = v.bucket AND s.ended_at IS NULL
+WHERE s.key = ANY (ARRAY[v.key]) AND s.bucket = v.bucket AND s.ended_at IS NULL
 RETURNING s.expires_at > s.ended_at`,
 
 		count: `

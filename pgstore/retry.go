@@ -9,8 +9,7 @@ import (
 // pause waits before the try-th repetition: longer each time, and by chance,
 // so that those who collided do not meet again. It reports whether ctx lasted.
 func pause(ctx context.Context, try int) bool {
-	d := time.Millisecond << min(try, 8)
-	t := time.NewTimer(d/2 + rand.N(d))
+	t := time.NewTimer(backoff(try))
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
@@ -18,6 +17,12 @@ func pause(ctx context.Context, try int) bool {
 	case <-t.C:
 		return true
 	}
+}
+
+// backoff is longer for each try, up to 0.4 s.
+func backoff(try int) time.Duration {
+	d := time.Millisecond << min(try, 8)
+	return d/2 + rand.N(d)
 }
 
 const lockTries = 5

@@ -162,10 +162,11 @@ func controlPool(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Pool, error)
 func (s *Store) start() {
 	var run context.Context
 	run, s.stop = context.WithCancelCause(context.Background())
-	s.creates = newLane(s, "create", s.flushCreates)
-	s.saves = newLane(s, "save", s.flushSaves)
-	s.touches = newLane(s, "touch", s.flushTouches)
-	s.destroys = newLane(s, "destroy", s.flushDestroys)
+	s.creates = newLane(s, "create", s.flushCreates, laneSlots)
+	s.saves = newLane(s, "save", s.flushSaves, laneSlots)
+	s.touches = newLane(s, "touch", s.flushTouches, laneSlots)
+	// One of the store's own connections is left for those that need not wait.
+	s.destroys = newLane(s, "destroy", s.flushDestroys, controlConns-1)
 	for _, l := range s.allLanes() {
 		s.lanes.Go(func() { l.run(run) })
 	}

@@ -95,7 +95,7 @@ func pruneWhileWriting(e *env) {
 		})
 	}
 	for i := range 8 {
-		store := []session.Store{e.s, e.peer()}[i%2]
+		store := e.node(i)
 		wg.Go(func() {
 			for range 15 {
 				rec, err := store.Create(e.ctx, e.record())

@@ -190,7 +190,7 @@ func createConcurrently(e *env) {
 		var wg sync.WaitGroup
 		errs := make([]error, rivals)
 		for i := range rivals {
-			store := []session.Store{e.s, e.peer()}[i%2]
+			store := e.node(i)
 			mine := rec
 			mine.Data = fmt.Append(nil, i)
 			if rec.Key.Bucket == 0 {
@@ -200,20 +200,7 @@ func createConcurrently(e *env) {
 			wg.Go(func() { _, errs[i] = store.Create(e.ctx, mine) })
 		}
 		wg.Wait()
-		winner := -1
-		for i, err := range errs {
-			switch {
-			case err != nil:
-				e.refused("Create", err, session.ErrExists)
-			case winner >= 0:
-				e.Errorf("both %d and %d created the session", winner, i)
-			default:
-				winner = i
-			}
-		}
-		if winner < 0 {
-			e.Fatal("nobody created the session")
-		}
+		winner := e.onlyWinner("Create", errs, session.ErrExists)
 		if got := e.live(rec.Key); string(got.Data) != fmt.Sprint(winner) {
 			e.Errorf("the session has the data of %s; %d was told that it created it", got.Data, winner)
 		}

@@ -70,6 +70,14 @@ func (e *env) peer() session.Store {
 	return e.other
 }
 
+// node returns e's node for even numbers and the other one for odd ones.
+func (e *env) node(i int) session.Store {
+	if i%2 == 0 {
+		return e.s
+	}
+	return e.peer()
+}
+
 func (e *env) now() time.Time {
 	if c, ok := e.s.(session.Clock); ok {
 		return c.Now()

@@ -113,6 +113,9 @@ type testCase struct {
 // store; those that look at all sessions or close it have their own.
 func Run(t *testing.T, h Harness) {
 	h = h.withDefaults()
+	if h.New == nil || h.Expire == nil || (h.Hold == nil) != (h.Waiting == nil) {
+		t.Fatal("sessiontest: a Harness needs New and Expire, and Hold and Waiting only together")
+	}
 	shared := open(t, h)
 	peer := openPeer(t, h, shared)
 	for _, a := range h.Require {

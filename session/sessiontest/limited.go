@@ -184,7 +184,7 @@ func limitRenew(e *env) {
 	e.wantUser(user, b2)
 }
 
-const rivals, places = 50, 5
+const competitors, places = 50, 5
 
 // compete makes sessions of one user at once, by creation and by login, and
 // returns the results.
@@ -202,7 +202,7 @@ func (e *env) compete(user string, limit session.UserLimit) (recs []session.Reco
 		}
 	})
 	var mu sync.Mutex
-	for i := range rivals {
+	for i := range competitors {
 		store := []session.UserIndex{e.users(), e.peerUsers()}[i%2]
 		var old session.Record
 		if i%3 == 0 {

@@ -212,7 +212,7 @@ func listWhileWriting(e *env) {
 		wg.Wait()
 	}()
 	for i := range 8 {
-		store := []session.Store{e.s, e.peer()}[i%2]
+		store := e.node(i)
 		mine := slices.Clone(steady[i*100 : i*100+100])
 		writing.Add(1)
 		wg.Go(func() {
@@ -310,7 +310,7 @@ func clearAgainstRenew(e *env) {
 			}
 			rec = e.create(rec)
 			keys[i] = append(keys[i], rec.Key)
-			store := []session.Store{e.s, e.peer()}[i/2%2]
+			store := e.node(i/2)
 			renewing.Add(1)
 			started := sync.OnceFunc(renewing.Done)
 			wg.Go(func() {
@@ -348,7 +348,7 @@ func clearAgainstCreate(e *env) {
 	var done atomic.Bool
 	var wg, creating sync.WaitGroup
 	for i := range 8 {
-		store := []session.Store{e.s, e.peer()}[i%2]
+		store := e.node(i)
 		creating.Add(1)
 		started := sync.OnceFunc(creating.Done)
 		wg.Go(func() {

@@ -116,7 +116,7 @@ func mixed(e *env) {
 		p := &player{env: e, history: h, rng: rand.New(rand.NewPCG(1, uint64(i))), slots: slots}
 		wg.Go(func() {
 			for range moves {
-				p.move([]session.Store{e.s, e.peer()}[p.rng.IntN(2)])
+				p.move(e.node(p.rng.IntN(2)))
 			}
 		})
 	}

@@ -178,7 +178,7 @@ func putConcurrently(e *env) {
 		rec := e.foreign()
 		var wg sync.WaitGroup
 		for i := range rivals {
-			store := []session.Store{e.s, e.peer()}[i%2]
+			store := e.node(i)
 			mine := rec
 			mine.Data = fmt.Append(nil, i)
 			mine.Deadline = rec.Deadline.Add(time.Duration(i) * time.Hour) // so that it may be put somewhere else

@@ -80,10 +80,12 @@ func renewCreated(e *env) {
 }
 
 func renewRefuses(e *env) {
-	old := e.create(e.record())
+	// All have one deadline, so that none is refused for the bucket of its key.
+	deadline := e.record().Deadline
+	old := e.create(e.recordUntil(deadline))
 	old = e.save(old)
-	used := e.create(e.record())
-	dead := e.create(e.record())
+	used := e.create(e.recordUntil(deadline))
+	dead := e.create(e.recordUntil(deadline))
 	e.destroy(1, dead.Key)
 	for _, c := range []struct {
 		name   string
@@ -101,18 +103,7 @@ func renewRefuses(e *env) {
 	} {
 		next, grace := e.successor(old), time.Duration(0)
 		next.Data = []byte("renewed")
-		if c.want == session.ErrExists {
-			// Keys of other deadlines' hours could not be used anyway.
-			next.Deadline = old.Deadline
-		}
 		c.change(&next, &grace)
-		if next.Key == used.Key {
-			next.Deadline = used.Deadline
-		}
-		if next.Key == dead.Key {
-			next.Deadline = dead.Deadline
-		}
-		next.Expires = time.Time{}
 		_, err := e.s.Renew(e.ctx, old.Key, next, grace)
 		e.refused("Renew with "+c.name, err, c.want)
 		e.same("after Renew with "+c.name, e.live(old.Key), old)
@@ -282,7 +273,7 @@ func renewDestroyChain(e *env) {
 			for range 3 {
 				chain = append(chain, e.renew(chain[len(chain)-1], grace))
 			}
-			store := []session.Store{e.s, e.peer()}[i/2]
+			store := e.node(i/2)
 			if n, err := store.Destroy(e.ctx, chain[i].Key); n != 1 || err != nil {
 				e.Errorf("Destroy of key %d of a chain with a grace of %v = %d, %v; want 1, nil", i, grace, n, err)
 			}
@@ -335,7 +326,7 @@ func renewConcurrently(e *env) {
 		errs := make([]error, rivals)
 		next := make([]session.Record, rivals)
 		for i := range rivals {
-			store := []session.Store{e.s, e.peer()}[i%2]
+			store := e.node(i)
 			next[i] = e.successor(old)
 			wg.Go(func() { _, errs[i] = store.Renew(e.ctx, old.Key, next[i], grace) })
 		}

@@ -25,7 +25,7 @@ func saveCounts(e *env) {
 	rec := e.create(e.recordOf(e.unique("user")))
 	for i, data := range [][]byte{[]byte("text"), nil, {}, {0, 0xff, 0xfe}, bytes.Repeat([]byte{0xff}, e.h.MaxData), []byte("short")} {
 		rec.Data = data
-		store := []session.Store{e.s, e.peer()}[i%2]
+		store := e.node(i)
 		got, err := store.Save(e.ctx, rec)
 		if err != nil {
 			e.Fatalf("Save: %v", err)
@@ -140,7 +140,7 @@ func saveConcurrently(e *env) {
 			var wg sync.WaitGroup
 			errs := make([]error, rivals)
 			for i := range rivals {
-				store := []session.Store{e.s, e.peer()}[i%2]
+				store := e.node(i)
 				mine := rec
 				mine.Data = fmt.Append(nil, i)
 				wg.Go(func() { _, errs[i] = store.Save(e.ctx, mine) })

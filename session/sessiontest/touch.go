@@ -79,7 +79,7 @@ func touchConcurrently(e *env) {
 	rec = e.create(rec)
 	var wg sync.WaitGroup
 	for i := range 16 {
-		store := []session.Store{e.s, e.peer()}[i%2]
+		store := e.node(i)
 		wg.Go(func() {
 			last := rec.Expires
 			for j := range 8 {

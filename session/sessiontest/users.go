@@ -226,7 +226,7 @@ func userDestroyAgainstRenew(e *env) {
 		for i := range sessions {
 			rec := e.create(e.recordOf(user))
 			keys[i] = append(keys[i], rec.Key)
-			store := []session.Store{e.s, e.peer()}[i%2]
+			store := e.node(i)
 			renewing.Add(1)
 			started := sync.OnceFunc(renewing.Done)
 			wg.Go(func() {
@@ -267,7 +267,7 @@ func userDestroyAgainstCreate(e *env) {
 	var done atomic.Bool
 	var wg, creating sync.WaitGroup
 	for i := range creators {
-		store := []session.Store{e.s, e.peer()}[i%2]
+		store := e.node(i)
 		creating.Add(1)
 		started := sync.OnceFunc(creating.Done)
 		wg.Go(func() {
