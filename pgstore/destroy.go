@@ -60,7 +60,7 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 }
 
 func (s *Store) flushDestroys(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := newWrite(ctx, s, s.control, mode)
+	w := newWrite(ctx, s, s.control, startBatch, mode)
 	for _, part := range s.spans(ops, mode) {
 		w.queue(part, part.q.destroy)
 	}

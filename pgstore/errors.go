@@ -19,7 +19,10 @@ func wrap(op string, err error) error {
 }
 
 // notDone marks an error after which nothing can have been committed.
-type notDone struct{ error }
+type notDone struct {
+	error
+	cut bool // the connection was lost before the end of the transaction
+}
 
 func (e notDone) Unwrap() error { return e.error }
 
@@ -29,7 +32,7 @@ type fate int
 const (
 	fateFailed   fate = iota // rolled back, and repeating it would not help
 	fateOpen                 // the answer was lost: it may have been committed
-	fateConflict             // rolled back because of others: repeat it
+	fateConflict             // rolled back because of others, or cut off: repeat it
 	fateLocked               // rolled back: a row or lock stayed taken
 	fateItem                 // rolled back because of one of its items
 	fateLeaf                 // rolled back: a leaf is gone or not ours to use
@@ -41,7 +44,13 @@ func fateOf(err error) fate {
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) || pgErr.SeverityUnlocalized != "ERROR" {
 		// FATAL ends the connection, possibly after the commit.
-		if _, ok := errors.AsType[notDone](err); ok || pgconn.SafeToRetry(err) {
+		// pgx says ErrConnClosed also of a connection that was lost while a
+		// COMMIT was under way, and calls that safe to retry.
+		nothing, before := errors.AsType[notDone](err)
+		if nothing.cut {
+			return fateConflict
+		}
+		if before || pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed) {
 			return fateFailed
 		}
 		return fateOpen

@@ -17,13 +17,13 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// node opens a store with a pool of its own, whose connections bear the name
-// of p's schema.
+// node opens a store with a pool of its own. Its connections bear the name of
+// p's schema and, after a dot, of the node.
 func (p place) node(t testing.TB, opts Options, conns int32) *Store {
 	t.Helper()
 	p.pool = dbtest.Pool(t, p.dsn, func(c *pgxpool.Config) {
 		c.MaxConns = conns
-		c.ConnConfig.RuntimeParams["application_name"] = p.schema
+		c.ConnConfig.RuntimeParams["application_name"] = p.schema + "." + opts.NodeName
 	})
 	if opts.PruneInterval == 0 {
 		opts.PruneInterval = -1
@@ -43,7 +43,7 @@ func (p place) brittle(t testing.TB, opts Options) (*Store, *faultproxy.Proxy) {
 // blocked is how many connections of the stores of p.node wait for a lock.
 func blocked(t testing.TB, p place) int {
 	t.Helper()
-	return query[int](t, p, `SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'`, p.schema)
+	return query[int](t, p, `SELECT count(*) FROM pg_stat_activity WHERE starts_with(application_name, $1 || '.') AND wait_event_type = 'Lock'`, p.schema)
 }
 
 // stored is what the table holds of a key.
@@ -229,9 +229,26 @@ func commits(stream []byte) bool {
 
 // quiesce waits until the server has dealt with all that connections which
 // were cut had sent.
-func quiesce(t testing.TB, p place, proxy *faultproxy.Proxy) {
+func quiesce(t testing.TB, p place, s *Store, proxy *faultproxy.Proxy) {
 	t.Helper()
+	name := s.pool.Config().ConnConfig.RuntimeParams["application_name"]
 	dbtest.Eventually(t, "the server is done with lost connections", func() bool {
-		return query[int](t, p, `SELECT count(*) FROM pg_stat_activity WHERE application_name = $1`, p.schema) <= proxy.Connections()
+		return query[int](t, p, `SELECT count(*) FROM pg_stat_activity WHERE application_name = $1`, name) <= proxy.Connections()
 	})
+}
+
+// mend replaces all connections of a brittle store and waits until the server
+// has dealt with the lost ones.
+func mend(t testing.TB, p place, s *Store, proxy *faultproxy.Proxy) {
+	t.Helper()
+	if err := proxy.Heal(); err != nil {
+		t.Fatal(err)
+	}
+	proxy.CutAll()
+	dbtest.Eventually(t, "the store has new connections", func() bool {
+		_, err := s.Len(t.Context())
+		_, controlErr := s.refresh(t.Context())
+		return err == nil && controlErr == nil
+	})
+	quiesce(t, p, s, proxy)
 }

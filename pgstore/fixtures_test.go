@@ -115,7 +115,7 @@ func (p place) addPart(t testing.TB, lo, hi int32, rows int) part {
 		for _, sql := range []string{
 			`CREATE TABLE ` + table + ` (LIKE ` + n.Sessions + ` INCLUDING ALL)`,
 			`COMMENT ON TABLE ` + table + ` IS '` + n.LeafComment(lo, hi) + `'`,
-			fillSQL(table, hi-1, 1, rows, "d"),
+			fillSQL(table, hi-1, 1, rows, 600, "d"),
 			fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)`, n.Sessions, table, lo, hi),
 		} {
 			if _, err := tx.Exec(t.Context(), sql); err != nil {
@@ -144,15 +144,15 @@ func (p place) exists(t testing.TB, name string) bool {
 // fillSQL puts sessions into a bucket, the i-th of which has the key
 // numbered(i, bucket). They expire at the SQL expression, or at their deadline,
 // d.
-func fillSQL(table string, bucket int32, first, last int, expires string) string {
+func fillSQL(table string, bucket int32, first, last, size int, expires string) string {
 	return fmt.Sprintf(`
 INSERT INTO %s (key, bucket, version, expires_at, deadline, created_at, user_id, data)
-SELECT sha256(int4send(i)), %d, 1, LEAST(%s, d), d, d - interval '1 day', 'user ' || i, convert_to(repeat('x', 600), 'UTF8')
-FROM generate_series(%d, %d) AS i, to_timestamp(%d::float8 * 3600) AS d`, table, bucket, expires, first, last, bucket)
+SELECT sha256(int8send(i)), %d, 1, LEAST(%s, d), d, d - interval '1 day', 'user ' || i, convert_to(repeat('x', %d), 'UTF8')
+FROM generate_series(%d::bigint, %d) AS i, to_timestamp(%d::float8 * 3600) AS d`, table, bucket, expires, size, first, last, bucket)
 }
 
 func numbered(i int, bucket int32) session.Key {
-	return session.Key{Hash: sha256.Sum256(binary.BigEndian.AppendUint32(nil, uint32(i))), Bucket: bucket}
+	return session.Key{Hash: sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i))), Bucket: bucket}
 }
 
 // lasting is a record for Create whose deadline is that of a bucket.

@@ -67,7 +67,7 @@ const (
 )
 
 // quickWait is longer than a batch of another node keeps its rows.
-const quickWait = "50ms"
+const quickWait = 50 * time.Millisecond
 
 // flushFunc writes ops, sorted by key, in one transaction. It either returns
 // an error and leaves all of them unsettled, or returns those that it did not

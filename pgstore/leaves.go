@@ -93,7 +93,6 @@ func (s *Store) readFacts(ctx context.Context, db interface {
 			texts[l.table] = l.q
 		}
 	}
-	sent := time.Now()
 	var b pgx.Batch
 	b.Queue(s.parent.meta).QueryRow(func(row pgx.Row) error {
 		var longest, width int64
@@ -101,9 +100,9 @@ func (s *Store) readFacts(ctx context.Context, db interface {
 		if err := row.Scan(&longest, &width, &f.foreign, &maintained, &f.maintainedBy, &f.databaseTime); err != nil {
 			return err
 		}
-		// The answer was on its way for some of the time in between.
-		arrived := time.Now()
-		f.readAt = sent.Add(arrived.Sub(sent) / 2)
+		// Counted from the arrival of the answer, the database's time is never
+		// ahead of what it is there: what has passed here has passed.
+		f.readAt = time.Now()
 		f.databaseTime = f.databaseTime.UTC()
 		f.longest, f.width = time.Duration(longest)*time.Hour, time.Duration(width)*time.Hour
 		if maintained != nil {

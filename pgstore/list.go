@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"iter"
+	"math"
 
 	"github.com/jackc/pgx/v5"
 
@@ -83,24 +84,27 @@ func pages[T any](ctx context.Context, s *Store, text func(*queries) string, siz
 	return nil
 }
 
-func readPage[T any](ctx context.Context, s *Store, l leaf, text func(*queries) string, last session.Key, size int, scan pgx.RowToFunc[T]) ([]T, error) {
-	rows, err := s.pool.Query(ctx, text(l.q), last.Hash[:], last.Bucket, size)
-	if err == nil {
-		var page []T
-		if page, err = pgx.CollectRows(rows, scan); err == nil {
-			return page, nil
-		}
+func readPage[T any](ctx context.Context, s *Store, l leaf, text func(*queries) string, last session.Key, size int, scan pgx.RowToFunc[T]) (page []T, err error) {
+	err = s.onLeaf(l, func(q *queries) error {
+		b := newBatch(ctx)
+		b.Queue(text(q), last.Hash[:], last.Bucket, size, l.lo, l.hi).Query(func(rows pgx.Rows) (err error) {
+			page, err = pgx.CollectRows(rows, scan)
+			return err
+		})
+		return send(ctx, s.pool, b)
+	})
+	return page, err
+}
+
+// onLeaf runs do with the statements of a leaf or, if it is gone or not ours
+// to use, with those of the parent.
+func (s *Store) onLeaf(l leaf, do func(*queries) error) error {
+	err := do(l.q)
+	if err != nil && fateOf(err) == fateLeaf {
+		s.refreshSoon()
+		err = do(s.onParent)
 	}
-	if isCode(err, "42P01") { // undefined_table: dropped, or everything is gone
-		f, refreshErr := s.refresh(ctx)
-		if refreshErr != nil {
-			return nil, refreshErr
-		}
-		if now := f.find(int32(l.lo)); now == nil || now.table != l.table {
-			return nil, nil
-		}
-	}
-	return nil, err
+	return err
 }
 
 // Clear implements session.Clearer. It ends sessions page by page. The last
@@ -133,17 +137,15 @@ func (s *Store) clearLeaf(ctx context.Context, l leaf) (total int64, err error) 
 	for {
 		var page []cleared
 		err := s.settle(ctx, func(ctx context.Context) error {
-			var err error
-			b := newBatch(ctx)
-			b.Queue(l.q.clear, last.Hash[:], last.Bucket, endBatch).Query(func(rows pgx.Rows) error {
-				page, err = pgx.CollectRows(rows, scanCleared)
-				return err
+			return s.onLeaf(l, func(q *queries) error {
+				b := newBatch(ctx)
+				b.Queue(q.clear, last.Hash[:], last.Bucket, endBatch, l.lo, l.hi).Query(func(rows pgx.Rows) (err error) {
+					page, err = pgx.CollectRows(rows, scanCleared)
+					return err
+				})
+				return send(ctx, s.control, b)
 			})
-			return send(ctx, s.control, b)
 		}, nil)
-		if isCode(err, "42P01") {
-			return total, nil // dropped meanwhile; clearRest finds what is not
-		}
 		if err != nil {
 			return total, err
 		}
@@ -167,7 +169,7 @@ func (s *Store) clearRest(ctx context.Context) (total int64, err error) {
 		total = 0
 		b := newBatch(ctx)
 		b.Queue(takeStripes, s.lockClass, 0, noUser)
-		b.Queue(s.onParent.clear, make([]byte, 32), 0, nil).Query(func(rows pgx.Rows) error {
+		b.Queue(s.onParent.clear, make([]byte, 32), 0, nil, int64(math.MinInt32), int64(math.MaxInt32)+1).Query(func(rows pgx.Rows) error {
 			page, err := pgx.CollectRows(rows, scanCleared)
 			for _, c := range page {
 				if c.live {

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -165,16 +166,16 @@ func (m *maintenance) journal(ctx context.Context) error {
 
 // mayRetire reports whether this role owns the table, as a member perhaps.
 // What it lacks is said once.
-func (m *maintenance) mayRetire(ctx context.Context) (bool, error) {
+func (s *Store) mayRetire(ctx context.Context, db migrations.Querier) (bool, error) {
 	var may bool
 	var owner string
-	err := m.conn.QueryRow(ctx, `
+	err := db.QueryRow(ctx, `
 SELECT pg_catalog.pg_has_role(relowner, 'USAGE'), pg_catalog.pg_get_userbyid(relowner)
-FROM pg_catalog.pg_class WHERE oid = $1::text::regclass`, m.s.names.Sessions).Scan(&may, &owner)
+FROM pg_catalog.pg_class WHERE oid = $1::text::regclass`, s.names.Sessions).Scan(&may, &owner)
 	if err == nil && !may {
-		m.s.cannotRetire.Do(func() {
+		s.cannotRetire.Do(func() {
 			err := fmt.Errorf("this role may not drop partitions: make it a member of %q, or let a node with such a role do the maintenance", owner)
-			m.s.backgroundError("retire partitions", err)
+			s.backgroundError("retire partitions", err)
 		})
 	}
 	return may, err

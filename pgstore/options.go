@@ -16,7 +16,11 @@ import (
 //
 // How statements are sent (prepared or not) is the pool's own setting,
 // pgx.ConnConfig.DefaultQueryExecMode; every mode works. The default, cached
-// prepared statements, is about twice as fast as the others.
+// prepared statements, is about twice as fast as the others. It takes a pooler
+// in transaction mode that knows prepared statements, such as PgBouncer 1.21;
+// behind an older one use QueryExecModeCacheDescribe or QueryExecModeExec, and
+// behind none QueryExecModeDescribeExec, whose two round trips may reach two
+// server processes.
 type Options struct {
 	// Schema and Table name the sessions table; the defaults are
 	// migrations.DefaultSchema and migrations.DefaultTable. Any name that

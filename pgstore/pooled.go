@@ -55,11 +55,17 @@ func (s *Store) pooledPass(ctx context.Context) (session.Pruned, error) {
 			return done, err
 		}
 	}
-	over := now.Add(-s.retireGrace(f)).Unix() / 3600
-	for _, l := range f.leaves {
-		if l.hi-1 > over {
-			continue
+	due := f.due(s.retireGrace(f))
+	if len(due) > 0 {
+		may, err := s.mayRetire(ctx, s.control)
+		if err != nil {
+			errs = append(errs, err)
 		}
+		if !may {
+			due = nil
+		}
+	}
+	for _, l := range due {
 		rows, err := s.retirePooled(ctx, l)
 		switch {
 		case errors.Is(err, errNotOurTurn):
@@ -97,14 +103,14 @@ SELECT pg_catalog.set_config('lock_timeout', $3, true) <> '' AND pg_catalog.pg_t
 				return err
 			}
 			var live int64
-			err = tx.QueryRow(ctx, `
-SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE ended_at IS NULL AND expires_at > pg_catalog.now())
-FROM `+l.table).Scan(&rows, &live)
-			if err == nil && live > 0 {
-				err = errLiveRows
-			}
-			if err != nil {
+			err = tx.QueryRow(ctx, census+l.table).Scan(&rows, &live)
+			switch {
+			case isCode(err, "42P01"): // undefined_table: dropped since we looked
+				return errNotOurTurn
+			case err != nil:
 				return err
+			case live > 0:
+				return errLiveRows
 			}
 			if _, err = tx.Exec(ctx, `ALTER TABLE `+s.names.Sessions+` DETACH PARTITION `+l.table); err == nil {
 				_, err = tx.Exec(ctx, `DROP TABLE `+l.table)

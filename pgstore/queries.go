@@ -175,12 +175,12 @@ const (
 SELECT pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_hashjoin', 'off', true),
        pg_catalog.set_config('enable_mergejoin', 'off', true), pg_catalog.set_config('enable_bitmapscan', 'off', true),
        pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),
-       pg_catalog.set_config('jit', 'off', true), pg_catalog.set_config('lock_timeout', '1s', true)`
+       pg_catalog.set_config('jit', 'off', true)`
 
-	setLockTimeout = `SELECT pg_catalog.set_config('lock_timeout', $1, true)`
+	startBatch = batchSettings + `, pg_catalog.set_config('lock_timeout', $1, true)`
 
 	// A touch that a crash undoes ends a session a little early.
-	asyncCommit = `SELECT pg_catalog.set_config('synchronous_commit', 'off', true)`
+	startTouches = startBatch + `, pg_catalog.set_config('synchronous_commit', 'off', true)`
 )
 
 // parentQueries are the statements that always go through the parent.
@@ -282,8 +282,9 @@ SELECT pg_catalog.count(*) FROM ` + parent + ` WHERE ended_at IS NULL AND expire
 
 		makeLeaf: `SELECT ` + makeLeaf + `($1)`,
 
+		// The bound of one that is being dropped reads as NULL.
 		leaves: `
-SELECT n.nspname, c.relname, pg_catalog.pg_get_expr(c.relpartbound, c.oid), i.inhdetachpending
+SELECT n.nspname, c.relname, COALESCE(pg_catalog.pg_get_expr(c.relpartbound, c.oid), ''), i.inhdetachpending
 FROM pg_catalog.pg_inherits AS i
 JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

@@ -94,11 +94,12 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 			return false, err
 		}
 		made, err := s.read(ctx, at)
-		if isNotFound(err) {
-			return true, nil // renewed, and ended since
+		if isNotFound(err) || err == nil && made.Key != at { // ended or renewed since
+			return false, session.ErrUnknown
 		}
 		if err == nil {
-			rec.Version, rec.Expires, rec.Deadline, rec.Created = made.Version, made.Expires, made.Deadline, made.Created
+			// Not the version found: others may have saved it since.
+			rec.Version, rec.Expires, rec.Deadline, rec.Created = version+1, made.Expires, made.Deadline, made.Created
 		}
 		return err == nil, err
 	}
@@ -156,15 +157,15 @@ func (r *renewal) verdict() error {
 	case r.made:
 		return nil
 	case !r.was.live && r.was.inGrace:
-		return notDone{session.ErrConflict}
+		return notDone{error: session.ErrConflict}
 	case !r.was.live:
-		return notDone{session.ErrNotFound}
+		return notDone{error: session.ErrNotFound}
 	case r.was.version != r.version:
-		return notDone{session.ErrConflict}
+		return notDone{error: session.ErrConflict}
 	case !r.rec.Expires.After(r.now), r.rec.Deadline.After(r.now.Add(r.longest)):
-		return notDone{fmt.Errorf("%w: Record.Expires has passed or Record.Deadline is beyond the longest lifetime", session.ErrDeadline)}
+		return notDone{error: fmt.Errorf("%w: Record.Expires has passed or Record.Deadline is beyond the longest lifetime", session.ErrDeadline)}
 	}
-	return notDone{session.ErrNotFound} // the old one expired while we looked
+	return notDone{error: session.ErrNotFound} // the old one expired while we looked
 }
 
 // scanOld reads a row of lookOld. A row that is gone is dead.

@@ -23,17 +23,11 @@ func (m *maintenance) retire(ctx context.Context, done *session.Pruned) error {
 	if err != nil {
 		return err
 	}
-	over := f.now().Add(-m.s.retireGrace(f)).Unix() / 3600 // the last hour that ended so long ago
-	var due []leaf
-	for _, l := range f.leaves {
-		if l.hi-1 <= over {
-			due = append(due, l)
-		}
-	}
+	due := f.due(m.s.retireGrace(f))
 	if len(due) == 0 {
 		return nil
 	}
-	if may, err := m.mayRetire(ctx); err != nil || !may {
+	if may, err := m.s.mayRetire(ctx, m.conn); err != nil || !may {
 		return err
 	}
 	var errs []error
@@ -43,6 +37,17 @@ func (m *maintenance) retire(ctx context.Context, done *session.Pruned) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// due lists the partitions whose last hour ended so long ago.
+func (f *facts) due(grace time.Duration) (due []leaf) {
+	over := f.now().Add(-grace).Unix() / 3600
+	for _, l := range f.leaves {
+		if l.hi-1 <= over {
+			due = append(due, l)
+		}
+	}
+	return due
 }
 
 func (m *maintenance) retireLeaf(ctx context.Context, l leaf, done *session.Pruned) error {
@@ -68,11 +73,15 @@ func (m *maintenance) retireLeaf(ctx context.Context, l leaf, done *session.Prun
 
 // census counts the rows of a leaf and those that would be live sessions.
 func (m *maintenance) census(ctx context.Context, table string) (rows, live int64, err error) {
-	err = m.conn.QueryRow(ctx, `
-SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE ended_at IS NULL AND expires_at > pg_catalog.now())
-FROM `+table).Scan(&rows, &live)
+	err = m.conn.QueryRow(ctx, census+table).Scan(&rows, &live)
 	return rows, live, err
 }
+
+// Rows of version 0 came with the leaf.
+const census = `
+SELECT pg_catalog.count(*) FILTER (WHERE version > 0),
+       pg_catalog.count(*) FILTER (WHERE ended_at IS NULL AND expires_at > pg_catalog.now())
+FROM `
 
 // finalize ends detachings that were cut between their two transactions:
 // until then no other partition can be detached.
@@ -94,7 +103,7 @@ WHERE i.inhparent = $1::text::regclass AND i.inhdetachpending`, m.s.names.Sessio
 	if err != nil || len(pending) == 0 {
 		return err
 	}
-	if may, err := m.mayRetire(ctx); err != nil || !may {
+	if may, err := m.s.mayRetire(ctx, m.conn); err != nil || !may {
 		return err
 	}
 	return m.ddl(ctx, func() error {

@@ -33,7 +33,7 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 }
 
 func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := newWrite(ctx, s, s.pool, mode)
+	w := newWrite(ctx, s, s.pool, startBatch, mode)
 	for _, part := range s.spans(ops, mode) {
 		w.queue(part, part.q.save,
 			column(part.ops, func(o *op) int64 { return o.rec.Version }),

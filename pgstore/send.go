@@ -13,31 +13,29 @@ import (
 )
 
 // newBatch begins a batch with the settings that all of them need.
-func newBatch(ctx context.Context) *pgx.Batch {
+func newBatch(ctx context.Context) *pgx.Batch { return batchFrom(ctx, startBatch, longestLockWait) }
+
+// batchFrom begins a batch whose statements wait for locks no longer than wait.
+func batchFrom(ctx context.Context, start string, wait time.Duration) *pgx.Batch {
 	b := &pgx.Batch{}
-	b.Queue(batchSettings)
-	if wait, short := lockTimeout(ctx); short {
-		b.Queue(setLockTimeout, wait)
-	}
+	b.Queue(start, lockTimeout(ctx, wait))
 	return b
 }
 
 const (
-	longestLockWait = time.Second // that of batchSettings
+	longestLockWait = time.Second
 	answerTime      = 500 * time.Millisecond
 )
 
-// lockTimeout is how long a statement may wait for a lock, if that is shorter
-// than usual: the server must have time to say that it got none. If ctx ended
-// first, the outcome would be unknown.
-func lockTimeout(ctx context.Context) (setting string, short bool) {
-	end, ok := ctx.Deadline()
-	if !ok {
-		return "", false
+// lockTimeout is wait as the server wants it, or less if ctx ends soon: the
+// server must have time to say that it got no lock. If ctx ended first, the
+// outcome would be unknown.
+func lockTimeout(ctx context.Context, wait time.Duration) string {
+	if end, ok := ctx.Deadline(); ok {
+		left := time.Until(end)
+		wait = min(wait, max(left-answerTime, left/2, time.Millisecond))
 	}
-	left := time.Until(end)
-	wait := max(left-answerTime, left/2, time.Millisecond)
-	return fmt.Sprintf("%dms", wait.Milliseconds()), wait < longestLockWait
+	return fmt.Sprintf("%dms", wait.Milliseconds())
 }
 
 // mayWait reports whether there is time to wait for a lock once more.
@@ -51,7 +49,7 @@ func mayWait(ctx context.Context) bool {
 func send(ctx context.Context, pool *pgxpool.Pool, b *pgx.Batch) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
-		return notDone{err}
+		return notDone{error: err}
 	}
 	defer conn.Release()
 	return conn.SendBatch(ctx, b).Close()
@@ -61,21 +59,22 @@ func send(ctx context.Context, pool *pgxpool.Pool, b *pgx.Batch) error {
 func begin(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
-		return notDone{err}
+		return notDone{error: err}
 	}
 	defer conn.Release()
 	tx, err := conn.Begin(ctx)
 	if err != nil {
-		return notDone{err}
+		return notDone{error: err}
 	}
 	err = tx.SendBatch(ctx, newBatch(ctx)).Close()
 	if err == nil {
 		err = do(tx)
 	}
 	if err != nil {
+		cut := conn.Conn().IsClosed()
 		// A rollback that fails closes the connection, which rolls back too.
 		_ = tx.Rollback(ctx)
-		return notDone{err}
+		return notDone{err, cut}
 	}
 	return tx.Commit(ctx)
 }

@@ -26,8 +26,7 @@ func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (
 }
 
 func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := newWrite(ctx, s, s.pool, mode)
-	w.batch.Queue(asyncCommit)
+	w := newWrite(ctx, s, s.pool, startTouches, mode)
 	for _, part := range s.spans(ops, mode) {
 		w.queue(part, part.q.touch, column(part.ops, func(o *op) time.Time { return o.rec.Expires }))
 	}

@@ -29,11 +29,12 @@ type state struct {
 	next                       session.Key // the successor; zero if it was not renewed
 }
 
-func newWrite(ctx context.Context, s *Store, pool *pgxpool.Pool, mode flushMode) *write {
-	b := newBatch(ctx)
+func newWrite(ctx context.Context, s *Store, pool *pgxpool.Pool, start string, mode flushMode) *write {
+	wait := longestLockWait
 	if mode.patience == quick {
-		b.Queue(setLockTimeout, quickWait)
+		wait = quickWait
 	}
+	b := batchFrom(ctx, start, wait)
 	return &write{s: s, pool: pool, mode: mode, batch: b, was: map[*op]state{}, now: map[*op]state{}}
 }
 

@@ -223,14 +223,14 @@ func closeAwaits(e *env) {
 	changed := rec
 	changed.Data = []byte("changed")
 	err := e.held(rec, false, false, func() error {
+		_, err := e.s.Save(e.ctx, changed)
+		return err
+	}, func() {
 		closing.Go(func() {
-			e.eventually("the write waited for the lock", func() bool { return e.h.Waiting(e.T, e.s) > 0 })
 			if err := e.s.Close(e.ctx); err != nil {
 				e.Errorf("Close: %v", err)
 			}
 		})
-		_, err := e.s.Save(e.ctx, changed)
-		return err
 	})
 	closing.Wait()
 	if err != nil {

@@ -310,7 +310,7 @@ func clearAgainstRenew(e *env) {
 			}
 			rec = e.create(rec)
 			keys[i] = append(keys[i], rec.Key)
-			store := e.node(i/2)
+			store := e.node(i / 2)
 			renewing.Add(1)
 			started := sync.OnceFunc(renewing.Done)
 			wg.Go(func() {

@@ -273,7 +273,7 @@ func renewDestroyChain(e *env) {
 			for range 3 {
 				chain = append(chain, e.renew(chain[len(chain)-1], grace))
 			}
-			store := e.node(i/2)
+			store := e.node(i / 2)
 			if n, err := store.Destroy(e.ctx, chain[i].Key); n != 1 || err != nil {
 				e.Errorf("Destroy of key %d of a chain with a grace of %v = %d, %v; want 1, nil", i, grace, n, err)
 			}

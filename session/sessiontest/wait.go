@@ -46,8 +46,9 @@ func lateWritesOf(s session.Store) []lateWrite {
 	return writes
 }
 
-// held runs write while the row of rec is locked, and returns its result.
-func (e *env) held(rec session.Record, unseen, expire bool, write func() error) error {
+// held runs write while the row of rec is locked, and returns its result. When
+// write waits, it does what is to be done meanwhile and ends the lock.
+func (e *env) held(rec session.Record, unseen, expire bool, write func() error, meanwhile ...func()) error {
 	e.Helper()
 	release := e.h.Hold(e.T, e.s, rec.Key)
 	// A failure in between must not leave the lock.
@@ -64,6 +65,9 @@ func (e *env) held(rec session.Record, unseen, expire bool, write func() error) 
 		}
 		return e.h.Waiting(e.T, e.s) > 0 || unseen && time.Since(start) > 300*time.Millisecond
 	})
+	for _, f := range meanwhile {
+		f()
+	}
 	once()
 	return <-done
 }

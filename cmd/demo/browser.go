@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync"
+	"time"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// browser is somebody who uses the nodes. It keeps one cookie, whatever the
+// port, as browsers do.
+type browser struct {
+	http *http.Client
+	seen func(secret string) // is told each ID
+
+	mu     sync.Mutex
+	cookie string
+}
+
+// refusal is an answer that is not 200.
+type refusal struct {
+	node   string
+	status int
+	text   string
+}
+
+func (e *refusal) Error() string {
+	return fmt.Sprintf("%s answers %d (%s)", e.node, e.status, e.text)
+}
+
+func (b *browser) id() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cookie
+}
+
+func (b *browser) adopt(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cookie = id
+}
+
+// with is another browser that has the cookie id.
+func (b *browser) with(id string) *browser { return &browser{http: b.http, seen: b.seen, cookie: id} }
+
+// call sends a request and reads the JSON of the answer into reply, if not nil.
+func (b *browser) call(ctx context.Context, n *node, method, path string, body io.Reader, reply any) error {
+	req, err := http.NewRequestWithContext(ctx, method, n.url(path), body)
+	if err != nil {
+		return err
+	}
+	if id := b.id(); id != "" {
+		req.AddCookie(&http.Cookie{Name: cookieName, Value: id})
+	}
+	answer, err := b.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return err
+	}
+	for _, c := range answer.Cookies() {
+		if c.Name == cookieName {
+			b.adopt(c.Value)
+			b.seen(c.Value)
+		}
+	}
+	if answer.StatusCode != http.StatusOK {
+		var e struct{ Error string }
+		_ = json.Unmarshal(text, &e) // the status says enough
+		return &refusal{n.name, answer.StatusCode, e.Error}
+	}
+	if reply == nil {
+		return nil
+	}
+	return json.Unmarshal(text, reply)
+}
+
+func (b *browser) me(ctx context.Context, n *node) (v view, err error) {
+	return v, b.call(ctx, n, http.MethodGet, "/me", nil, &v)
+}
+
+// post is for whatever answers with a session.
+func (b *browser) post(ctx context.Context, n *node, path string) (v view, err error) {
+	return v, b.call(ctx, n, http.MethodPost, path, nil, &v)
+}
+
+// end is for whatever answers with how many sessions it ended.
+func (b *browser) end(ctx context.Context, n *node, path string) (int64, error) {
+	var reply struct{ Ended int64 }
+	err := b.call(ctx, n, http.MethodPost, path, nil, &reply)
+	return reply.Ended, err
+}
+
+// slowly begins a request that has read its session when slowly returns, and
+// that saves it once finish is called, which returns its outcome.
+func (b *browser) slowly(ctx context.Context, n *node) (finish func() error, err error) {
+	read := make(chan struct{}, 1)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		Got1xxResponse: func(int, textproto.MIMEHeader) error {
+			read <- struct{}{}
+			return nil
+		},
+	})
+	body, rest := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- b.call(ctx, n, http.MethodPost, "/slow", body, nil) }()
+	select {
+	case <-read:
+		return func() error {
+			_ = rest.Close()
+			return <-done
+		}, nil
+	case err := <-done:
+		return nil, fmt.Errorf("the slow request ended before its time: %w", err)
+	}
+}
+
+// until asks again and again until cond holds, and returns how long that took.
+// An error of cond is only of interest once ctx has ended.
+func until(ctx context.Context, cond func() (bool, error)) (time.Duration, error) {
+	began := time.Now()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ok, err := cond()
+		if ok && err == nil {
+			return time.Since(began), nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, errors.Join(context.Cause(ctx), err)
+		case <-tick.C:
+		}
+	}
+}
+
+// forged returns texts that no session can have now, each wrong in its own way.
+func forged(n int) []string {
+	now := time.Now()
+	texts := make([]string, 0, n)
+	for i := range n {
+		id := session.NewID(now.Add(lifetime)).Secret()
+		switch i % 5 {
+		case 0:
+			id = session.NewID(now.Add(-10 * 365 * 24 * time.Hour)).Secret()
+		case 1:
+			id = session.NewID(now.Add(10 * 365 * 24 * time.Hour)).Secret()
+		case 2:
+			id = id[1:]
+		case 3:
+			id = "." + id[1:]
+		case 4:
+			id = "x"
+		}
+		texts = append(texts, id)
+	}
+	return texts
+}

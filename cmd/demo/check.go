@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	checkLimit = time.Minute
+	stepLimit  = 10 * time.Second
+	longLimit  = 30 * time.Second
+)
+
+// check plays the demo's story. Each step has users of its own, so that one
+// that fails does not spoil the others.
+type check struct {
+	report *report
+	db     *database
+	fleet  *fleet
+	http   *http.Client
+
+	mu      sync.Mutex
+	secrets []string // the IDs that browsers were given
+	log     []string // what the nodes said
+
+	killed *node // by the step that kills the leader
+}
+
+// runCheck reports whether all steps went well.
+func runCheck(ctx context.Context, nodes int, r *report, stderr io.Writer) bool {
+	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit, fmt.Errorf("the check took longer than %v", checkLimit))
+	defer cancel()
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	defer transport.CloseIdleConnections()
+	c := &check{report: r, http: &http.Client{Transport: transport}}
+	if c.setUp(ctx, nodes, stderr) {
+		c.play(ctx)
+	}
+	c.tearDown(ctx)
+	if r.failed > 0 {
+		c.sayWhy(stderr)
+	}
+	return r.end()
+}
+
+func (c *check) setUp(ctx context.Context, nodes int, stderr io.Writer) bool {
+	return c.report.step(ctx, "find or start Postgres", checkLimit, func(ctx context.Context) (string, error) {
+		db, err := openDatabase(ctx, stderr)
+		if err != nil {
+			return "", err
+		}
+		c.db = db
+		return db.about, nil
+	}) && c.report.step(ctx, "make the tables", longLimit, func(ctx context.Context) (string, error) {
+		return "in schema " + c.db.schema(), c.db.migrate(ctx)
+	}) && c.report.step(ctx, fmt.Sprintf("start %d nodes", nodes), startLimit, func(ctx context.Context) (string, error) {
+		c.fleet = newFleet(c.db, nodes, c.hear)
+		if err := c.fleet.start(ctx); err != nil {
+			return "", err
+		}
+		var where []string
+		for _, n := range c.fleet.nodes {
+			where = append(where, n.address())
+		}
+		return strings.Join(where, ", "), nil
+	})
+}
+
+func (c *check) play(ctx context.Context) {
+	last := len(c.fleet.nodes)
+	for _, s := range []struct {
+		name  string
+		limit time.Duration
+		do    func(context.Context) (string, error)
+	}{
+		{"log in on node 1, read on the others", stepLimit, c.logIn},
+		{"save on two nodes at once, lose nothing", longLimit, c.saveAtOnce},
+		{"touch", stepLimit, c.touch},
+		{"renew", stepLimit, c.renew},
+		{fmt.Sprintf("log out on node %d, refused everywhere", last), stepLimit, c.logOut},
+		{"refuse a late save", stepLimit, c.lateSave},
+		{"log out everywhere from node 2", stepLimit, c.logOutEverywhere},
+		{"refuse forged IDs without a query", stepLimit, c.forgedIDs},
+		{"make leaves ahead", stepLimit, c.leavesAhead},
+		{"200,000 expired sessions vanish", longLimit, c.expire},
+		{"kill -9 the leader, another takes over", stepLimit, c.killLeader},
+		{"start the killed node again", startLimit, c.startKilled},
+		{"survive a restart of Postgres", longLimit, c.restartPostgres},
+	} {
+		if !c.report.step(ctx, s.name, s.limit, s.do) && ctx.Err() != nil {
+			return // there is no time for the others
+		}
+	}
+}
+
+// tearDown does its work even if ctx has ended: nothing may be left.
+func (c *check) tearDown(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	if c.fleet != nil {
+		c.report.step(ctx, "stop all nodes", 2*stopLimit, c.stop)
+		c.report.step(ctx, "find no session ID in any log", stepLimit, c.findSecrets)
+	}
+	if c.db != nil {
+		c.report.step(ctx, "clear up", longLimit, func(ctx context.Context) (string, error) {
+			what := "schema dropped"
+			if c.db.server != nil {
+				what = "server stopped, folder removed"
+			}
+			return what, c.db.close(ctx)
+		})
+	}
+}
+
+func (c *check) stop(ctx context.Context) (string, error) {
+	err := c.fleet.stop(ctx)
+	var left []string
+	_, waitErr := until(ctx, func() (ok bool, err error) {
+		left, err = c.connections(ctx)
+		return len(left) == 0, err
+	})
+	if len(left) > 0 {
+		waitErr = fmt.Errorf("connections are left: %s", strings.Join(left, ", "))
+	}
+	return fmt.Sprintf("%d processes, exit code 0 each; no connection left", len(c.fleet.nodes)), errors.Join(err, waitErr)
+}
+
+// connections are those that the nodes have to Postgres.
+func (c *check) connections(ctx context.Context) (names []string, err error) {
+	err = c.db.with(ctx, func(conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, `
+SELECT application_name FROM pg_catalog.pg_stat_activity
+WHERE pg_catalog.starts_with(application_name, $1) AND pid <> pg_catalog.pg_backend_pid()`, c.db.application("node"))
+		if err != nil {
+			return err
+		}
+		names, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	return names, err
+}
+
+func (c *check) findSecrets(context.Context) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	logs := strings.Join(c.log, "\n")
+	where := "the nodes'"
+	if c.db.server != nil {
+		logs += c.db.server.Log()
+		where = "the nodes' and the server's"
+	}
+	if len(c.secrets) == 0 || len(c.log) == 0 {
+		return "", errors.New("there is nothing to look for")
+	}
+	for _, id := range c.secrets {
+		if strings.Contains(logs, id) {
+			return "", fmt.Errorf("an ID is in %s log", where)
+		}
+	}
+	return fmt.Sprintf("%d IDs, %d bytes of %s logs", len(c.secrets), len(logs), where), nil
+}
+
+// sayWhy shows the last that the nodes said.
+func (c *check) sayWhy(stderr io.Writer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.log) > 0 {
+		fmt.Fprintf(stderr, "The last words of the nodes:\n%s\n", strings.Join(c.log[max(0, len(c.log)-40):], "\n"))
+	}
+}
+
+func (c *check) hear(node string, e entry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.log = append(c.log, time.Now().Format("15:04:05.000 ")+node+" "+e.raw)
+}
+
+func (c *check) remember(secret string) {
+	if secret == "" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.secrets = append(c.secrets, secret)
+}
+
+// somebody is a browser without a session.
+func (c *check) somebody() *browser { return &browser{http: c.http, seen: c.remember} }
+
+// somebodyIn is a browser of user, logged in on a node.
+func (c *check) somebodyIn(ctx context.Context, n *node, user string) (*browser, view, error) {
+	b := c.somebody()
+	v, err := b.post(ctx, n, "/login?user="+user)
+	return b, v, err
+}
+
+// others are all nodes but one.
+func (c *check) others(but *node) []*node {
+	var nodes []*node
+	for _, n := range c.fleet.nodes {
+		if n != but {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+func (c *check) last() *node { return c.fleet.nodes[len(c.fleet.nodes)-1] }
+
+// on does the same on several nodes at once.
+func on(ctx context.Context, nodes []*node, do func(context.Context, *node) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, n := range nodes {
+		g.Go(func() error { return do(ctx, n) })
+	}
+	return g.Wait()
+}
+
+// sees is nil if a node finds that very session for b.
+func sees(ctx context.Context, n *node, b *browser, want view) error {
+	got, err := b.me(ctx, n)
+	if err == nil && (got.Node != n.name || got.Key != want.Key || got.User != want.User || got.Version != want.Version) {
+		err = fmt.Errorf("%s sees session %s of %q, version %d, instead of %s of %q, version %d",
+			n.name, got.Key, got.User, got.Version, want.Key, want.User, want.Version)
+	}
+	return err
+}
+
+// refused is nil if err is the answer to somebody who is not logged in.
+func refused(err error) error {
+	if r, ok := errors.AsType[*refusal](err); ok && r.status == http.StatusUnauthorized {
+		return nil
+	}
+	if err == nil {
+		return errors.New("it was not refused")
+	}
+	return err
+}
+
+// stats asks a node about itself.
+func (c *check) stats(ctx context.Context, n *node) (st nodeStats, err error) {
+	return st, c.somebody().call(ctx, n, http.MethodGet, "/stats", nil, &st)
+}
+
+// leader is the node that says it leads.
+func (c *check) leader(ctx context.Context, among []*node) (leading *node, err error) {
+	_, err = until(ctx, func() (bool, error) {
+		for _, n := range among {
+			st, err := c.stats(ctx, n)
+			if err != nil {
+				return false, err
+			}
+			if st.Stats.Leading && st.Leader == n.name {
+				leading = n
+				return true, nil
+			}
+		}
+		return false, errors.New("nobody leads")
+	})
+	return leading, err
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// killLeader kills the leader's process and waits for another one to lead.
+func (c *check) killLeader(ctx context.Context) (string, error) {
+	judy, before, err := c.somebodyIn(ctx, c.fleet.nodes[0], "judy")
+	if err != nil {
+		return "", err
+	}
+	old, err := c.leader(ctx, c.fleet.nodes)
+	if err != nil {
+		return "", err
+	}
+	c.killed = old
+	old.process().kill()
+	began := time.Now()
+	for _, n := range c.others(old) { // nobody needs a leader for that
+		if err := sees(ctx, n, judy, before); err != nil {
+			return "", fmt.Errorf("without a leader: %w", err)
+		}
+	}
+	next, err := c.leader(ctx, c.others(old))
+	if err != nil {
+		return "", err
+	}
+	took := time.Since(began)
+	if _, err := judy.post(ctx, next, "/set?key=leader&value=new"); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s killed; %s leads after %v; sessions went on", old.name, next.name, took.Round(10*time.Millisecond)), nil
+}
+
+func (c *check) startKilled(ctx context.Context) (string, error) {
+	if c.killed == nil {
+		return "", errors.New("no node was killed")
+	}
+	if err := c.killed.start(ctx); err != nil {
+		return "", err
+	}
+	ken, v, err := c.somebodyIn(ctx, c.others(c.killed)[0], "ken")
+	if err != nil {
+		return "", err
+	}
+	if err := sees(ctx, c.killed, ken, v); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s serves again, process %d", c.killed.name, c.killed.process().cmd.Process.Pid), nil
+}
+
+// restartPostgres stops the server, looks at the answers and starts it again.
+func (c *check) restartPostgres(ctx context.Context) (string, error) {
+	if c.db.server == nil {
+		return "", notTried("the server is not ours to restart")
+	}
+	laura, before, err := c.somebodyIn(ctx, c.fleet.nodes[0], "laura")
+	if err != nil {
+		return "", err
+	}
+	stopped := time.Now()
+	if err := c.db.server.Stop(); err != nil {
+		return "", err
+	}
+	began := time.Now()
+	outage := func(ctx context.Context, n *node) error {
+		_, err := laura.me(ctx, n)
+		if r, ok := errors.AsType[*refusal](err); !ok || r.status != http.StatusServiceUnavailable {
+			return fmt.Errorf("%s without a database: %v", n.name, err)
+		}
+		return nil
+	}
+	wrong := on(ctx, c.fleet.nodes, outage)
+	answered := time.Since(began)
+	if err := errors.Join(c.db.server.Restart(ctx), wrong); err != nil {
+		return "", err
+	}
+	away := time.Since(stopped)
+	began = time.Now()
+	err = on(ctx, c.fleet.nodes, func(ctx context.Context, n *node) error {
+		_, err := until(ctx, func() (bool, error) {
+			err := sees(ctx, n, laura, before)
+			return err == nil, err
+		})
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	back := time.Since(began)
+	if _, err := laura.post(ctx, c.fleet.nodes[1], "/set?key=after&value=restart"); err != nil {
+		return "", err
+	}
+	next, err := c.leader(ctx, c.fleet.nodes)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("away for %v: 503 within %v; session there after %v; %s leads after %v",
+		away.Round(10*time.Millisecond), answered.Round(100*time.Microsecond), back.Round(100*time.Microsecond),
+		next.name, time.Since(began).Round(10*time.Millisecond)), nil
+}

@@ -1,0 +1,101 @@
+// Demo runs several nodes that share their sessions in Postgres, each a process
+// of its own with a live page and an HTTP interface for curl.
+//
+//	go run ./cmd/demo          start, say what to try, run until Ctrl-C
+//	go run ./cmd/demo -check   play through it all and say what was seen
+//
+// Postgres is the database that SOJOURN_PG_URL leads to, in a schema of the
+// demo's own that is dropped at the end, or else a throwaway server on this
+// machine. All ports are on 127.0.0.1.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+const usage = `Usage: demo [-check [-json]] [-nodes n]
+
+Runs nodes that share their sessions in Postgres until Ctrl-C.
+
+  -check    play through it all without anybody's help, say what was seen and
+            how long it took, and end
+  -json     with -check: one JSON object per line and step, with the fields name,
+            ok, milliseconds, detail and, where a step could not be tried, skipped
+  -nodes n  how many nodes, from 2 to 9; 3 if not given
+
+Environment:
+  SOJOURN_PG_URL  a database to use. Without it a throwaway server is started from
+                  the programs that are installed (PG_BIN names their folder);
+                  where there are none, they are installed if that is possible.
+
+Exit codes:
+  0  all is well
+  1  a step of the check failed, or the demo could not start or stop in good order
+  2  wrong arguments
+`
+
+const (
+	exitOK = iota
+	exitFailed
+	exitUsage
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == nodeArg {
+		return runNode(stdin, stdout)
+	}
+	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(flags.Output(), usage) }
+	checks := flags.Bool("check", false, "")
+	asJSON := flags.Bool("json", false, "")
+	nodes := flags.Int("nodes", 3, "")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		return exitUsage
+	}
+	for _, wrong := range []struct {
+		is   bool
+		text string
+	}{
+		{flags.NArg() > 0, fmt.Sprintf("unexpected argument %q", flags.Arg(0))},
+		{*nodes < 2 || *nodes > 9, fmt.Sprintf("-nodes is %d; it must be from 2 to 9", *nodes)},
+		{*asJSON && !*checks, "-json needs -check"},
+	} {
+		if wrong.is {
+			fmt.Fprintf(stderr, "demo: %s; see -help\n", wrong.text)
+			return exitUsage
+		}
+	}
+
+	// A reader that goes away (| head) is a reason to stop and clean up, too.
+	// This one stays in force to the end: without it the next line would kill us.
+	ctx, release := signal.NotifyContext(context.Background(), syscall.SIGPIPE)
+	defer release()
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends us at once
+
+	if *checks {
+		if !runCheck(ctx, *nodes, newReport(stdout, *asJSON), stderr) {
+			return exitFailed
+		}
+		return exitOK
+	}
+	if err := serve(ctx, *nodes, stdout); err != nil {
+		fmt.Fprintln(stderr, "demo:", err)
+		return exitFailed
+	}
+	return exitOK
+}

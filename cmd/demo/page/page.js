@@ -1,0 +1,84 @@
+"use strict";
+
+const at = id => document.getElementById(id);
+const show = (id, text) => { at(id).textContent = text; };
+const clock = time => new Date(time).toLocaleTimeString();
+
+async function get(path) {
+  const answer = await fetch(path);
+  const body = await answer.json();
+  if (answer.ok) return body;
+  if (answer.status === 401) return null;
+  throw new Error(body.error);
+}
+
+function ago(time) {
+  const seconds = Math.round((Date.now() - new Date(time)) / 1000);
+  return new Date(time).getFullYear() < 2000 ? "none yet" : `${seconds} s ago`;
+}
+
+function showStats({ node, pid, leader, stats }) {
+  document.title = node;
+  show("node", `${node}, process ${pid}`);
+  show("leader", leader || "nobody yet");
+  show("leaves", stats.Partitions);
+  const by = stats.MaintainedBy ? ` by ${stats.MaintainedBy}` : "";
+  show("maintained", ago(stats.Maintained) + by + (stats.Leading ? "" : ", when this node last looked"));
+  show("counts", `${stats.Gets} reads, ${stats.Saves} saves, ${stats.Refused} refused, ` +
+    `${stats.Pruned.Retired} leaves dropped, ${stats.Pruned.Made} made`);
+}
+
+function showSession(me, sessions) {
+  at("out").hidden = me !== null;
+  at("in").hidden = me === null;
+  if (me === null) return;
+  show("user", me.user);
+  show("version", me.version);
+  show("expires", clock(me.expires));
+  show("deadline", new Date(me.deadline).toLocaleString());
+  show("values", Object.entries(me.values).map(([key, value]) => `${key} = ${value}`).join(", ") || "none");
+  at("sessions").replaceChildren(...sessions.map(s => {
+    const row = document.createElement("tr");
+    for (const text of [s.key.slice(0, 12), clock(s.created), clock(s.expires), s.this ? "this one" : ""]) {
+      row.insertCell().textContent = text;
+    }
+    return row;
+  }));
+}
+
+let complaint = null; // about what was last tried; stays until something else is
+
+function trouble(error) {
+  at("trouble").hidden = !error;
+  show("trouble", error ? error.message : "");
+}
+
+async function refresh() {
+  try {
+    showStats(await get("/stats"));
+    const [me, sessions] = await Promise.all([get("/me"), get("/sessions")]);
+    showSession(sessions === null ? null : me, sessions);
+    trouble(complaint);
+  } catch (error) {
+    trouble(error instanceof TypeError ? new Error("this node does not answer") : error);
+  }
+}
+
+for (const form of document.forms) {
+  form.addEventListener("submit", async event => {
+    event.preventDefault();
+    try {
+      const answer = await fetch(form.dataset.post, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+      complaint = answer.ok || answer.status === 401 ? null : new Error((await answer.json()).error);
+    } catch {
+      complaint = null; // the refresh finds out, and why
+    }
+    refresh();
+  });
+}
+
+async function live() {
+  await refresh();
+  setTimeout(live, 1000);
+}
+live();

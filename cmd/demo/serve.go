@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+)
+
+// serve runs the demo for people until ctx ends.
+func serve(ctx context.Context, nodes int, out io.Writer) (err error) {
+	fmt.Fprintln(out, "Starting …")
+	db, err := openDatabase(ctx, out)
+	if err != nil {
+		return ifWanted(ctx, err)
+	}
+	defer func() { err = errors.Join(err, db.close(ctx)) }()
+	if err := db.migrate(ctx); err != nil {
+		return ifWanted(ctx, err)
+	}
+	log := &eventLog{out: out}
+	fleet := newFleet(db, nodes, log.add)
+	if err := fleet.start(ctx); err != nil {
+		_ = fleet.stop(ctx) // some have not even started
+		return ifWanted(ctx, err)
+	}
+	fmt.Fprint(out, welcome(db, fleet))
+	log.begin()
+	fleet.keep(ctx)
+	fmt.Fprintln(out, "\nStopping …")
+	return fleet.stop(ctx)
+}
+
+// ifWanted leaves out what failed because we were told to stop.
+func ifWanted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func welcome(db *database, f *fleet) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s\n\n", db.about)
+	for _, n := range f.nodes {
+		fmt.Fprintf(&b, "  %s   %s   process %d\n", n.name, n.url("/"), n.process().cmd.Process.Pid)
+	}
+	first, second := f.nodes[0], f.nodes[1]
+	b.WriteString("\nOpen them in a browser, or try:\n\n")
+	columns := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+	try := func(comment, format string, args ...any) {
+		fmt.Fprintf(columns, "  %s\t# %s\n", fmt.Sprintf(format, args...), comment)
+	}
+	try("log in on one node", "curl -X POST -c jar -b jar '%s'", first.url("/login?user=alice"))
+	try("another one knows you", "curl -b jar %s", second.url("/me"))
+	try("change something", "curl -X POST -b jar '%s'", second.url("/set?key=colour&value=blue"))
+	try("stay longer", "curl -X POST -b jar %s", first.url("/touch"))
+	try("get a new ID; the old one is good for 5 s more", "curl -X POST -c jar -b jar '%s'", second.url("/renew?grace=5s"))
+	try("see all your sessions", "curl -b jar %s", first.url("/sessions"))
+	try("save in 9 s; refused if you log out meanwhile", "curl -X POST -b jar '%s'", first.url("/slow?ms=9000"))
+	try("log out; every node refuses you", "curl -X POST -c jar -b jar %s", second.url("/logout"))
+	try("log out wherever you are logged in", "curl -X POST -c jar -b jar %s", first.url("/logout-all"))
+	try("see who leads", "curl %s", first.url("/stats"))
+	try("a node dies; another leads if it did, and it comes back", "kill -9 %d", first.process().cmd.Process.Pid)
+	columns.Flush()
+	b.WriteString("\nCtrl-C stops everything.\n\n")
+	return b.String()
+}
+
+// eventLog prints what the nodes report, from begin on.
+type eventLog struct {
+	mu   sync.Mutex
+	out  io.Writer
+	held []string // nil after begin
+	open bool
+}
+
+func (l *eventLog) add(node string, e entry) {
+	if e.message == readyMessage {
+		e.text = "is there, process " + e.fields["pid"]
+	}
+	line := fmt.Sprintf("%s  %s  %s\n", time.Now().Format("15:04:05.000"), node, e.text)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.open {
+		l.held = append(l.held, line)
+		return
+	}
+	fmt.Fprint(l.out, line)
+}
+
+func (l *eventLog) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Fprint(l.out, strings.Join(l.held, ""))
+	l.held, l.open = nil, true
+}
