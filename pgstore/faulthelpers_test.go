@@ -19,11 +19,14 @@ import (
 
 // node opens a store with a pool of its own. Its connections bear the name of
 // p's schema and, after a dot, of the node.
-func (p place) node(t testing.TB, opts Options, conns int32) *Store {
+func (p place) node(t testing.TB, opts Options, conns int32, mods ...func(*pgxpool.Config)) *Store {
 	t.Helper()
 	p.pool = dbtest.Pool(t, p.dsn, func(c *pgxpool.Config) {
 		c.MaxConns = conns
 		c.ConnConfig.RuntimeParams["application_name"] = p.schema + "." + opts.NodeName
+		for _, mod := range mods {
+			mod(c)
+		}
 	})
 	if opts.PruneInterval == 0 {
 		opts.PruneInterval = -1
@@ -33,11 +36,11 @@ func (p place) node(t testing.TB, opts Options, conns int32) *Store {
 
 // brittle opens a store whose connections all go through a proxy. Its pool has
 // one connection, and so has each of its own that is in use.
-func (p place) brittle(t testing.TB, opts Options) (*Store, *faultproxy.Proxy) {
+func (p place) brittle(t testing.TB, opts Options, mods ...func(*pgxpool.Config)) (*Store, *faultproxy.Proxy) {
 	t.Helper()
 	proxy, dsn := dbtest.Proxy(t, p.dsn)
 	p.dsn = dsn
-	return p.node(t, opts, 1), proxy
+	return p.node(t, opts, 1, mods...), proxy
 }
 
 // blocked is how many connections of the stores of p.node wait for a lock.

@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/internal/faultproxy"
@@ -112,12 +114,12 @@ func trialKinds() []trialKind {
 			rec, next := create(t, s, "ada"), fresh(s, "ada")
 			next.Version = rec.Version
 			return trial{next.Key, func(ctx context.Context) error {
-					got, err := s.Renew(ctx, rec.Key, next, time.Minute)
-					if err == nil && (got.Key != next.Key || got.Version != 2 || !got.Created.Equal(rec.Created)) {
-						t.Errorf("Renew returned %+v", got)
-					}
-					return err
-				},
+				got, err := s.Renew(ctx, rec.Key, next, time.Minute)
+				if err == nil && (got.Key != next.Key || got.Version != 2 || !got.Created.Equal(rec.Created)) {
+					t.Errorf("Renew returned %+v", got)
+				}
+				return err
+			},
 				func() bool { return isLive(t, p, next.Key) && !isLive(t, p, rec.Key) },
 				func() bool { return rowOf(t, p, next.Key) == nil && isLive(t, p, rec.Key) }}
 		}},
@@ -126,12 +128,12 @@ func trialKinds() []trialKind {
 			other, rec, next := create(t, s, user), create(t, s, user), fresh(s, user)
 			next.Version = rec.Version
 			return trial{next.Key, func(ctx context.Context) error {
-					got, evicted, err := s.RenewLimited(ctx, rec.Key, next, time.Minute, session.UserLimit{Max: 1, Evict: true})
-					if err == nil && (got.Key != next.Key || len(evicted) != 1 || evicted[0] != other.Key) {
-						t.Errorf("RenewLimited returned %+v, %v", got, evicted)
-					}
-					return err
-				},
+				got, evicted, err := s.RenewLimited(ctx, rec.Key, next, time.Minute, session.UserLimit{Max: 1, Evict: true})
+				if err == nil && (got.Key != next.Key || len(evicted) != 1 || evicted[0] != other.Key) {
+					t.Errorf("RenewLimited returned %+v, %v", got, evicted)
+				}
+				return err
+			},
 				func() bool {
 					return isLive(t, p, next.Key) && !isLive(t, p, rec.Key) && !isLive(t, p, other.Key)
 				},
@@ -143,12 +145,12 @@ func trialKinds() []trialKind {
 			user := unique("user")
 			old, rec := create(t, s, user), fresh(s, user)
 			return trial{rec.Key, func(ctx context.Context) error {
-					got, evicted, err := s.CreateLimited(ctx, rec, session.UserLimit{Max: 1, Evict: true})
-					if err == nil && (got.Key != rec.Key || got.Version != 1 || len(evicted) != 1 || evicted[0] != old.Key) {
-						t.Errorf("CreateLimited returned %+v, %v", got, evicted)
-					}
-					return err
-				},
+				got, evicted, err := s.CreateLimited(ctx, rec, session.UserLimit{Max: 1, Evict: true})
+				if err == nil && (got.Key != rec.Key || got.Version != 1 || len(evicted) != 1 || evicted[0] != old.Key) {
+					t.Errorf("CreateLimited returned %+v, %v", got, evicted)
+				}
+				return err
+			},
 				func() bool { return isLive(t, p, rec.Key) && !isLive(t, p, old.Key) },
 				func() bool { return rowOf(t, p, rec.Key) == nil && isLive(t, p, old.Key) }}
 		}},
@@ -243,8 +245,25 @@ func TestALostAnswerIsMadeUpForOrUnknown(t *testing.T) {
 	}
 }
 
-func (k trialKind) madeUpFor(t *testing.T, p place) {
-	s, proxy := p.brittle(t, Options{NodeName: "patient", WriteTimeout: time.Minute})
+// pgx reports a lost connection differently for each way of sending.
+func TestALostAnswerIsMadeUpForHoweverStatementsAreSent(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			p := migrated(t)
+			for _, k := range trialKinds() {
+				switch k.name {
+				case "Create", "Save", "Destroy", "Renew", "CreateLimited":
+					k.madeUpFor(t, p, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
+				}
+			}
+		})
+	}
+}
+
+func (k trialKind) madeUpFor(t *testing.T, p place, mods ...func(*pgxpool.Config)) {
+	s, proxy := p.brittle(t, Options{NodeName: "patient " + k.name, WriteTimeout: time.Minute}, mods...)
 	k.warm(t, p, s)
 	for _, fault := range []faultproxy.Fault{faultproxy.CutAfterwards, faultproxy.CutBefore} {
 		what := "the answer was lost"

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/leader"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -32,7 +31,7 @@ const (
 )
 
 func (m *maintenance) passKey() int64 {
-	return leader.Key("sojourn", m.s.opts.Schema, m.s.opts.Table, "prune")
+	return m.s.lockKey("prune")
 }
 
 // lock waits for a pass that is under way elsewhere. It asks again and again,

@@ -7,7 +7,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sojourn-go/sojourn/leader"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -95,7 +94,7 @@ func (s *Store) retirePooled(ctx context.Context, l leaf) (rows int64, err error
 			var ours bool
 			err := tx.QueryRow(ctx, `
 SELECT pg_catalog.set_config('lock_timeout', $3, true) <> '' AND pg_catalog.pg_try_advisory_xact_lock($1) AND pg_catalog.pg_try_advisory_xact_lock($2)`,
-				leader.Key("sojourn", s.opts.Schema, s.opts.Table, "prune"), s.names.DDLKey, lockBriefly).Scan(&ours)
+				s.lockKey("prune"), s.names.DDLKey, lockBriefly).Scan(&ours)
 			if err == nil && !ours {
 				err = errNotOurTurn
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -102,10 +103,32 @@ func (p *pruning) add(done session.Pruned) {
 	p.total.Rows += done.Rows
 }
 
+// Leader asks the database which node leads and returns its NodeName, as far
+// as 63 bytes hold it, or leader.ErrNoLeader. Without a direct connection nodes
+// take turns and nobody leads.
+func (s *Store) Leader(ctx context.Context) (string, error) {
+	if err := s.begun(ctx); err != nil {
+		return "", wrap("leader", err)
+	}
+	info, err := leader.Holder(ctx, s.pool, s.lockKey("leader"))
+	if err != nil {
+		return "", wrap("leader", err)
+	}
+	name, _ := strings.CutSuffix(info.ApplicationName, " (leader)")
+	name, _ = strings.CutPrefix(name, namePrefix)
+	return name, nil
+}
+
+const namePrefix = "sojourn " // of application names
+
+// lockKey is the number of an advisory lock of this table.
+func (s *Store) lockKey(purpose string) int64 {
+	return leader.Key("sojourn", s.opts.Schema, s.opts.Table, purpose)
+}
+
 // locker is for a connection around any pooler.
 func (s *Store) locker(purpose string) leader.Locker[*pgx.Conn] {
-	key := leader.Key("sojourn", s.opts.Schema, s.opts.Table, purpose)
-	name := "sojourn " + s.opts.NodeName
+	key, name := s.lockKey(purpose), namePrefix+s.opts.NodeName
 	if s.opts.DirectDSN != "" {
 		return leader.Postgres(s.direct, key, name)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -168,9 +169,9 @@ func (s *Store) lockKeyRows(ctx context.Context, tx pgx.Tx, key session.Key) ([]
 	}
 	var out []keyRow
 	var r keyRow
-	var user *string
+	var user zeronull.Text
 	_, err = pgx.ForEachRow(rows, []any{&r.bucket, &user, &r.live}, func() error {
-		r.user = deref(user)
+		r.user = string(user)
 		out = append(out, r)
 		return nil
 	})

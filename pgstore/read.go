@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -44,23 +46,24 @@ func (s *Store) read(ctx context.Context, key session.Key) (session.Record, erro
 	}
 }
 
+// foundRow is a row of the get statement. It is one allocation for all.
+type foundRow struct {
+	rec        session.Record
+	user       zeronull.Text
+	next       []byte
+	nextBucket zeronull.Int4
+}
+
 func (s *Store) readRow(ctx context.Context, key session.Key) (session.Record, session.Key, error) {
-	rec := session.Record{Key: key}
-	var user *string
-	var next []byte
-	var nextBucket *int32
-	ask := func(q *queries) error {
-		return s.pool.QueryRow(ctx, q.get, key.Hash[:], key.Bucket).
-			Scan(&rec.Version, &rec.Expires, &rec.Deadline, &rec.Created, &user, &rec.Data, &next, &nextBucket)
-	}
+	found := &foundRow{rec: session.Record{Key: key}}
 	var err error
 	if l := s.facts.Load().find(key.Bucket); l != nil {
-		if err = ask(l.q); err != nil && fateOf(err) == fateLeaf {
+		if err = found.ask(ctx, s.pool, l.q); err != nil && fateOf(err) == fateLeaf {
 			s.refreshSoon()
-			err = ask(s.onParent) // only its word counts: a leaf may be gone or not ours to use
+			err = found.ask(ctx, s.pool, s.onParent) // only its word counts: a leaf may be gone or not ours to use
 		}
 	} else {
-		err = ask(s.onParent)
+		err = found.ask(ctx, s.pool, s.onParent)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return session.Record{}, session.Key{}, session.ErrNotFound
@@ -68,9 +71,15 @@ func (s *Store) readRow(ctx context.Context, key session.Key) (session.Record, s
 	if err != nil {
 		return session.Record{}, session.Key{}, err
 	}
-	rec.User = deref(user)
+	rec := found.rec
+	rec.User = string(found.user)
 	rec.Expires, rec.Deadline, rec.Created = rec.Expires.UTC(), rec.Deadline.UTC(), rec.Created.UTC()
-	return rec, successor(next, nextBucket), nil
+	return rec, successor(found.next, found.nextBucket), nil
+}
+
+func (f *foundRow) ask(ctx context.Context, pool *pgxpool.Pool, q *queries) error {
+	return pool.QueryRow(ctx, q.get, f.rec.Key.Hash[:], f.rec.Key.Bucket).
+		Scan(&f.rec.Version, &f.rec.Expires, &f.rec.Deadline, &f.rec.Created, &f.user, &f.rec.Data, &f.next, &f.nextBucket)
 }
 
 // locateToWrite is locate for writes, for which the zero key is a mistake.

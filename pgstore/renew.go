@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -172,7 +173,7 @@ func (r *renewal) verdict() error {
 func scanOld(row pgx.Row) (state, error) {
 	var was state
 	var next []byte
-	var nextBucket *int32
+	var nextBucket zeronull.Int4
 	err := row.Scan(&was.version, &was.live, &next, &nextBucket, &was.inGrace)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return state{}, nil

@@ -5,6 +5,7 @@ import (
 	"cmp"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -13,12 +14,12 @@ import (
 func scanSession(row pgx.CollectableRow) (session.Record, error) {
 	var rec session.Record
 	var hash []byte
-	var user *string
+	var user zeronull.Text
 	err := row.Scan(&hash, &rec.Key.Bucket, &rec.Version, &rec.Expires, &rec.Deadline, &rec.Created, &user, &rec.Data)
 	if err != nil {
 		return rec, err
 	}
-	rec.Key.Hash, rec.User = [32]byte(hash), deref(user)
+	rec.Key.Hash, rec.User = [32]byte(hash), string(user)
 	rec.Expires, rec.Deadline, rec.Created = rec.Expires.UTC(), rec.Deadline.UTC(), rec.Created.UTC()
 	return rec, nil
 }

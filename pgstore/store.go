@@ -16,7 +16,6 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/sojourn-go/sojourn/leader"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -111,13 +110,12 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		direct:    direct,
 		onParent:  newQueries(names.Sessions),
 		parent:    newParentQueries(names.Sessions, names.Meta, names.MakeLeaf),
-		lockClass: int32(leader.Key("sojourn", opts.Schema, opts.Table, "users")),
-		keyLock:   leader.Key("sojourn", opts.Schema, opts.Table, "keys"),
 		stale:     make(chan struct{}, 1),
 		hints:     hints,
 		probes:    make(chan struct{}, maxProbes),
 		finished:  make(chan struct{}),
 	}
+	s.lockClass, s.keyLock = int32(s.lockKey("users")), s.lockKey("keys")
 	if s.control, err = controlPool(ctx, pool); err != nil {
 		return nil, wrap("new", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/session"
@@ -59,14 +60,14 @@ func (w *write) queue(part span, texts batchTexts, more ...any) {
 		var n int64
 		var written bool
 		var r state
-		var user *string
+		var user zeronull.Text
 		var next []byte
-		var nextBucket *int32
+		var nextBucket zeronull.Int4
 		into := []any{&written, &n, &r.version, &user, &r.expires, &r.deadline, &r.created, &r.live, &next, &nextBucket, &r.inGrace}
 		_, err := pgx.ForEachRow(rows, into, func() error {
 			o := part.ops[n-1]
 			r.expires, r.deadline, r.created = r.expires.UTC(), r.deadline.UTC(), r.created.UTC()
-			r.user, r.next = deref(user), successor(next, nextBucket)
+			r.user, r.next = string(user), successor(next, nextBucket)
 			if written {
 				w.now[o] = r
 			} else {
@@ -87,10 +88,10 @@ func (w *write) send(ctx context.Context) error {
 }
 
 // successor is the key that a renewed row names, or the zero key.
-func successor(hash []byte, bucket *int32) session.Key {
+func successor(hash []byte, bucket zeronull.Int4) session.Key {
 	var k session.Key
-	if len(hash) == len(k.Hash) && bucket != nil {
-		k.Hash, k.Bucket = [32]byte(hash), *bucket
+	if len(hash) == len(k.Hash) {
+		k.Hash, k.Bucket = [32]byte(hash), int32(bucket)
 	}
 	return k
 }
@@ -176,11 +177,4 @@ func notNull(data []byte) []byte {
 		return []byte{}
 	}
 	return data
-}
-
-func deref(text *string) string {
-	if text == nil {
-		return ""
-	}
-	return *text
 }

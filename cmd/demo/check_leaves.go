@@ -259,7 +259,7 @@ func (r *readers) wait() { r.running.Wait() }
 
 // read starts readers, which end with ctx.
 func (c *check) read(ctx context.Context, b *browser) *readers {
-	const pace = 2 * time.Millisecond
+	const pace = 5 * time.Millisecond
 	r := &readers{}
 	for _, n := range c.fleet.nodes {
 		r.running.Go(func() {

@@ -308,25 +308,7 @@ func alive(pid int) bool {
 	return err == nil && p.Signal(syscall.Signal(0)) == nil
 }
 
-func TestCtrlCLeavesNothing(t *testing.T) {
-	t.Parallel()
-	d := begin(t)
-	d.stop(t, os.Interrupt)
-}
-
-// stop ends the demo in good order.
-func (d *running) stop(t *testing.T, sig os.Signal) {
-	t.Helper()
-	if err := d.cmd.Process.Signal(sig); err != nil {
-		t.Fatal(err)
-	}
-	d.ended(t)
-	if code := d.cmd.ProcessState.ExitCode(); code != exitOK {
-		t.Errorf("exit code %d", code)
-	}
-}
-
-func TestANodeThatDiesComesBackAtItsURL(t *testing.T) {
+func TestANodeThatDiesComesBackAndCtrlCLeavesNothing(t *testing.T) {
 	t.Parallel()
 	d := begin(t)
 	node, err := os.FindProcess(d.pids[1])
@@ -351,7 +333,13 @@ func TestANodeThatDiesComesBackAtItsURL(t *testing.T) {
 	if answer.StatusCode != http.StatusOK {
 		t.Error(answer.Status)
 	}
-	d.stop(t, syscall.SIGTERM)
+	if err := d.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	d.ended(t)
+	if code := d.cmd.ProcessState.ExitCode(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
 }
 
 func TestNothingOutlivesADemoThatIsKilled(t *testing.T) {

@@ -318,12 +318,10 @@ type nodeStats struct {
 func (s *server) stats(_ http.ResponseWriter, r *http.Request) (any, error) {
 	st := nodeStats{Node: s.conf.Name, PID: os.Getpid(), Stats: s.store.Stats()}
 	st.Stats.MaintainedBy = s.shortName(st.Stats.MaintainedBy)
-	// The lock that the store's leader holds.
-	info, err := leader.Holder(r.Context(), s.pool, leader.Key("sojourn", s.conf.Schema, "sessions", "leader"))
+	name, err := s.store.Leader(r.Context())
 	switch {
 	case err == nil:
-		name := strings.TrimSuffix(info.ApplicationName, " (leader)")
-		st.Leader = s.shortName(strings.TrimPrefix(name, "sojourn "))
+		st.Leader = s.shortName(name)
 	case !errors.Is(err, leader.ErrNoLeader):
 		st.Leader = "unknown"
 	}
