@@ -52,10 +52,10 @@ func (s *Store) newRecord(rec session.Record) (session.Record, error) {
 		return rec, fmt.Errorf("%w: Record.Deadline is missing", session.ErrDeadline)
 	}
 	rec.Deadline = microsecond(rec.Deadline)
-	rec.Expires = rec.Expires.UTC().Truncate(time.Microsecond)
 	if rec.Expires.IsZero() {
 		rec.Expires = rec.Deadline
 	}
+	rec.Expires = storable(rec.Expires)
 	f := s.facts.Load()
 	now := f.now()
 	switch bucket := session.BucketOf(rec.Deadline); {

@@ -2,6 +2,10 @@ package pgstore
 
 import (
 	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -15,7 +19,15 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 	}
 	var live int64
 	seen := make(map[session.Key]bool, len(keys))
-	for len(keys) > 0 {
+	for hop := 0; len(keys) > 0; hop++ {
+		if hop == maxHops {
+			ended, err := s.endHeads(ctx, keys)
+			live += ended
+			if err != nil {
+				return live, wrap("destroy", err)
+			}
+			break
+		}
 		var ops []*op
 		for _, key := range keys {
 			at, err := s.locateToWrite(ctx, key)
@@ -57,6 +69,58 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 	}
 	s.stats.destroys.Add(uint64(live))
 	return live, nil
+}
+
+// maxHops is how many successors Destroy follows step by step.
+const maxHops = 3
+
+// endHeads ends what keys have become. Those who renew as fast as they can
+// would stay ahead of any number of steps, so renewals have to wait meanwhile.
+func (s *Store) endHeads(ctx context.Context, keys []session.Key) (live int64, err error) {
+	for _, key := range keys {
+		var ended bool
+		err := s.settle(ctx, func(ctx context.Context) error {
+			return begin(ctx, s.control, func(tx pgx.Tx) (err error) {
+				ended, err = s.endHead(ctx, tx, key)
+				return err
+			})
+		}, nil) // doing it again does no harm
+		if err != nil {
+			return live, err
+		}
+		if ended {
+			live++
+		}
+	}
+	return live, nil
+}
+
+func (s *Store) endHead(ctx context.Context, tx pgx.Tx, key session.Key) (wasLive bool, err error) {
+	for {
+		var hash []byte
+		var bucket int32
+		var user string
+		err := tx.QueryRow(ctx, s.parent.head, key.Hash[:], key.Bucket).Scan(&hash, &bucket, (*zeronull.Text)(&user))
+		if errors.Is(err, pgx.ErrNoRows) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		stripe := stripeOf(user)
+		if _, err := tx.Exec(ctx, takeStripes, s.lockClass, stripe, stripe); err != nil {
+			return false, err
+		}
+		was, err := scanOld(tx.QueryRow(ctx, s.parent.lookOld+` FOR UPDATE`, hash, bucket))
+		if err != nil {
+			return false, err
+		}
+		if was.next.IsZero() {
+			_, err := tx.Exec(ctx, s.parent.endOne, hash, bucket)
+			return was.live, err
+		}
+		key = was.next // renewed before we had the lock
+	}
 }
 
 func (s *Store) flushDestroys(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {

@@ -135,6 +135,12 @@ func (p place) detach(t testing.TB, l part) {
 	p.exec(t, `ALTER TABLE `+p.names(t).Sessions+` DETACH PARTITION `+p.table(t, l.name))
 }
 
+// attachment identifies the act by which a partition became one.
+func (p place) attachment(t testing.TB, l part) string {
+	t.Helper()
+	return query[string](t, p, `SELECT xmin::text FROM pg_inherits WHERE inhrelid = $1::text::regclass`, p.table(t, l.name))
+}
+
 // exists says whether there is a table of that name.
 func (p place) exists(t testing.TB, name string) bool {
 	t.Helper()

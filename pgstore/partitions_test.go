@@ -85,8 +85,11 @@ func TestChangedWidthAndLifetimeOnALivingSystem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := migrations.SetSettings(t.Context(), p.pool, p.config(), migrations.Settings{LeafWidth: 31 * time.Hour}); err != nil {
+		t.Fatal(err)
+	}
 	prune(t, s)
-	after := p.open(t, Options{PruneInterval: -1, LeafWidth: 7 * time.Hour, LongestLifetime: 240 * time.Hour})
+	after := p.open(t, Options{PruneInterval: -1, LeafWidth: 31 * time.Hour, LongestLifetime: 240 * time.Hour})
 
 	parts := p.parts(t)
 	for _, l := range before {
@@ -98,8 +101,8 @@ func TestChangedWidthAndLifetimeOnALivingSystem(t *testing.T) {
 		if parts[i].lo != parts[i-1].hi {
 			t.Errorf("%v does not begin where %v ends", parts[i], parts[i-1])
 		}
-		if !slices.Contains(before, parts[i]) && parts[i].hi-parts[i].lo > 7 {
-			t.Errorf("%v is wider than 7 hours", parts[i])
+		if !slices.Contains(before, parts[i]) && parts[i].hi-parts[i].lo > 31 {
+			t.Errorf("%v is wider than 31 hours", parts[i])
 		}
 	}
 	p.covered(t, hour+1, hour+240+24)

@@ -186,7 +186,7 @@ SELECT pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_conf
 // parentQueries are the statements that always go through the parent.
 type parentQueries struct {
 	probe                                 string
-	lookOld, renew                        string
+	lookOld, renew, head                  string
 	putLock, putInsert, putUpdate, putEnd string
 	userList, userCount, userLive, endOne string
 	userEnd                               string
@@ -226,6 +226,16 @@ UPDATE ` + parent + ` AS o SET
 FROM made
 WHERE o.key = $1::bytea AND o.bucket = $2::integer
 RETURNING made.version, made.expires_at, made.deadline, made.created_at`,
+
+		// The end of a chain of renewals, and whose it is.
+		head: `
+WITH RECURSIVE c AS (
+  SELECT key, bucket, user_id, renewed_to, renewed_bucket, 1 AS n FROM ` + parent + ` WHERE key = $1 AND bucket = $2
+  UNION ALL
+  SELECT s.key, s.bucket, s.user_id, s.renewed_to, s.renewed_bucket, c.n + 1
+  FROM c JOIN ` + parent + ` AS s ON s.key = c.renewed_to AND s.bucket = c.renewed_bucket
+)
+SELECT key, bucket, user_id FROM c ORDER BY n DESC LIMIT 1`,
 
 		putLock: `
 SELECT bucket, user_id, ` + live + `

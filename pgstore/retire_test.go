@@ -32,6 +32,7 @@ func TestAPartitionPastItsGraceIsDropped(t *testing.T) {
 	past := p.addPart(t, hour-60, hour-48, rows) // its last hour ended 49 hours ago
 	graced := p.addPart(t, hour-48, hour-45, 10) // and this one's 46
 
+	attachment := p.attachment(t, graced)
 	size := query[int64](t, p, `SELECT pg_total_relation_size($1::text::regclass)`, p.table(t, past.name))
 	const used = `SELECT pg_database_size(current_database())`
 	const deleted = `SELECT pg_stat_get_db_tuples_deleted(oid) FROM pg_database WHERE datname = current_database()`
@@ -53,8 +54,8 @@ func TestAPartitionPastItsGraceIsDropped(t *testing.T) {
 	if n := query[int64](t, p, deleted) - deletedBefore; n >= rows/10 {
 		t.Errorf("%d rows were deleted", n)
 	}
-	if parts := p.parts(t); !slices.Contains(parts, graced) {
-		t.Errorf("%v was retired within its grace", graced)
+	if !slices.Contains(p.parts(t), graced) || p.attachment(t, graced) != attachment {
+		t.Errorf("%v was detached within its grace", graced)
 	}
 	mustGet(t, s, live.Key)
 }
@@ -283,8 +284,12 @@ func TestAPartitionWithALiveSessionIsKept(t *testing.T) {
 	if n := p.exec(t, revive(3)); n != 1 {
 		t.Fatal("no such row")
 	}
+	attachment := p.attachment(t, past)
 	done, err := s.PruneNow(t.Context())
 	kept(err)
+	if p.attachment(t, past) != attachment {
+		t.Error("it was detached for a while")
+	}
 	if done.Retired != 0 || done.Rows != 0 {
 		t.Errorf("Pruned %+v", done)
 	}

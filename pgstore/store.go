@@ -103,17 +103,17 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		return nil, wrap("new", err)
 	}
 	s := &Store{
-		opts:      opts,
-		log:       opts.Logger.Named("pgstore").With(zap.String("table", opts.Schema+"."+opts.Table)),
-		names:     names,
-		pool:      pool,
-		direct:    direct,
-		onParent:  newQueries(names.Sessions),
-		parent:    newParentQueries(names.Sessions, names.Meta, names.MakeLeaf),
-		stale:     make(chan struct{}, 1),
-		hints:     hints,
-		probes:    make(chan struct{}, maxProbes),
-		finished:  make(chan struct{}),
+		opts:     opts,
+		log:      opts.Logger.Named("pgstore").With(zap.String("table", opts.Schema+"."+opts.Table)),
+		names:    names,
+		pool:     pool,
+		direct:   direct,
+		onParent: newQueries(names.Sessions),
+		parent:   newParentQueries(names.Sessions, names.Meta, names.MakeLeaf),
+		stale:    make(chan struct{}, 1),
+		hints:    hints,
+		probes:   make(chan struct{}, maxProbes),
+		finished: make(chan struct{}),
 	}
 	s.lockClass, s.keyLock = int32(s.lockKey("users")), s.lockKey("keys")
 	if s.control, err = controlPool(ctx, pool); err != nil {
@@ -142,7 +142,7 @@ func agree(opts Options, f *facts) error {
 		{"LeafWidth", opts.LeafWidth, f.width},
 	} {
 		if c.given != 0 && c.given != c.stored {
-			return fmt.Errorf("Options.%s is %v, but the nodes agreed on %v in the database; migrations.SetSettings changes that", c.field, c.given, c.stored)
+			return fmt.Errorf("the nodes agreed on another Options.%s than %v: the database has %v; migrations.SetSettings changes that", c.field, c.given, c.stored)
 		}
 	}
 	return nil
@@ -153,7 +153,8 @@ func controlPool(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Pool, error)
 	config := pool.Config()
 	config.MaxConns, config.MinConns, config.MinIdleConns = controlConns, 0, 0
 	// Hooks on acquiring and releasing are about the caller's use of the pool.
-	config.BeforeAcquire, config.PrepareConn, config.AfterRelease, config.BeforeClose = nil, nil, nil, nil
+	config.BeforeAcquire = nil //lint:ignore SA1019 the caller may use it still, and it would come along
+	config.PrepareConn, config.AfterRelease, config.BeforeClose = nil, nil, nil
 	return pgxpool.NewWithConfig(ctx, config)
 }
 

@@ -120,7 +120,7 @@ func serveNode(ctx context.Context, conf nodeConfig, log *zap.Logger) error {
 	listener, err := listen(conf.Addr)
 	if err == nil {
 		log.Info(readyMessage, zap.String("addr", listener.Addr().String()), zap.Int("pid", os.Getpid()))
-		err = serveHTTP(ctx, listener, newServer(conf, store, pool, log).handler())
+		err = serveHTTP(ctx, listener, newServer(conf, store, log).handler())
 	}
 
 	// The last acts outlive ctx and have their own limit.

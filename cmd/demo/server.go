@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/leader"
@@ -34,13 +33,12 @@ const (
 type server struct {
 	conf     nodeConfig
 	store    *pgstore.Store
-	pool     *pgxpool.Pool
 	sessions *sessions
 	log      *zap.Logger
 }
 
-func newServer(conf nodeConfig, store *pgstore.Store, pool *pgxpool.Pool, log *zap.Logger) *server {
-	return &server{conf: conf, store: store, pool: pool, sessions: &sessions{store}, log: log}
+func newServer(conf nodeConfig, store *pgstore.Store, log *zap.Logger) *server {
+	return &server{conf: conf, store: store, sessions: &sessions{store}, log: log}
 }
 
 func (s *server) handler() http.Handler {

@@ -44,7 +44,7 @@ func TestErrorsAreAnsweredByWhatTheCallerCanDo(t *testing.T) {
 
 func TestRequestsThatNeedNoDatabase(t *testing.T) {
 	t.Parallel()
-	h := newServer(nodeConfig{Name: "node 1"}, nil, nil, zap.NewNop()).handler()
+	h := newServer(nodeConfig{Name: "node 1"}, nil, zap.NewNop()).handler()
 	for _, c := range []struct {
 		method, path, origin string
 		status               int
