@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
@@ -550,9 +549,5 @@ func TestAnyContentIsStoredAsItIs(t *testing.T) {
 		if err != nil || len(got) != 1 || got[0].User != user || !bytes.Equal(got[0].Data, rec.Data) {
 			t.Errorf("ListUser(%q) = %v, %v", user, got, err)
 		}
-	}
-	var pgErr *pgconn.PgError
-	if _, err := s.DestroyUser(t.Context(), "nobody"); errors.As(err, &pgErr) {
-		t.Error(err)
 	}
 }

@@ -181,7 +181,7 @@ func BenchmarkGetUnknownBucket(b *testing.B) {
 			b.Run(fmt.Sprintf("leaves=%d/goroutines=%d", len(newest), goroutines), func(b *testing.B) {
 				search := func(keys []session.Key) func(*rand.Rand) error {
 					return func(r *rand.Rand) error {
-						at, err := s.probe(ctx, session.Key{Hash: keys[r.IntN(len(keys))].Hash})
+						at, err := s.probe(ctx, s.pool, session.Key{Hash: keys[r.IntN(len(keys))].Hash})
 						if err == nil {
 							_, err = s.read(ctx, at)
 						}
@@ -196,7 +196,7 @@ func BenchmarkGetUnknownBucket(b *testing.B) {
 					variant{"hit_newest", search(recent)},
 					variant{"hit_any", search(keys)},
 					variant{"miss", func(r *rand.Rand) error {
-						_, err := s.probe(ctx, session.Key{Hash: sha256.Sum256(fmt.Append(nil, r.Uint64()))})
+						_, err := s.probe(ctx, s.pool, session.Key{Hash: sha256.Sum256(fmt.Append(nil, r.Uint64()))})
 						if isNotFound(err) {
 							return nil
 						}
@@ -251,8 +251,15 @@ func BenchmarkWrite(b *testing.B) {
 		_, err := p.pool.Exec(ctx, `INSERT INTO bench.flat (sid, data, expires) VALUES ($1, $2, $3)`, sum[:], payload, expires)
 		return err
 	}}
-	save := variant{"save", func(r *rand.Rand) error {
-		i := r.IntN(len(keys))
+	// Sessions of all ages are in all leaves, those that began lately in one.
+	var young []int
+	newest := s.facts.Load().find(session.BucketOf(s.Now().Add(s.facts.Load().longest - 80*time.Hour)))
+	for i, k := range keys {
+		if newest.lo <= int64(k.Bucket) && int64(k.Bucket) < newest.hi {
+			young = append(young, i)
+		}
+	}
+	saveAt := func(i int) error {
 		mine[i].Lock()
 		defer mine[i].Unlock()
 		rec, err := s.Save(ctx, session.Record{Key: keys[i], Version: versions[i].Load(), Data: payload})
@@ -260,7 +267,9 @@ func BenchmarkWrite(b *testing.B) {
 			versions[i].Store(rec.Version)
 		}
 		return err
-	}}
+	}
+	save := variant{"save", func(r *rand.Rand) error { return saveAt(r.IntN(len(keys))) }}
+	saveYoung := variant{"save_one_leaf", func(r *rand.Rand) error { return saveAt(young[r.IntN(len(young))]) }}
 	createOne := variant{"create", func(*rand.Rand) error {
 		deadline := s.Now().Add(24 * time.Hour)
 		_, err := s.Create(ctx, session.Record{Key: session.NewID(deadline).Key(), Deadline: deadline, Data: payload})
@@ -284,7 +293,7 @@ func BenchmarkWrite(b *testing.B) {
 		}
 	}}
 	for _, goroutines := range []int{1, 16, 64, 256} {
-		for _, pair := range [][]variant{{flatUpdate, save}, {flatInsert, createOne}, {flatTouch, touch}, {flatUpdate, destroy}} {
+		for _, pair := range [][]variant{{flatUpdate, save, saveYoung}, {flatInsert, createOne}, {flatTouch, touch}, {flatUpdate, destroy}} {
 			b.Run(fmt.Sprintf("%s/goroutines=%d", pair[1].name, goroutines), func(b *testing.B) {
 				if pair[1].name == "destroy" {
 					supply(size(150_000))

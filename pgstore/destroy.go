@@ -30,7 +30,7 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 		}
 		var ops []*op
 		for _, key := range keys {
-			at, err := s.locateToWrite(ctx, key)
+			at, err := s.locateToWrite(ctx, s.control, key)
 			if isNotFound(err) {
 				continue
 			}
@@ -124,11 +124,8 @@ func (s *Store) endHead(ctx context.Context, tx pgx.Tx, key session.Key) (wasLiv
 }
 
 func (s *Store) flushDestroys(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := newWrite(ctx, s, s.control, startBatch, mode)
-	for _, part := range s.spans(ops, mode) {
-		w.queue(part, part.q.destroy)
-	}
-	if err := w.send(ctx); err != nil {
+	w := s.newWrite(ctx, s.control, start{startBatch, startLone}, ops, mode)
+	if err := w.send(ctx, func(q *queries) batchTexts { return q.destroy }); err != nil {
 		return nil, err
 	}
 	var held []*op

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -180,6 +181,8 @@ func (l *lane) run(ctx context.Context) {
 			continue
 		}
 		l.write(ctx, ops)
+		// Those who got their answer may have more to write: let them queue first.
+		runtime.Gosched()
 	}
 }
 

@@ -213,6 +213,32 @@ func TestWhoeverNeedsAPartitionMakesIt(t *testing.T) {
 	}
 }
 
+func TestPartitionsMayVanishWhileTheyAreListed(t *testing.T) {
+	t.Parallel()
+	dsn, schema := dbtest.Postgres(t).Schema(t)
+	p := migratedAt(t, dsn, schema, hourly)
+	s := p.open(t, quiet)
+	hour := p.hour(t)
+	listing, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for listing.Err() == nil {
+				if _, err := s.readFacts(t.Context(), s.pool, nil); err != nil {
+					t.Errorf("readFacts: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for i := range int32(40) {
+		l := p.addPart(t, hour-1000+i, hour-999+i, 0)
+		p.exec(t, `DROP TABLE `+p.table(t, l.name))
+	}
+	stop()
+	wg.Wait()
+}
+
 func TestADroppedPartitionTakesItsSessionsAndNoOthers(t *testing.T) {
 	t.Parallel()
 	p := migrated(t)

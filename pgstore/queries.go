@@ -1,5 +1,7 @@
 package pgstore
 
+import "strings"
+
 // queries are the statements that name a table: the parent's, or a leaf's.
 // Leaves have texts of their own because the server then neither plans nor
 // locks the other partitions.
@@ -19,10 +21,11 @@ type queries struct {
 	clear                string
 }
 
-// batchTexts are two statements that write the same.
+// batchTexts are statements that write the same.
 type batchTexts struct {
-	// quick may wait a moment for a row and only tells what it has written.
-	quick string
+	// quick may wait a moment for a row and only tells what it has written. lone
+	// is the same for one row, given by values instead of arrays.
+	quick, lone string
 	// careful locks what nobody else holds before it writes, and also tells
 	// what it has found. Since it never waits, that is one statement; where
 	// waiting is wanted, lockWait goes before it as a statement of its own, so
@@ -50,14 +53,23 @@ func (u batchUpdate) texts(table string) batchTexts {
 		carried += ", i." + name
 		from += ", pg_catalog.unnest(" + u.arrays[i] + ")"
 	}
+	one := `(SELECT $1::bytea AS key, $2::integer AS bucket`
+	for i, name := range u.inputs {
+		one += ", " + strings.TrimSuffix(u.arrays[i], "[]") + " AS " + name
+	}
+	one += `, 1::bigint AS n) AS i`
 	input := `ROWS FROM (` + from + `) WITH ORDINALITY AS i(` + names + `, n)`
 	where := `
   WHERE s.key = ANY (ARRAY[i.key]) AND s.bucket = i.bucket AND s.ended_at IS NULL` + u.where
-	return batchTexts{
-		quick: `
+	updateFrom := func(input string) string {
+		return `
 UPDATE ` + table + ` AS s SET ` + u.set + `
   FROM ` + input + where + `
-  RETURNING true, i.n, s.version, NULL::text, s.expires_at, s.deadline, s.created_at, ` + u.live + `, NULL::bytea, NULL::integer, false`,
+  RETURNING true, i.n, s.version, NULL::text, s.expires_at, s.deadline, s.created_at, ` + u.live + `, NULL::bytea, NULL::integer, false`
+	}
+	return batchTexts{
+		quick: updateFrom(input),
+		lone:  updateFrom(one),
 
 		careful: `
 WITH l AS MATERIALIZED (
@@ -177,10 +189,17 @@ SELECT pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_conf
        pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),
        pg_catalog.set_config('jit', 'off', true)`
 
-	startBatch = batchSettings + `, pg_catalog.set_config('lock_timeout', $1, true)`
+	lockTimeoutSetting = `pg_catalog.set_config('lock_timeout', $1, true)`
 
 	// A touch that a crash undoes ends a session a little early.
-	startTouches = startBatch + `, pg_catalog.set_config('synchronous_commit', 'off', true)`
+	asyncCommitSetting = `pg_catalog.set_config('synchronous_commit', 'off', true)`
+
+	startBatch      = batchSettings + `, ` + lockTimeoutSetting
+	startBatchAsync = startBatch + `, ` + asyncCommitSetting
+
+	// Statements for one row have no plan but the right one.
+	startLone      = `SELECT ` + lockTimeoutSetting
+	startLoneAsync = startLone + `, ` + asyncCommitSetting
 )
 
 // parentQueries are the statements that always go through the parent.

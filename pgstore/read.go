@@ -20,7 +20,7 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 		return session.Record{}, wrap("get", err)
 	}
 	s.stats.gets.Add(1)
-	at, err := s.locate(ctx, key)
+	at, err := s.locate(ctx, s.pool, key)
 	if err != nil {
 		return session.Record{}, wrap("get", err)
 	}
@@ -83,16 +83,16 @@ func (f *foundRow) ask(ctx context.Context, pool *pgxpool.Pool, q *queries) erro
 }
 
 // locateToWrite is locate for writes, for which the zero key is a mistake.
-func (s *Store) locateToWrite(ctx context.Context, key session.Key) (session.Key, error) {
+func (s *Store) locateToWrite(ctx context.Context, pool *pgxpool.Pool, key session.Key) (session.Key, error) {
 	if key.IsZero() {
 		return session.Key{}, invalid("the key is zero")
 	}
-	return s.locate(ctx, key)
+	return s.locate(ctx, pool, key)
 }
 
 // locate returns key with the bucket that its row is in. It is ErrNotFound,
 // without asking the database, when no session can be there.
-func (s *Store) locate(ctx context.Context, key session.Key) (session.Key, error) {
+func (s *Store) locate(ctx context.Context, pool *pgxpool.Pool, key session.Key) (session.Key, error) {
 	if key.Hash == [sha256.Size]byte{} {
 		return session.Key{}, session.ErrNotFound
 	}
@@ -108,20 +108,22 @@ func (s *Store) locate(ctx context.Context, key session.Key) (session.Key, error
 			return at, nil
 		}
 	}
-	return s.probe(ctx, key)
+	return s.probe(ctx, pool, key)
 }
 
-func (s *Store) probe(ctx context.Context, key session.Key) (session.Key, error) {
-	select {
-	case s.probes <- struct{}{}:
-	case <-ctx.Done():
-		return session.Key{}, ended(ctx)
+func (s *Store) probe(ctx context.Context, pool *pgxpool.Pool, key session.Key) (session.Key, error) {
+	if pool == s.pool { // our own is small enough
+		select {
+		case s.probes <- struct{}{}:
+		case <-ctx.Done():
+			return session.Key{}, ended(ctx)
+		}
+		defer func() { <-s.probes }()
 	}
-	defer func() { <-s.probes }()
 	s.stats.probes.Add(1)
 	oldest := session.BucketOf(s.Now().Add(-s.retireGrace(s.facts.Load())))
 	at := session.Key{Hash: key.Hash}
-	err := s.pool.QueryRow(ctx, s.parent.probe, key.Hash[:], oldest).Scan(&at.Bucket)
+	err := pool.QueryRow(ctx, s.parent.probe, key.Hash[:], oldest).Scan(&at.Bucket)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return session.Key{}, session.ErrNotFound
 	}

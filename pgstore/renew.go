@@ -40,7 +40,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if err != nil {
 		return none, nil, err
 	}
-	oldAt, err := s.locateToWrite(ctx, old)
+	oldAt, err := s.locateToWrite(ctx, s.pool, old)
 	if err != nil {
 		return none, nil, s.refused(err)
 	}

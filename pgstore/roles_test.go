@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -131,20 +130,23 @@ func TestWithoutTheRightToMakePartitions(t *testing.T) {
 			}
 		}
 		// In one batch with others, which must not suffer.
-		var wg sync.WaitGroup
-		for i := range 60 {
-			bucket := hour + 10
-			if i%3 == 0 {
-				bucket = hour + 20
-			}
-			wg.Go(func() {
-				_, err := s.Create(t.Context(), lasting(s, bucket))
-				if missing := bucket == hour+20; missing != errors.Is(err, session.ErrNoPartition) || !missing && err != nil {
-					t.Errorf("Create with a partition %v: %v", !missing, err)
-				}
-			})
+		var batch []*op
+		for i := range int32(9) {
+			rec := lasting(s, hour+10+i%3*5)
+			batch = append(batch, &op{key: rec.Key, rec: rec})
 		}
-		wg.Wait()
+		if err := s.creates.start(batch...); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range batch {
+			err := s.creates.await(t.Context(), o)
+			if missing := o.key.Bucket == hour+20; missing != errors.Is(err, session.ErrNoPartition) || !missing && err != nil {
+				t.Errorf("Create with a partition %v: %v", !missing, err)
+			}
+		}
+		if _, err := s.Create(t.Context(), lasting(s, hour+20)); !errors.Is(err, session.ErrNoPartition) {
+			t.Errorf("Create: %v, want ErrNoPartition", err)
+		}
 		if _, _, err := s.CreateLimited(t.Context(), lasting(s, hour+20), session.UserLimit{Max: 100}); !errors.Is(err, session.ErrNoPartition) {
 			t.Errorf("CreateLimited: %v, want ErrNoPartition", err)
 		}

@@ -16,7 +16,7 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 	if err := s.checkContent(rec); err != nil {
 		return session.Record{}, wrap("save", err)
 	}
-	at, err := s.locate(ctx, rec.Key)
+	at, err := s.locate(ctx, s.pool, rec.Key)
 	if err != nil {
 		return session.Record{}, wrap("save", s.refused(err))
 	}
@@ -33,15 +33,13 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 }
 
 func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := newWrite(ctx, s, s.pool, startBatch, mode)
-	for _, part := range s.spans(ops, mode) {
-		w.queue(part, part.q.save,
-			column(part.ops, func(o *op) int64 { return o.rec.Version }),
-			column(part.ops, func(o *op) *time.Time { return nullTime(o.rec.Expires) }),
-			column(part.ops, func(o *op) *string { return nullText(o.rec.User) }),
-			column(part.ops, func(o *op) []byte { return o.rec.Data }))
-	}
-	if err := w.send(ctx); err != nil {
+	w := s.newWrite(ctx, s.pool, start{startBatch, startLone}, ops, mode)
+	err := w.send(ctx, func(q *queries) batchTexts { return q.save },
+		inputOf(func(o *op) int64 { return o.rec.Version }),
+		inputOf(func(o *op) *time.Time { return nullTime(o.rec.Expires) }),
+		inputOf(func(o *op) *string { return nullText(o.rec.User) }),
+		inputOf(func(o *op) []byte { return o.rec.Data }))
+	if err != nil {
 		return nil, err
 	}
 	var held []*op

@@ -13,7 +13,7 @@ func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (
 	if err := s.begun(ctx); err != nil {
 		return time.Time{}, wrap("touch", err)
 	}
-	at, err := s.locateToWrite(ctx, key)
+	at, err := s.locateToWrite(ctx, s.pool, key)
 	if err != nil {
 		return time.Time{}, wrap("touch", s.refused(err))
 	}
@@ -26,11 +26,9 @@ func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (
 }
 
 func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := newWrite(ctx, s, s.pool, startTouches, mode)
-	for _, part := range s.spans(ops, mode) {
-		w.queue(part, part.q.touch, column(part.ops, func(o *op) time.Time { return o.rec.Expires }))
-	}
-	if err := w.send(ctx); err != nil {
+	w := s.newWrite(ctx, s.pool, start{startBatchAsync, startLoneAsync}, ops, mode)
+	err := w.send(ctx, func(q *queries) batchTexts { return q.touch }, inputOf(func(o *op) time.Time { return o.rec.Expires }))
+	if err != nil {
 		return nil, err
 	}
 	var held []*op

@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,9 +17,23 @@ type write struct {
 	s     *Store
 	pool  *pgxpool.Pool
 	mode  flushMode
+	parts []span
 	batch *pgx.Batch
 
 	was, now map[*op]state // as found under the lock, and as written
+}
+
+// input is a column of what is written.
+type input struct {
+	all func([]*op) any // as an array
+	one func(*op) any
+}
+
+func inputOf[T any](of func(*op) T) input {
+	return input{
+		all: func(ops []*op) any { return column(ops, of) },
+		one: func(o *op) any { return of(o) },
+	}
 }
 
 // state is a row as a batch statement reports it.
@@ -30,13 +45,20 @@ type state struct {
 	next                       session.Key // the successor; zero if it was not renewed
 }
 
-func newWrite(ctx context.Context, s *Store, pool *pgxpool.Pool, start string, mode flushMode) *write {
-	wait := longestLockWait
+// start is the first statement of a batch, and of one with no arrays in it.
+type start struct{ batch, lone string }
+
+func (s *Store) newWrite(ctx context.Context, pool *pgxpool.Pool, first start, ops []*op, mode flushMode) *write {
+	w := &write{s: s, pool: pool, mode: mode, parts: s.spans(ops, mode), was: map[*op]state{}, now: map[*op]state{}}
+	wait, sql := longestLockWait, first.batch
 	if mode.patience == quick {
 		wait = quickWait
+		if !slices.ContainsFunc(w.parts, func(p span) bool { return len(p.ops) > 1 }) {
+			sql = first.lone
+		}
 	}
-	b := batchFrom(ctx, start, wait)
-	return &write{s: s, pool: pool, mode: mode, batch: b, was: map[*op]state{}, now: map[*op]state{}}
+	w.batch = batchFrom(ctx, sql, wait)
+	return w
 }
 
 // held reports whether o, which was not written, is to be tried with more
@@ -46,17 +68,44 @@ func (w *write) held(o *op) bool {
 	return w.mode.patience == quick || w.mode.patience == careful && !there
 }
 
-// queue adds the statement of one leaf. Parts come in key order.
-func (w *write) queue(part span, texts batchTexts, more ...any) {
-	args := append([]any{hashes(part.ops), buckets(part.ops)}, more...)
-	sql := texts.careful
-	switch w.mode.patience {
-	case quick:
-		sql = texts.quick
-	case patient:
-		w.batch.Queue(part.q.lockWait, args[:2]...)
+// send writes with one of the statements of each leaf.
+func (w *write) send(ctx context.Context, texts func(*queries) batchTexts, inputs ...input) error {
+	for _, part := range w.parts {
+		w.queue(part, texts(part.q), inputs)
 	}
-	w.batch.Queue(sql, args...).Query(func(rows pgx.Rows) error {
+	err := send(ctx, w.pool, w.batch)
+	if err == nil {
+		w.s.stats.flushes.Add(1)
+	}
+	return err
+}
+
+func (w *write) queue(part span, texts batchTexts, inputs []input) {
+	if w.mode.patience == quick && len(part.ops) == 1 {
+		o := part.ops[0]
+		args := []any{o.key.Hash[:], o.key.Bucket}
+		for _, in := range inputs {
+			args = append(args, in.one(o))
+		}
+		w.collect(w.batch.Queue(texts.lone, args...), part)
+		return
+	}
+	args := []any{hashes(part.ops), buckets(part.ops)}
+	if w.mode.patience == patient {
+		w.batch.Queue(part.q.lockWait, args...)
+	}
+	for _, in := range inputs {
+		args = append(args, in.all(part.ops))
+	}
+	sql := texts.careful
+	if w.mode.patience == quick {
+		sql = texts.quick
+	}
+	w.collect(w.batch.Queue(sql, args...), part)
+}
+
+func (w *write) collect(queued *pgx.QueuedQuery, part span) {
+	queued.Query(func(rows pgx.Rows) error {
 		var n int64
 		var written bool
 		var r state
@@ -77,14 +126,6 @@ func (w *write) queue(part span, texts batchTexts, more ...any) {
 		})
 		return err
 	})
-}
-
-func (w *write) send(ctx context.Context) error {
-	err := send(ctx, w.pool, w.batch)
-	if err == nil {
-		w.s.stats.flushes.Add(1)
-	}
-	return err
 }
 
 // successor is the key that a renewed row names, or the zero key.
