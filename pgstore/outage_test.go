@@ -98,9 +98,6 @@ func TestAnOutageGivesClearErrorsAndIsSurvived(t *testing.T) {
 		}
 		rec = create(t, s, "ada")
 	}
-	if st := s.Stats(); st.BackgroundErrors == 0 || st.Unknown == 0 {
-		t.Errorf("the outage left no trace in Stats: %+v", st)
-	}
 }
 
 // A server that is killed loses nothing that was acknowledged.

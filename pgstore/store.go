@@ -142,7 +142,7 @@ func agree(opts Options, f *facts) error {
 		{"LeafWidth", opts.LeafWidth, f.width},
 	} {
 		if c.given != 0 && c.given != c.stored {
-			return fmt.Errorf("the nodes agreed on another Options.%s than %v: the database has %v; migrations.SetSettings changes that", c.field, c.given, c.stored)
+			return fmt.Errorf("the given Options.%s is %v, but the nodes agreed on %v in the database; migrations.SetSettings changes that", c.field, c.given, c.stored)
 		}
 	}
 	return nil

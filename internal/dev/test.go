@@ -15,11 +15,12 @@ func test(r *runner) error {
 	// Nothing may be skipped: what the tests need is there now.
 	r.env = append(r.env, "CI=true")
 	packages := fmt.Sprint("-p=", min(runtime.NumCPU(), 4)) // each package runs a Postgres of its own
+	// Tests wait for servers more than they compute, hence -parallel.
 	steps := []func() error{
 		func() error { return r.step("setup", r.setup) },
 		func() error { return lint(r) },
 		func() error {
-			return r.goStep("tests", "test", "-race", "-count=1", "-timeout=10m", packages, "./...")
+			return r.goStep("tests", "test", "-race", "-count=1", "-parallel=8", "-timeout=12m", packages, "./...")
 		},
 		func() error {
 			return r.goStep("benchmarks, once", "test", "-run=^$", "-bench=.", "-benchtime=1x", "-timeout=10m", "./...")
