@@ -192,13 +192,13 @@ func TestTakenNamesAreLeftAlone(t *testing.T) {
 	}
 	// A leaf that was detached keeps its name and its rows.
 	insertLive(t, conn, n.Sessions, 1, 30*24*time.Hour)
-	b := queryOne[int32](t, conn, "SELECT bucket FROM "+n.Sessions)
+	b := queryOne[int32](t, conn, "SELECT bucket FROM "+n.Sessions+" WHERE version > 0")
 	name := makeLeaf(t, conn, n, b)
 	mustExec(t, conn, "ALTER TABLE "+n.Sessions+" DETACH PARTITION "+n.Qualify(name))
 	if got := makeLeaf(t, conn, n, b); got != name+"_2" {
 		t.Errorf("got %s, want %s_2", got, name)
 	}
-	if got := queryOne[int](t, conn, "SELECT count(*)::int FROM "+n.Qualify(name)); got != 1 {
+	if got := queryOne[int](t, conn, "SELECT count(*)::int FROM "+n.Qualify(name)+" WHERE version > 0"); got != 1 {
 		t.Errorf("the detached leaf has %d rows, want 1", got)
 	}
 }

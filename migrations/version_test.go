@@ -72,7 +72,7 @@ func TestOldAndNewProgramsDuringADeployment(t *testing.T) {
 	if got := queryOne[int32](t, conn, "SELECT version FROM "+n.Version); got != 2 {
 		t.Errorf("the old program left version %d, want 2", got)
 	}
-	if got := queryOne[int](t, conn, "SELECT count(later)::int + count(*)::int FROM "+n.Sessions); got != 1 {
+	if got := queryOne[int](t, conn, "SELECT count(later)::int + count(*)::int FROM "+n.Sessions+" WHERE version > 0"); got != 1 {
 		t.Errorf("%d sessions, want 1", got)
 	}
 }
@@ -138,7 +138,7 @@ func TestAMigrationThatTakesTooLongOrWaitsForALockGivesUp(t *testing.T) {
 		t.Errorf("got %v, want a statement timeout", err)
 	}
 	mustExec(t, conn, "BEGIN")
-	queryOne[int](t, conn, "SELECT count(*)::int FROM "+n.Sessions)
+	queryOne[int](t, conn, "SELECT count(*)::int FROM "+n.Sessions+" WHERE version > 0")
 	err = up(ctx, parse(t, dsn), Config{LockTimeout: 1}, withSecond(t, secondCompatible))
 	if code(err) != "55P03" {
 		t.Errorf("got %v, want a lock timeout", err)

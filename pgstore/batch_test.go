@@ -527,6 +527,33 @@ func TestCloseWaitsForWritesUnderWay(t *testing.T) {
 	}
 }
 
+func TestCloseWaitsForWritesThatWaitForOthers(t *testing.T) {
+	t.Parallel()
+	p := migrated(t)
+	s := p.node(t, Options{WriteTimeout: time.Minute}, 4)
+	rec := create(t, s, "")
+	next := rec
+	next.Version++
+	_, commit := p.lockRows(t, rec.Key)
+	first := async(saving(s, rec, "first"))
+	dbtest.Eventually(t, "the first save waits for the row", func() bool { return blocked(t, p) == 1 && s.saves.queued() == 0 })
+	second := async(saving(s, next, "second"))
+	dbtest.Eventually(t, "the second save waits for the first", func() bool { return s.saves.queued() == 1 })
+	closed := async(func() error { return s.Close(context.Background()) })
+	dbtest.Eventually(t, "the store is closed", s.closed.Load)
+	pending(t, "Close", closed)
+	commit()
+	wantErr(t, "Close", <-closed, nil)
+	for _, result := range []<-chan error{first, second} {
+		select {
+		case err := <-result:
+			wantErr(t, "a write under way", err, nil)
+		case <-time.After(10 * time.Second):
+			t.Fatal("a write was forgotten")
+		}
+	}
+}
+
 func TestCloseThatGivesUpEndsWhatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	p := migrated(t)
@@ -555,24 +582,32 @@ func TestABatchThatWaitedPastAnExpiryRefusesThatSession(t *testing.T) {
 			p := migrated(t)
 			s := p.node(t, Options{WriteTimeout: time.Minute}, 4)
 			recs := createN(t, s, 5)
-			tx, commit := p.lockRows(t, recs[1].Key, recs[2].Key, recs[3].Key)
+			table := p.schema + ".sessions"
+			// One is changed by who holds it, one runs out by itself.
+			changed, over := recs[2].Key, recs[3].Key
+			p.exec(t, `UPDATE `+table+` SET expires_at = clock_timestamp() + interval '400ms' WHERE key = $1`, over.Hash[:])
+			tx, commit := p.lockRows(t, recs[1].Key, changed, over)
 			ops := w.each(s, recs)
 			got := oneBatch(t, w.pool(s), w.lane(s), ops[0], ops[1:]...)
 			dbtest.Eventually(t, "the batch waits", func() bool { return blocked(t, p) > 0 })
-			expire(t, tx, p, recs[2].Key)
+			expire(t, tx, p, changed)
+			dbtest.Eventually(t, "the other one has run out", func() bool {
+				return query[bool](t, p, `SELECT expires_at < clock_timestamp() FROM `+table+` WHERE key = $1`, over.Hash[:])
+			})
 			commit()
 			wantErr(t, "a row that was locked", <-got[0], nil)
-			if err := <-got[1]; w.kind == "destroy" {
-				if err == nil || err.Error() != "0 were live" {
-					t.Errorf("a session that expired meanwhile: %v", err)
-				}
-			} else {
-				wantErr(t, "a session that expired meanwhile", err, session.ErrNotFound)
-			}
-			wantErr(t, "a row that was locked", <-got[2], nil)
 			wantErr(t, "a row that was free", <-got[3], nil)
-			if isLive(t, p, recs[2].Key) {
-				t.Error("the expired session is live again")
+			for i, key := range []session.Key{changed, over} {
+				if err := <-got[1+i]; w.kind == "destroy" {
+					if err == nil || err.Error() != "0 were live" {
+						t.Errorf("a session that expired meanwhile: %v", err)
+					}
+				} else {
+					wantErr(t, "a session that expired meanwhile", err, session.ErrNotFound)
+				}
+				if isLive(t, p, key) {
+					t.Error("the expired session is live again")
+				}
 			}
 		})
 	}

@@ -92,7 +92,7 @@ BEGIN
 	-- fills. So a leaf is never empty: a thousand tombstones of no session, which
 	-- have version 0, make the index the best way from the start.
 	EXECUTE format('INSERT INTO %s (key, bucket, version, expires_at, deadline, created_at, ended_at)
-		SELECT sha256(int4send(i)), $1, 0, long_ago, to_timestamp($1::double precision * 3600), long_ago, long_ago
+		SELECT sha256(''no session'' || int4send(i)), $1, 0, long_ago, to_timestamp($1::double precision * 3600), long_ago, long_ago
 		FROM generate_series(1, 1000) AS i, to_timestamp(0) AS long_ago', leaf) USING bucket;
 
 	IF owner <> (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = current_user) THEN
