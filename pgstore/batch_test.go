@@ -540,7 +540,11 @@ func TestCloseWaitsForWritesThatWaitForOthers(t *testing.T) {
 	second := async(saving(s, next, "second"))
 	dbtest.Eventually(t, "the second save waits for the first", func() bool { return s.saves.queued() == 1 })
 	closed := async(func() error { return s.Close(context.Background()) })
-	dbtest.Eventually(t, "the store is closed", s.closed.Load)
+	dbtest.Eventually(t, "the lane is closed, and has noticed", func() bool {
+		s.saves.mu.Lock()
+		defer s.saves.mu.Unlock()
+		return s.saves.closed && len(s.saves.wake) == 0
+	})
 	pending(t, "Close", closed)
 	commit()
 	wantErr(t, "Close", <-closed, nil)

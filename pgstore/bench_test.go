@@ -221,7 +221,7 @@ func BenchmarkWrite(b *testing.B) {
 	expires := s.Now().Add(time.Minute)
 	var later atomic.Int64
 	// The doomed are made in advance, so that only their end is measured.
-	doomed := make(chan session.Key, size(400_000))
+	doomed := make(chan session.Key, 400_000)
 	supply := func(n int) {
 		var batch []session.Key
 		for len(doomed)+len(batch) < min(n, cap(doomed)) {
@@ -296,7 +296,11 @@ func BenchmarkWrite(b *testing.B) {
 		for _, pair := range [][]variant{{flatUpdate, save, saveYoung}, {flatInsert, createOne}, {flatTouch, touch}, {flatUpdate, destroy}} {
 			b.Run(fmt.Sprintf("%s/goroutines=%d", pair[1].name, goroutines), func(b *testing.B) {
 				if pair[1].name == "destroy" {
-					supply(size(150_000))
+					n := 300_000
+					if hasty() {
+						n = 20_000
+					}
+					supply(n)
 				}
 				compare(b, goroutines, pair...)
 			})

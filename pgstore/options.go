@@ -45,7 +45,7 @@ type Options struct {
 	WriteTimeout time.Duration
 
 	// Premake is how much further than LongestLifetime from now partitions are
-	// made ahead. Default and least 24 h.
+	// made ahead. Default and least 24 h, most 47 h.
 	Premake time.Duration
 
 	// RetireGrace is for how long after its last deadline a partition is kept,
@@ -80,6 +80,10 @@ type Options struct {
 	// Logger is silent if nil. It never sees a session ID.
 	Logger *zap.Logger
 }
+
+// maxPremake is two days, which is how far ahead anybody may make partitions,
+// but for the hour that has begun.
+const maxPremake = 47 * time.Hour
 
 const (
 	defaultRetireGrace = time.Hour
@@ -125,6 +129,9 @@ func (o Options) validate() error {
 		positive("BatchBytes", o.BatchBytes, 512<<20),
 		atLeast("WriteTimeout", o.WriteTimeout, time.Millisecond),
 		atLeast("Premake", o.Premake, 24*time.Hour),
+	}
+	if o.Premake > maxPremake {
+		checks = append(checks, fmt.Errorf("pgstore: Options.Premake is %v; it must be at most %v", o.Premake, maxPremake))
 	}
 	if o.RetireGrace != 0 {
 		checks = append(checks, atLeast("RetireGrace", o.RetireGrace, time.Minute))
