@@ -140,9 +140,10 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 	stripes = slices.Compact(stripes)
 
 	b := newBatch(ctx)
-	if mode.patience == patient {
+	switch mode.patience {
+	case patient:
 		b.Queue(waitForStripes, s.lockClass, stripes)
-	} else {
+	case careful:
 		b.Queue(busyStripes, s.lockClass, stripes).Query(func(rows pgx.Rows) error {
 			var stripe int32
 			_, err := pgx.ForEachRow(rows, []any{&stripe}, func() error { busy[stripe] = true; return nil })
@@ -168,7 +169,9 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 			return err
 		})
 	}
-	b.Queue(databaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+	if mode.patience != quick {
+		b.Queue(databaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+	}
 	if err := send(ctx, s.pool, b); err != nil {
 		return nil, err
 	}
@@ -181,11 +184,13 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 		case ok:
 			o.rec.Version, o.rec.Expires, o.rec.Deadline, o.rec.Created = 1, r.expires.UTC(), r.deadline.UTC(), r.created.UTC()
 			s.creates.settle(o, nil)
+		case mode.patience == quick:
+			held = append(held, o)
 		case o.lost == nil && !o.rec.Expires.After(now):
 			s.creates.settle(o, fmt.Errorf("%w: Record.Expires has passed", session.ErrDeadline))
 		case o.lost == nil && o.rec.Deadline.After(now.Add(time.Duration(longest*float64(time.Second)))):
 			s.creates.settle(o, fmt.Errorf("%w: Record.Deadline is beyond the longest lifetime", session.ErrDeadline))
-		case busy[stripeOf(o.rec.User)] && mode.patience != patient:
+		case busy[stripeOf(o.rec.User)]:
 			held = append(held, o)
 		case o.lost != nil:
 			s.creates.settle(o, s.createdAfterAll(ctx, o))

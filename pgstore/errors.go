@@ -60,8 +60,6 @@ func fateOf(err error) fate {
 		return fateConflict
 	case "55P03": // lock_not_available
 		return fateLocked
-	case "42P01", "42501": // undefined_table, insufficient_privilege
-		return fateLeaf
 	case "23514": // check_violation, without a constraint: partition routing
 		if pgErr.ConstraintName == "" {
 			return fateNoLeaf
@@ -70,6 +68,8 @@ func fateOf(err error) fate {
 	switch pgErr.Code[:2] {
 	case "22", "23", "54", "P0": // data, integrity, limits, raised by a trigger
 		return fateItem
+	case "42": // undefined_table, insufficient_privilege; or something else has the leaf's name
+		return fateLeaf
 	}
 	return fateFailed
 }

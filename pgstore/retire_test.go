@@ -317,23 +317,36 @@ func TestAPartitionWithALiveSessionIsKept(t *testing.T) {
 func TestATableWithAPartitionsNameIsNotTouched(t *testing.T) {
 	t.Parallel()
 	p := migrated(t)
-	s := p.open(t, quiet)
+	unaware, s := p.open(t, quiet), p.open(t, quiet)
 	bucket := p.hour(t) + 400
 	l := p.partOf(t, bucket)
 	table := p.table(t, l.name)
+	gone, err := s.Create(t.Context(), lasting(s, bucket))
+	if err != nil {
+		t.Fatal(err)
+	}
 	p.exec(t, `DROP TABLE `+table)
 	p.exec(t, `CREATE TABLE `+table+` AS SELECT 'mine' AS whose`)
+	if _, err := unaware.Get(t.Context(), gone.Key); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Get: %v, want ErrNotFound", err)
+	}
+	if _, err := unaware.Touch(t.Context(), gone.Key, gone.Deadline); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Touch: %v, want ErrNotFound", err)
+	}
 	if done := prune(t, s); done.Made != 1 {
 		t.Errorf("Made = %d, want 1", done.Made)
 	}
 	if made := p.partOf(t, bucket); made.name == l.name || made.lo != l.lo || made.hi != l.hi {
 		t.Errorf("made %v instead of %v", made, l)
 	}
-	rec, err := s.Create(t.Context(), lasting(s, bucket))
-	if err != nil {
-		t.Fatal(err)
+	for _, node := range []*Store{unaware, s} {
+		rec, err := node.Create(t.Context(), lasting(s, bucket))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustGet(t, s, rec.Key)
+		mustGet(t, unaware, rec.Key)
 	}
-	mustGet(t, s, rec.Key)
 	if got := query[string](t, p, `SELECT whose FROM `+table); got != "mine" {
 		t.Errorf("the table has %q", got)
 	}
