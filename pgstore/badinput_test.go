@@ -513,7 +513,7 @@ func TestAFloodOfForgedIDs(t *testing.T) {
 	}
 
 	const plausible = 2000
-	concurrently(8, plausible/8, func(i int) {
+	concurrently(t, 8, plausible/8, func(i int) {
 		id, err := session.ParseID(forged(1+time.Duration(i)%700).Secret(), s.Window())
 		wantErr(t, "ParseID", err, nil)
 		_, err = s.Get(t.Context(), id.Key())

@@ -23,8 +23,10 @@ func liveCount(t testing.TB, p place, user string) int {
 }
 
 // chain renews a session again and again until that fails, and returns the
-// error. Each link is a new session.
+// error. Each link is a new session. One that cannot be ended ends the test.
 func chain(ctx context.Context, s *Store, rec session.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
 	for {
 		next := fresh(s, rec.User)
 		next.Version = rec.Version
@@ -36,13 +38,16 @@ func chain(ctx context.Context, s *Store, rec session.Record) error {
 	}
 }
 
-// concurrently runs round in several goroutines, until each has done its share.
-func concurrently(workers, rounds int, round func(n int)) {
+// concurrently runs round in several goroutines, until each has done its share
+// or the test has failed.
+func concurrently(t testing.TB, workers, rounds int, round func(n int)) {
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
 			for r := range rounds {
-				round(w*rounds + r)
+				if !t.Failed() {
+					round(w*rounds + r)
+				}
 			}
 		})
 	}
@@ -81,7 +86,7 @@ func TestDestroyUserEndsWhatIsBeingRenewed(t *testing.T) {
 		}
 	}
 
-	concurrently(4, 60, func(n int) {
+	concurrently(t, 4, 60, func(n int) {
 		user := fmt.Sprint("user", n)
 		nodes := []*Store{a, b}
 		var chains []<-chan error
@@ -120,7 +125,7 @@ func TestDestroyOfAnOldKeyEndsWhatItIsRenewedTo(t *testing.T) {
 		t.Error("the session lives on under its new key")
 	}
 
-	concurrently(4, 60, func(n int) {
+	concurrently(t, 4, 60, func(n int) {
 		user := fmt.Sprint("user", n)
 		nodes := []*Store{a, b}
 		rec, err := a.Create(t.Context(), fresh(a, user))
@@ -207,7 +212,7 @@ func TestALimitHoldsAgainstConcurrentLogins(t *testing.T) {
 			var created, refused atomic.Int64
 			var mu sync.Mutex
 			evicted := map[session.Key]int{}
-			concurrently(50, 2, func(n int) {
+			concurrently(t, 50, 2, func(n int) {
 				s := nodes[n%2]
 				rec := fresh(s, "ada")
 				var gone []session.Key
@@ -259,7 +264,7 @@ func TestOneOfTwoCreatesOfOneIDWins(t *testing.T) {
 	t.Parallel()
 	p := migrated(t)
 	nodes := []*Store{p.node(t, Options{}, 8), p.node(t, Options{}, 8)}
-	concurrently(4, 25, func(n int) {
+	concurrently(t, 4, 25, func(n int) {
 		rec := fresh(nodes[0], "ada")
 		if n%4 == 3 {
 			rec.Key = session.ForeignKey("test", fmt.Sprint(n))
@@ -288,7 +293,7 @@ func TestOnceDestroyedNeverLive(t *testing.T) {
 	t.Parallel()
 	p := migrated(t)
 	nodes := []*Store{p.node(t, Options{}, 8), p.node(t, Options{}, 8)}
-	concurrently(3, 12, func(n int) {
+	concurrently(t, 3, 12, func(n int) {
 		rec, err := nodes[0].Create(t.Context(), fresh(nodes[0], "ada"))
 		wantErr(t, "create", err, nil)
 		stop := make(chan struct{})

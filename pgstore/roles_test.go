@@ -78,7 +78,7 @@ func (p place) login(t testing.TB, name, group string) place {
 	return p.by(t, p.dsn, func(c *pgxpool.Config) { c.ConnConfig.User, c.ConnConfig.Password = name, "" })
 }
 
-// counted calls after each pass; done reports whether there were n of them.
+// passes makes maintenance quick; done reports whether there were n passes.
 func passes(opts *Options) (done func(n int64) bool) {
 	var count atomic.Int64
 	opts.NextPrune = func() time.Duration { count.Add(1); return 10 * time.Millisecond }

@@ -64,6 +64,10 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 			s.saves.settle(o, session.ErrUserChanged)
 		case was.version != o.rec.Version:
 			s.saves.settle(o, session.ErrConflict)
+		case mode.patience == careful:
+			// Another write came between the statement's snapshot and its lock. With
+			// the lock taken before, there is no such thing.
+			held = append(held, o)
 		default: // it expired within the statement
 			s.saves.settle(o, session.ErrNotFound)
 		}

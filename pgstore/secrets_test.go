@@ -99,7 +99,7 @@ func TestNoSecretIsSeenAnywhere(t *testing.T) {
 
 	rejected := x.id(s.Now().Add(24 * time.Hour)).Key()
 	p.reject(t, rejected)
-	concurrently(4, 10, func(n int) {
+	concurrently(t, 4, 10, func(n int) {
 		deadline := s.Now().Add(24 * time.Hour)
 		rec := session.Record{Key: x.id(deadline).Key(), Deadline: deadline, User: fmt.Sprint("user", n%5), Data: []byte("data")}
 		if n%4 == 3 {

@@ -44,6 +44,8 @@ func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]
 		case there && was.live && !was.expires.Before(earlier(o.rec.Expires, was.deadline)):
 			o.rec.Expires = was.expires // already further
 			s.touches.settle(o, nil)
+		case there && was.live && mode.patience == careful:
+			held = append(held, o) // see flushSaves
 		default:
 			s.touches.settle(o, session.ErrNotFound)
 		}
