@@ -207,7 +207,7 @@ func (s *Store) createdAfterAll(ctx context.Context, o *op) error {
 	case did:
 		return nil
 	case err != nil:
-		return unknown(o.lost)
+		return s.outcomeOpen(ctx, o.lost, err)
 	}
 	return session.ErrExists
 }

@@ -84,6 +84,24 @@ func isRefusal(err error) bool {
 	return isCode(err, "23505") // unique_violation
 }
 
+// outcomeOpen reports that an answer was lost and that asking again, which ended with
+// err, did not tell what came of it. No refusal that came later is part of it.
+func (s *Store) outcomeOpen(ctx context.Context, lost, err error) error {
+	s.stats.unknown.Add(1)
+	if err == nil || isRefusal(err) || errors.Is(err, session.ErrUnknown) || errors.Is(err, lost) {
+		return unknown(because(ctx, lost))
+	}
+	return unknown(because(ctx, fmt.Errorf("%w; before that: %w", err, lost)))
+}
+
+// because adds to err why ctx ended, if it did.
+func because(ctx context.Context, err error) error {
+	if cause := ended(ctx); cause != nil {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
+}
+
 // unknown reports that a write may or may not have happened.
 func unknown(cause error) error {
 	return fmt.Errorf("%w: %w", session.ErrUnknown, cause)

@@ -343,15 +343,11 @@ func (l *lane) halves(ctx context.Context, ops []*op, mode flushMode) (held []*o
 
 // fail settles ops with err, and with the reason why ctx ended if it did.
 func (l *lane) fail(ctx context.Context, ops []*op, err error) {
-	if cause := ended(ctx); cause != nil {
-		err = fmt.Errorf("%w: %w", cause, err)
-	}
 	for _, o := range ops {
 		if o.lost != nil {
-			l.s.stats.unknown.Add(1)
-			l.settle(o, unknown(err))
+			l.settle(o, l.s.outcomeOpen(ctx, o.lost, err))
 			continue
 		}
-		l.settle(o, err)
+		l.settle(o, because(ctx, err))
 	}
 }

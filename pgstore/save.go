@@ -81,7 +81,7 @@ func (s *Store) savedAfterAll(ctx context.Context, o *op) error {
 	rec, err := s.read(ctx, o.key)
 	switch {
 	case err != nil || rec.Key != o.key || rec.Version != o.rec.Version+1:
-		return unknown(o.lost)
+		return s.outcomeOpen(ctx, o.lost, err)
 	case rec.User != o.rec.User:
 		return session.ErrUserChanged
 	case !bytes.Equal(rec.Data, o.rec.Data):

@@ -121,16 +121,9 @@ func (s *Store) settle(ctx context.Context, attempt func(context.Context) error,
 			s.stats.retries.Add(1)
 			continue
 		}
-		if lost != nil && isRefusal(err) {
-			err = lost
-		}
-		if cause := ended(ctx); cause != nil {
-			err = fmt.Errorf("%w: %w", cause, err)
-		}
 		if lost != nil {
-			s.stats.unknown.Add(1)
-			return unknown(err)
+			return s.outcomeOpen(ctx, lost, err)
 		}
-		return err
+		return because(ctx, err)
 	}
 }
