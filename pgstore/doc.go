@@ -35,10 +35,14 @@
 // # Promises
 //
 //   - A session that is renewed, ended or expired is never live again. Liveness
-//     is decided by the database's clock, after the row is locked.
+//     is decided by the database's clock, by the statement that writes. A first
+//     try may wait up to 50 ms for a row: an idle timeout that ends just then can
+//     be won by the write. Whoever waits longer is tested after the wait, and no
+//     write moves an expiry past the deadline.
 //   - A write that was acknowledged is committed as durably as the server's
 //     synchronous_commit says; touches are not durable at once.
-//   - An error that is not ErrUnknown means that nothing was written.
+//   - An error that is not ErrUnknown means that nothing was written. Calls that
+//     end many sessions also return how many they had ended by then.
 //   - No session ID leaves the process: the database, logs and errors have its
 //     hash.
 //
