@@ -25,9 +25,15 @@ import (
 //
 // A database that a newer program has migrated is left as it is: nil if this
 // program can still use it, else ErrIncompatible. Otherwise it fails with an
-// error of this package, the error of the server or that of ctx.
+// error of this package, the error of the server or that of ctx, its cause
+// included.
 func Up(ctx context.Context, config *pgx.ConnConfig, cfg Config) error {
-	return up(ctx, config, cfg, FS())
+	err := up(ctx, config, cfg, FS())
+	// A statement that is cut off says only that ctx has ended.
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+	return err
 }
 
 func up(ctx context.Context, config *pgx.ConnConfig, cfg Config, fsys fs.FS) error {

@@ -172,17 +172,40 @@ func TestWaitingForAnotherMigration(t *testing.T) {
 	}
 }
 
-// upWhile runs Up while other has an open transaction that Up has to wait for,
-// and commits that then.
-func upWhile(t *testing.T, dsn string, cfg Config, other, watch *pgx.Conn) {
+func TestCancelledInAStatement(t *testing.T) {
+	t.Parallel()
+	dsn := dbtest.Postgres(t).Database(t)
+	other, watch := dbtest.Conn(t, dsn), dbtest.Conn(t, dsn)
+	mustExec(t, other, "BEGIN")
+	mustExec(t, other, "CREATE SCHEMA sojourn")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	result := upBehind(ctx, t, dsn, Config{}, other, watch)
+	enough := errors.New("enough")
+	cancel(enough)
+	if err := <-result; !errors.Is(err, enough) {
+		t.Errorf("got %v, want the cause", err)
+	}
+}
+
+// upBehind starts Up while other has an open transaction that Up has to wait
+// for, and returns when it waits.
+func upBehind(ctx context.Context, t *testing.T, dsn string, cfg Config, other, watch *pgx.Conn) <-chan error {
 	t.Helper()
 	result := make(chan error, 1)
-	go func() { result <- Up(t.Context(), parse(t, dsn), cfg) }()
+	go func() { result <- Up(ctx, parse(t, dsn), cfg) }()
 	dbtest.Eventually(t, "Up waits for the other transaction", func() bool {
 		return queryOne[int](t, watch, `SELECT count(*)::int FROM pg_stat_activity AS a
 			WHERE a.application_name = 'sojourn migrations' AND a.datname = current_database() AND $1 = ANY (pg_blocking_pids(a.pid))`,
 			other.PgConn().PID()) == 1
 	})
+	return result
+}
+
+// upWhile runs Up while other has an open transaction that Up has to wait for,
+// and commits that then.
+func upWhile(t *testing.T, dsn string, cfg Config, other, watch *pgx.Conn) {
+	t.Helper()
+	result := upBehind(t.Context(), t, dsn, cfg, other, watch)
 	mustExec(t, other, "COMMIT")
 	if err := <-result; err != nil {
 		t.Error(err)
