@@ -250,7 +250,11 @@ func TestAStatementOverItsLimitIsStoppedOnTheServer(t *testing.T) {
 			results := make(chan error, 1)
 			second := make(chan int64, 100)
 			// Only a request to stop, not the loss of the connection, may end it.
-			locker := leader.WithSetting(leader.Postgres(config(t, dsn), 1, "sleeper"), "client_connection_check_interval", "0")
+			locker := leader.PostgresFromPool(dbtest.Pool(t, dsn, func(c *pgxpool.Config) {
+				c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+					return sql(`SET client_connection_check_interval = 0`)(ctx, conn)
+				}
+			}), 1, "sleeper")
 			contend(t, locker, quick, func(leading context.Context, term *pgTerm) error {
 				if term.Number > 1 {
 					second <- term.Number

@@ -1,6 +1,10 @@
 package leader
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/sojourn-go/sojourn/internal/direct"
+)
 
 var (
 	// ErrLost is in the cause of a leading context that ended because the lock
@@ -12,7 +16,7 @@ var (
 	// server hands statements of one connection to different server sessions. A
 	// session's lock is worthless there; connect directly. Retrying does not
 	// help, so Run ends.
-	ErrPooled = errors.New("leader: the connection goes through a pooler, the lock needs a direct one")
+	ErrPooled = direct.ErrPooled
 
 	// ErrNoLeader is returned by [Holder] when nobody holds the lock.
 	ErrNoLeader = errors.New("leader: nobody leads")

@@ -11,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/leader"
@@ -205,87 +204,9 @@ func newRole(t testing.TB, server *dbtest.Server, settings string) string {
 	return role
 }
 
-func TestTimeoutsOfTheRoleDoNotEndTheSession(t *testing.T) {
-	t.Parallel()
-	server := dbtest.Postgres(t)
-	dsn := server.Database(t)
-	timeouts := []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"}
-	if server.Version() >= 17 {
-		timeouts = append(timeouts, "transaction_timeout")
-	}
-	var settings strings.Builder
-	for _, name := range timeouts {
-		fmt.Fprintf(&settings, "ALTER ROLE $role SET %s = '100ms'; ", name)
-	}
-	c := config(t, dsn)
-	c.User, c.Password = newRole(t, server, settings.String()), ""
-
-	s := open(t, leader.Postgres(c, leader.Key(t.Name()), ""))
-	if !lock(t, s) {
-		t.Fatal("no lock")
-	}
-	// An idle connection without the locker's settings shows when it is too late.
-	other, err := pgx.ConnectConfig(within(t), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close(within(t))
-	if _, err := other.WaitForNotification(within(t)); !pgCode(err, "57P05") {
-		t.Fatalf("an idle session ended with %v, want the role's timeout", err)
-	}
-	if err := s.Verify(within(t)); err != nil {
-		t.Errorf("the lock was lost: %v", err)
-	}
-	if _, err := s.Conn().Exec(within(t), "RESET ALL"); err != nil {
-		t.Error(err)
-	}
-	for _, name := range timeouts {
-		if name == "transaction_timeout" {
-			continue // unknown to 16 and older, hence not a startup parameter
-		}
-		var value string
-		if err := s.Conn().QueryRow(within(t), "SHOW "+name).Scan(&value); err != nil || value != "0" {
-			t.Errorf("%s is %s, %v after RESET ALL; want 0", name, value, err)
-		}
-	}
-}
-
 func pgCode(err error, code string) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && pgErr.Code == code
-}
-
-func TestTheServerIsToldToWatchTheConnection(t *testing.T) {
-	t.Parallel()
-	s := open(t, leader.Postgres(config(t, dbtest.Postgres(t).Database(t)), 1, ""))
-	for name, want := range map[string]string{
-		"client_connection_check_interval": "1s",
-		"tcp_keepalives_idle":              "5",
-		"tcp_keepalives_interval":          "2",
-		"tcp_keepalives_count":             "3",
-		"tcp_user_timeout":                 "10000",
-	} {
-		var got string
-		if err := s.Conn().QueryRow(within(t), "SHOW "+name).Scan(&got); err != nil || got != want {
-			t.Errorf("%s is %s, %v; want %s", name, got, err, want)
-		}
-	}
-}
-
-func TestASettingThatTheServerRefusesIsLeftOut(t *testing.T) {
-	t.Parallel()
-	dsn := dbtest.Postgres(t).Database(t)
-	locker := leader.Postgres(config(t, dsn), 1, "")
-	leader.WithSetting(locker, "client_connection_check_interval", "on a full moon") // 22023
-	leader.WithSetting(locker, "no_such_setting", "1")                               // 42704
-	s := open(t, locker)
-	if !lock(t, s) {
-		t.Error("no lock")
-	}
-	left := leader.Settings(locker)
-	if len(left) != 8 || left["client_connection_check_interval"] != "" || left["statement_timeout"] != "0" {
-		t.Errorf("it goes on with %v, want all but the two refused", left)
-	}
 }
 
 func TestAPoolerIsFoundOut(t *testing.T) {
@@ -335,34 +256,6 @@ func TestAWrongPasswordIsRetriedAndShown(t *testing.T) {
 		t.Errorf("the state shows %v, want the server's error", err)
 	}
 	e.stop()
-}
-
-func TestTheHooksOfAPoolAreHonoured(t *testing.T) {
-	t.Parallel()
-	server := dbtest.Postgres(t)
-	dsn := server.Database(t)
-	role := newRole(t, server, "")
-	password := config(t, dsn).Password
-	pool := dbtest.Pool(t, dsn, func(c *pgxpool.Config) {
-		c.ConnConfig.Password = "expired"
-		c.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
-			c.Password = password
-			return nil
-		}
-		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-			_, err := conn.Exec(ctx, "SET ROLE "+role+"; SET statement_timeout = '5s'")
-			return err
-		}
-	})
-	s := open(t, leader.PostgresFromPool(pool, leader.Key(t.Name()), ""))
-	if !lock(t, s) {
-		t.Fatal("no lock")
-	}
-	var user, timeout string
-	err := s.Conn().QueryRow(within(t), `SELECT current_user, current_setting('statement_timeout')`).Scan(&user, &timeout)
-	if err != nil || user != role || timeout != "0" {
-		t.Errorf("user %s with statement_timeout %s, %v; want %s without", user, timeout, err, role)
-	}
 }
 
 func TestAMissingConfigIsAnError(t *testing.T) {

@@ -132,7 +132,7 @@ func settings(cfg Config) map[string]string {
 // launch starts the postmaster and waits until it answers. s.mu is held.
 func (s *Server) launch(ctx context.Context) error {
 	const attempts = 10
-	for attempt := 1; ; attempt++ {
+	for attempt := 1; ; {
 		fixed := s.port != 0
 		if !fixed {
 			port, err := loopback.FreePort()
@@ -147,12 +147,21 @@ func (s *Server) launch(ctx context.Context) error {
 			return nil
 		}
 		log := s.Log()[printed:]
+		// A killed server's memory is in use until the last of its processes is gone.
+		if strings.Contains(log, "pre-existing shared memory block") {
+			select {
+			case <-ctx.Done():
+			case <-time.After(20 * time.Millisecond):
+				continue
+			}
+		}
 		if attempt == attempts || !strings.Contains(log, "could not bind") || ctx.Err() != nil {
 			return fmt.Errorf("%w; the server said:\n%s", err, strings.TrimSpace(log))
 		}
 		if !fixed {
 			s.port = 0
 		}
+		attempt++
 	}
 }
 

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package leader
+package direct
 
 import (
 	"net"

@@ -1,7 +1,8 @@
-package leader
+package direct
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync/atomic"
 	"time"
@@ -19,10 +20,13 @@ const (
 
 // dialer makes dial's connections notice a dead peer within about ten seconds,
 // and those that are made once the session is open, to cancel a statement, give
-// up early.
-func dialer(dial pgconn.DialFunc, opened *atomic.Bool) pgconn.DialFunc {
+// up early or at once.
+func dialer(dial pgconn.DialFunc, opened *atomic.Bool, noCancel bool) pgconn.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if opened.Load() {
+		switch {
+		case opened.Load() && noCancel:
+			return nil, errors.New("direct: nothing to cancel")
+		case opened.Load():
 			deadline := time.Now().Add(cancelTimeout)
 			limited, stop := context.WithDeadline(ctx, deadline)
 			defer stop()
