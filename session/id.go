@@ -64,18 +64,35 @@ func (w Window) Contains(bucket int32) bool {
 // unless the text has the exact shape of an ID and a bucket in w, so that
 // guesses and leftovers never reach a database.
 func ParseID(text string, w Window) (ID, error) {
-	var raw [idLen]byte
+	raw, err := parse(text, w)
+	if err != nil {
+		return ID{}, err
+	}
+	return ID{unique.Make(string(raw[:]))}, nil
+}
+
+// ParseKey returns the key of the ID that ParseID would return, without making
+// the ID: it does not allocate.
+func ParseKey(text string, w Window) (Key, error) {
+	raw, err := parse(text, w)
+	if err != nil {
+		return Key{}, err
+	}
+	return keyOf(raw[:]), nil
+}
+
+func parse(text string, w Window) (raw [idLen]byte, err error) {
 	if len(text) != IDTextLen {
-		return ID{}, fmt.Errorf("%w: it has %d bytes instead of %d", ErrInvalidID, len(text), IDTextLen)
+		return raw, fmt.Errorf("%w: it has %d bytes instead of %d", ErrInvalidID, len(text), IDTextLen)
 	}
 	// Decode skips line ends, hence the count; its error would quote the input.
 	if n, err := idText.Decode(raw[:], []byte(text)); err != nil || n != idLen {
-		return ID{}, fmt.Errorf("%w: it is not base64url", ErrInvalidID)
+		return raw, fmt.Errorf("%w: it is not base64url", ErrInvalidID)
 	}
 	if !w.Contains(bucketOf(raw[:])) {
-		return ID{}, fmt.Errorf("%w: its deadline is out of range", ErrInvalidID)
+		return raw, fmt.Errorf("%w: its deadline is out of range", ErrInvalidID)
 	}
-	return ID{unique.Make(string(raw[:]))}, nil
+	return raw, nil
 }
 
 func bucketOf(raw []byte) int32 {
@@ -89,9 +106,10 @@ func (id ID) Key() Key {
 	if id.IsZero() {
 		return Key{}
 	}
-	raw := []byte(id.raw.Value())
-	return Key{Hash: sha256.Sum256(raw), Bucket: bucketOf(raw)}
+	return keyOf([]byte(id.raw.Value()))
 }
+
+func keyOf(raw []byte) Key { return Key{Hash: sha256.Sum256(raw), Bucket: bucketOf(raw)} }
 
 // IsZero reports whether id is the zero ID.
 func (id ID) IsZero() bool { return id == ID{} }

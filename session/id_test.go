@@ -48,6 +48,9 @@ func TestIDsAreDifferentAndSurviveTheirText(t *testing.T) {
 		if got != id || got.Key() != id.Key() || got.Secret() != text || !seen[got] {
 			t.Fatal("a parsed ID is another one")
 		}
+		if key, err := session.ParseKey(text, day); key != id.Key() || err != nil {
+			t.Fatalf("ParseKey = %v, %v; want %v", key, err, id.Key())
+		}
 	}
 }
 
@@ -151,6 +154,9 @@ func TestParseIDRefusesAllOtherTexts(t *testing.T) {
 		}
 		if len(text) > 3 && strings.Contains(err.Error(), text) {
 			t.Errorf("%s: the error quotes the text: %v", name, err)
+		}
+		if key, err := session.ParseKey(text, day); !errors.Is(err, session.ErrInvalidID) || !key.IsZero() {
+			t.Errorf("%s: ParseKey = %v, %v; want %v", name, key, err, session.ErrInvalidID)
 		}
 	}
 }
@@ -318,6 +324,9 @@ func FuzzParseID(f *testing.F) {
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {
 		id, err := session.ParseID(text, day)
+		if key, keyErr := session.ParseKey(text, day); key != id.Key() || (keyErr == nil) != (err == nil) {
+			t.Errorf("ParseKey = %v, %v; ParseID: %v", key, keyErr, err)
+		}
 		if err != nil {
 			if !errors.Is(err, session.ErrInvalidID) || !id.IsZero() {
 				t.Errorf("ParseID = zero: %v, %v", id.IsZero(), err)

@@ -236,6 +236,17 @@ type LateToucher interface {
 	TouchLater(ctx context.Context, key Key, expires time.Time) (time.Time, error)
 }
 
+// Strict is a store that can wait until a write has reached every node.
+type Strict interface {
+	// Settle returns when no node can serve any more what a write ended or
+	// replaced that was acknowledged before the call.
+	Settle(ctx context.Context) error
+	// DestroyStrict is Destroy followed by Settle. When ctx ends in between, it
+	// fails with the context's error: the sessions have ended, but other nodes
+	// may serve them for a moment.
+	DestroyStrict(ctx context.Context, keys ...Key) (int64, error)
+}
+
 // Statser is a store that counts what it does.
 type Statser interface {
 	// Stats returns a snapshot. It asks nobody and never blocks for long.
@@ -272,4 +283,46 @@ type Stats struct {
 	// MaintainedBy which.
 	Maintained   time.Time
 	MaintainedBy string
+	// Cache is about the node's own memory, in stores that use it.
+	Cache CacheStats
+}
+
+// EchoTimes are the upper bounds of CacheStats.Echoes.
+var EchoTimes = [...]time.Duration{
+	250 * time.Microsecond, 500 * time.Microsecond,
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond,
+	10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
+	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second,
+}
+
+// CacheStats counts what a store's cache has done since it was made.
+type CacheStats struct {
+	// Hits are the reads that were answered from memory, Misses the others.
+	Hits, Misses uint64
+	// RefusedByGeneration counts rows that were read but not kept, because the
+	// session may have been written meanwhile; RefusedByEpoch those that were
+	// not kept because messages may have been missed meanwhile; RefusedByServer
+	// those that came from another server than the one that sends messages.
+	RefusedByGeneration, RefusedByEpoch, RefusedByServer uint64
+	// Messages counts invalidations that other nodes have sent.
+	Messages uint64
+	// The cache was emptied because: the connection that listens was lost, or
+	// was cut since heartbeats did not come back through it; the machine was
+	// suspended or its clock was set; a message was not understood.
+	Disconnects, Silences, ClockJumps, UnknownPayloads uint64
+	// Leased says that the cache may answer now. LeaseAge is how long ago the
+	// heartbeat was sent that proves it.
+	Leased   bool
+	LeaseAge time.Duration
+	// Echoes counts heartbeats by the time from their sending until they came
+	// back, which an invalidation takes as well: those up to EchoTimes[i], and
+	// in the last place all slower ones.
+	Echoes [len(EchoTimes) + 1]uint64
+	// QueueUsage is the share of the server's notification queue that is in
+	// use, from 0 to 1, as last seen. Notifying writes fail when it is full.
+	QueueUsage float64
+	// Entries and Bytes are what the cache holds, by estimate.
+	Entries int
+	Bytes   int64
 }

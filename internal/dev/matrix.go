@@ -21,7 +21,7 @@ var npmFiles embed.FS
 
 var (
 	matrixVersions = []string{"14", "15", "16", "17", "18"}
-	matrixPackages = []string{"./migrations", "./leader", "./pgstore"}
+	matrixPackages = []string{"./migrations", "./internal/direct", "./leader", "./invalidation", "./pgstore"}
 )
 
 // matrix tests against each version and, unlike test, goes on after a failure.

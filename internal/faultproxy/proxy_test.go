@@ -205,6 +205,8 @@ func TestRefuseLeavesOpenConnectionsAlone(t *testing.T) {
 	t.Parallel()
 	p := echo(t)
 	conn := dial(t, p)
+	send(t, conn, "accepted") // one that still waits for that is reset
+	expect(t, conn, "accepted")
 	p.Refuse()
 	if c, err := net.Dial("tcp", p.Addr()); !errors.Is(err, syscall.ECONNREFUSED) {
 		if err == nil {

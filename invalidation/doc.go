@@ -1,0 +1,63 @@
+// Package invalidation lets a node answer reads of sessions from its own memory,
+// and prove each time that what it answers is not older than a lease.
+//
+// # The proof
+//
+// Whoever writes a session notifies all nodes in the same transaction. Postgres
+// delivers notifications in the order of the commits, over one connection that
+// keeps that order, and this package applies them in that order too, one after
+// the other. So a message that a node sends to itself, a heartbeat, comes back
+// behind everything that was committed before it was sent:
+//
+//	write path ──▶ NOTIFY ──▶ queue of the server ──▶ LISTEN ──▶ Receive
+//	  Beat: sent at s          logouts before s        echo: applied up to s
+//
+// When the heartbeat that was sent at s has come back, every write that was
+// acknowledged before s has been taken out of the cache. The node may answer
+// until s plus the lease, by its own clocks, whatever becomes of the connection.
+// A read at t therefore reflects all that was acknowledged before t minus the
+// lease. Nothing else is trusted: not that a socket is open, nor that it was
+// open a moment ago, nor when a message arrived.
+//
+//	        Listening: an epoch begins,      echo of a Beat
+//	        empty, and may be filled
+//	apart ─────────────────────▶ listening ─────────────────▶ leased
+//	  ▲                           │     ▲                      │  │
+//	  │                           │     └── no echo in time ───┘  │
+//	  └────────── Gap ────────────┴───────────────────────────────┘
+//	  connection lost or silent: first the lease goes, then the entries
+//
+// A message that is not understood and a clock that jumps empty the cache as
+// well.
+//
+// # Filling it
+//
+// A row that was read may be out of date when it arrives. It is kept only if,
+// since before the database was asked, nothing has invalidated its key (each
+// stripe of keys has a generation, each stripe of users a moment), the node has
+// been listening all the time (the epoch), and the row came from the server that
+// is listened to. Callers share a read of the same key only while all of that
+// holds, and only one that began less than a lease ago. What was read lives for
+// a minute at most, and never beyond what the database's clock gave it.
+//
+// A node's own writes take the session out before they are sent and after their
+// outcome is known; the new row may be kept under the same conditions. Where an
+// outcome stays unknown, the node no longer takes the messages of its earlier
+// writes for its own.
+//
+// # What it rests on
+//
+// All that writes sessions notifies. The monotonic clock of a node runs as fast
+// as that of the others. A machine that is suspended finds its wall clock
+// advanced when it wakes up; where both clocks stand still, nothing can tell, and
+// until the next heartbeat is due the node answers as of before. Anybody who may
+// connect to the database can send messages: they can take entries out of a
+// cache, and put none in; nobody can foresee the heartbeats of another.
+//
+// # Parts
+//
+// [Cache] is the protocol, without a connection, a goroutine or a clock of its
+// own: the same code runs under a simulator that delays, stalls and drops
+// everything. [Run] gives it a connection that listens, and heartbeats. [Sender]
+// makes the messages.
+package invalidation

@@ -1,0 +1,183 @@
+package invalidation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Ticket is taken before the database is asked, and says what the answer may
+// be used for: only what has not been invalidated since may be stored.
+type Ticket struct {
+	key    session.Key
+	gen    uint64
+	epoch  *epoch
+	moment uint64
+	at     Instant
+}
+
+// Server is when the server was started from which the row has to come. It is
+// zero while nobody listens; nothing is stored then.
+func (t Ticket) Server() time.Time {
+	if t.epoch == nil {
+		return time.Time{}
+	}
+	return t.epoch.server
+}
+
+// ticket is for who holds the stripe.
+func (c *Cache) ticket(s *stripe, key session.Key) Ticket {
+	return Ticket{key: key, gen: s.gen, epoch: c.epoch.Load(), moment: c.moment.Load(), at: c.now()}
+}
+
+// store keeps the row if nothing has invalidated it. It is for who holds the
+// stripe.
+func (c *Cache) store(s *stripe, t Ticket, row Row) {
+	if row.Life <= 0 || t.epoch == nil {
+		return
+	}
+	e := newEntry(t.key, row)
+	switch {
+	case s.gen != t.gen, c.users[e.userStripe].Load() > t.moment:
+		c.stats.refusedByGeneration.Add(1)
+		return
+	case c.epoch.Load() != t.epoch:
+		c.stats.refusedByEpoch.Add(1)
+		return
+	}
+	e.moment, e.until = t.moment, c.until(t.at, row.Life)
+	name := keyToken(t.key)
+	if old, ok := t.epoch.entries.GetEntryQuietly(name); ok && old.Value.key == t.key && e.older(old.Value) {
+		return
+	}
+	t.epoch.entries.Set(name, e)
+}
+
+// Flight is a read of the database that several callers wait for.
+type Flight struct {
+	Ticket
+	done      chan struct{}
+	row       Row
+	err       error
+	abandoned bool // its caller gave up; this says nothing about the row
+}
+
+// Join returns the read of key that is under way, or a new one that the caller
+// must make and Finish. A read is joined only if everything that was known when
+// it began is still true, and not for longer than the lease: one that lasts
+// would hand out what was ended since, while the message is on its way.
+func (c *Cache) Join(key session.Key) (f *Flight, mine bool) {
+	s := &c.stripes[keyToken(key).stripe()]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := c.ticket(s, key)
+	if f := s.flights[key]; f != nil && f.gen == t.gen && f.epoch == t.epoch && f.moment == t.moment && f.at.recent(t.at, c.lease.length()) {
+		return f, false
+	}
+	f = &Flight{Ticket: t, done: make(chan struct{})}
+	if s.flights == nil {
+		s.flights = map[session.Key]*Flight{}
+	}
+	s.flights[key] = f
+	return f, true
+}
+
+// Finish hands the row to all who joined. abandoned tells them that the read
+// ended because its own caller gave up, so that one of them reads again.
+func (c *Cache) Finish(f *Flight, row Row, err error, abandoned bool) {
+	s := &c.stripes[keyToken(f.key).stripe()]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flights[f.key] == f {
+		delete(s.flights, f.key)
+	}
+	f.row, f.err, f.abandoned = row, err, abandoned
+	if err == nil {
+		c.store(s, f.Ticket, row)
+	}
+	close(f.done)
+}
+
+// Load reads the row of key through read, which is given when the server was
+// started that the row has to come from to have a life; see Ticket.Server.
+// Callers share a read. It ends with ctx, or with what read returns.
+func (c *Cache) Load(ctx context.Context, key session.Key, read func(ctx context.Context, key session.Key, server time.Time) (Row, error)) (Row, error) {
+	for {
+		f, mine := c.Join(key)
+		if mine {
+			return c.lead(ctx, f, read)
+		}
+		select {
+		case <-f.done:
+			if !f.abandoned {
+				return f.row, f.err
+			}
+		case <-ctx.Done():
+			return Row{}, ended(ctx)
+		}
+	}
+}
+
+// ended is the error of ctx, which has ended, together with its cause.
+func ended(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return cause
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}
+
+func (c *Cache) lead(ctx context.Context, f *Flight, read func(context.Context, session.Key, time.Time) (Row, error)) (row Row, err error) {
+	finished := false
+	defer func() { // also when read panics
+		c.Finish(f, row, err, !finished || ctx.Err() != nil && err != nil)
+	}()
+	row, err = read(ctx, f.key, f.Server())
+	finished = true
+	return row, err
+}
+
+// Reserve is a ticket for a read that is not shared: a later write of the key
+// has been seen by nobody yet.
+func (c *Cache) Reserve(key session.Key) Ticket {
+	s := &c.stripes[keyToken(key).stripe()]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return c.ticket(s, key)
+}
+
+// Fill stores what was read under t, if nothing has invalidated it.
+func (c *Cache) Fill(t Ticket, row Row) {
+	s := &c.stripes[keyToken(t.key).stripe()]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.store(s, t, row)
+}
+
+// Begin is called before a write of this process is sent. The session is not
+// answered from the cache until it is read again, or until Wrote.
+func (c *Cache) Begin(key session.Key) Ticket {
+	s := &c.stripes[keyToken(key).stripe()]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.bump(s, keyToken(key))
+	return c.ticket(s, key)
+}
+
+// Wrote is called when a write has been committed, with the row as it is now.
+// What others read meanwhile is not stored any more, and the row is if nobody
+// else has written.
+func (c *Cache) Wrote(t Ticket, row Row) {
+	s := &c.stripes[keyToken(t.key).stripe()]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	alone := s.gen == t.gen
+	c.bump(s, keyToken(t.key))
+	if alone {
+		t.gen = s.gen
+	}
+	c.store(s, t, row)
+}
