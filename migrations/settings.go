@@ -103,6 +103,17 @@ func LoadSettings(ctx context.Context, db Querier, cfg Config) (Settings, error)
 	return s, nil
 }
 
+// LeaseMemory is for how long after a change of the lease a node may still go
+// by the one before. Who has not read the settings for half of it must not use
+// a lease at all.
+const LeaseMemory = 10 * time.Minute
+
+const leaseMemory = `interval '10 minutes'`
+
+// LongestLease is the SQL expression, over the meta table, of the longest lease
+// in milliseconds that any node may go by.
+const LongestLease = `greatest(lease_ms, CASE WHEN lease_changed_at > pg_catalog.clock_timestamp() - ` + leaseMemory + ` THEN lease_was_ms END)`
+
 // SetSettings changes the settings that are not zero in s and returns all that
 // hold then. It needs the rights of the tables' owner.
 //
@@ -121,6 +132,10 @@ func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Setti
 	got, err := scanSettings(db.QueryRow(ctx, `UPDATE `+names.Meta+` SET
 			longest_hours = coalesce(nullif($1::integer, 0), longest_hours),
 			width_hours = coalesce(nullif($2::integer, 0), width_hours),
+			lease_was_ms = CASE WHEN nullif($3::integer, lease_ms) > 0
+				THEN greatest(lease_ms, CASE WHEN lease_changed_at > pg_catalog.now() - `+leaseMemory+` THEN lease_was_ms END)
+				ELSE lease_was_ms END,
+			lease_changed_at = CASE WHEN nullif($3::integer, lease_ms) > 0 THEN pg_catalog.now() ELSE lease_changed_at END,
 			lease_ms = coalesce(nullif($3::integer, 0), lease_ms),
 			changed_at = pg_catalog.now()
 		RETURNING longest_hours, width_hours, lease_ms`,

@@ -2,17 +2,70 @@ package pgstore
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/session"
 	"github.com/sojourn-go/sojourn/session/sessiontest"
 )
 
 func TestConformance(t *testing.T) {
 	sessiontest.Run(t, harness(func(t testing.TB) place { return migrated(t) }))
+}
+
+// Each node reads from its memory whatever it can.
+func TestConformanceCached(t *testing.T) {
+	h := harness(func(t testing.TB) place { return migrated(t) })
+	var mu sync.Mutex
+	nodes := map[string][]*Store{} // by schema
+	warm := func(t testing.TB, place *Store) session.Store {
+		opts := place.opts
+		opts.CacheBytes = 8 << 20
+		s, err := New(t.Context(), place.pool, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dbtest.Eventually(t, "the cache has a lease", func() bool { return s.Stats().Cache.Leased })
+		mu.Lock()
+		defer mu.Unlock()
+		nodes[opts.Schema] = append(nodes[opts.Schema], s)
+		return s
+	}
+	forget := func(s session.Store, key session.Key) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, node := range nodes[s.(*Store).opts.Schema] {
+			node.cache.Invalidate(key)
+		}
+	}
+	cold := h
+	h.New = func(t testing.TB) session.Store {
+		s := cold.New(t).(*Store)
+		t.Cleanup(func() { closeStore(t, s) })
+		return warm(t, s)
+	}
+	h.Peer = func(t testing.TB, s session.Store) session.Store { return warm(t, s.(*Store)) }
+	// What no node has written is not in any message.
+	h.Expire = func(t testing.TB, s session.Store, key session.Key) {
+		cold.Expire(t, s, key)
+		forget(s, key)
+	}
+	h.Vanish = func(t testing.TB, s session.Store, key session.Key) {
+		cold.Vanish(t, s, key)
+		forget(s, key)
+	}
+	h.Hold = func(t testing.TB, s session.Store, key session.Key) func(bool) {
+		release := cold.Hold(t, s, key)
+		return func(expired bool) {
+			release(expired)
+			forget(s, key)
+		}
+	}
+	sessiontest.Run(t, h)
 }
 
 func harness(at func(testing.TB) place) sessiontest.Harness {
@@ -83,7 +136,8 @@ SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query L
 		Precision: time.Microsecond,
 		Require: []sessiontest.Ability{
 			sessiontest.Clock, sessiontest.Putter, sessiontest.Lister, sessiontest.Clearer,
-			sessiontest.UserIndex, sessiontest.Pruner, sessiontest.LateToucher, sessiontest.Statser,
+			sessiontest.UserIndex, sessiontest.Pruner, sessiontest.FreshGetter, sessiontest.LateToucher,
+			sessiontest.Strict, sessiontest.Statser,
 		},
 	}
 }

@@ -32,7 +32,12 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 	}
 	var o *op
 	err = s.inLeaf(ctx, rec.Key.Bucket, func() error {
-		o = &op{key: rec.Key, rec: rec}
+		o = &op{key: rec.Key, rec: rec, ticket: s.cache.Reserve(rec.Key)}
+		o.after = func(err error) {
+			if err == nil {
+				s.cache.Fill(o.ticket, s.written(o.ticket, o.rec, o.ran))
+			}
+		}
 		return s.creates.do(ctx, o)
 	})
 	if err != nil {
@@ -170,7 +175,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 		})
 	}
 	if mode.patience != quick {
-		b.Queue(databaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+		b.Queue(databaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(nil, &now) })
 	}
 	if err := send(ctx, s.pool, b); err != nil {
 		return nil, err
@@ -183,6 +188,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 		switch {
 		case ok:
 			o.rec.Version, o.rec.Expires, o.rec.Deadline, o.rec.Created = 1, r.expires.UTC(), r.deadline.UTC(), r.created.UTC()
+			o.ran = b.began
 			s.creates.settle(o, nil)
 		case mode.patience == quick:
 			held = append(held, o)

@@ -39,7 +39,8 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 			}
 			if !seen[at] {
 				seen[at] = true
-				ops = append(ops, &op{key: at})
+				s.cache.Invalidate(at)
+				ops = append(ops, &op{key: at, after: func(error) { s.cache.Invalidate(at) }})
 			}
 		}
 		if err := s.destroys.start(ops...); err != nil {
@@ -79,12 +80,15 @@ const maxHops = 3
 func (s *Store) endHeads(ctx context.Context, keys []session.Key) (live int64, err error) {
 	for _, key := range keys {
 		var ended bool
+		var head session.Key
 		err := s.settle(ctx, func(ctx context.Context) error {
-			return begin(ctx, s.control, func(tx pgx.Tx) (err error) {
-				ended, err = s.endHead(ctx, tx, key)
+			return s.begin(ctx, s.control, func(tx *transaction) (err error) {
+				head, ended, err = s.endHead(ctx, tx, key)
+				tx.tell(s.cache.Sender().Keys(head)...)
 				return err
 			})
 		}, nil) // doing it again does no harm
+		s.cache.Invalidate(head)
 		if err != nil {
 			return live, err
 		}
@@ -95,36 +99,36 @@ func (s *Store) endHeads(ctx context.Context, keys []session.Key) (live int64, e
 	return live, nil
 }
 
-func (s *Store) endHead(ctx context.Context, tx pgx.Tx, key session.Key) (wasLive bool, err error) {
+func (s *Store) endHead(ctx context.Context, tx pgx.Tx, key session.Key) (head session.Key, wasLive bool, err error) {
 	for {
 		var hash []byte
 		var bucket int32
 		var user string
 		err := tx.QueryRow(ctx, s.parent.head, key.Hash[:], key.Bucket).Scan(&hash, &bucket, (*zeronull.Text)(&user))
 		if errors.Is(err, pgx.ErrNoRows) {
-			return false, nil
+			return key, false, nil
 		}
 		if err != nil {
-			return false, err
+			return key, false, err
 		}
 		stripe := stripeOf(user)
 		if _, err := tx.Exec(ctx, takeStripes, s.lockClass, stripe, stripe); err != nil {
-			return false, err
+			return key, false, err
 		}
 		was, err := scanOld(tx.QueryRow(ctx, s.parent.lookOld+` FOR UPDATE`, hash, bucket))
 		if err != nil {
-			return false, err
+			return key, false, err
 		}
 		if was.next.IsZero() {
 			_, err := tx.Exec(ctx, s.parent.endOne, hash, bucket)
-			return was.live, err
+			return session.Key{Hash: [32]byte(hash), Bucket: bucket}, was.live, err
 		}
 		key = was.next // renewed before we had the lock
 	}
 }
 
 func (s *Store) flushDestroys(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := s.newWrite(ctx, s.control, start{startBatch, startLone}, ops, mode)
+	w := s.newWrite(ctx, s.control, ops, mode, true)
 	if err := w.send(ctx, func(q *queries) batchTexts { return q.destroy }); err != nil {
 		return nil, err
 	}

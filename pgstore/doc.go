@@ -20,6 +20,16 @@
 // connections of the store's own and do not queue behind the application's
 // queries.
 //
+// # Reads
+//
+// A node answers Get from its memory while it can prove that nothing it has in
+// there was ended or replaced longer than a lease ago (2 s; package invalidation
+// has the proof), and asks the database otherwise. Every write that changes what
+// others may have in memory notifies them in its transaction; it is
+// acknowledged when it is durable. GetFresh asks the database in any case,
+// DestroyStrict waits until no node can serve the session, and TouchLater
+// answers from memory and writes within a second.
+//
 // # Partitions
 //
 // The table is partitioned by the hour of the deadline, which never changes,
@@ -39,6 +49,8 @@
 //     try may wait up to 50 ms for a row: an idle timeout that ends just then can
 //     be won by the write. Whoever waits longer is tested after the wait, and no
 //     write moves an expiry past the deadline.
+//   - Once a write has returned, this node reads nothing older. Other nodes read
+//     nothing older after one notification, and in any case after the lease.
 //   - A write that was acknowledged is committed as durably as the server's
 //     synchronous_commit says; touches are not durable at once.
 //   - An error that is not ErrUnknown means that nothing was written. Calls that

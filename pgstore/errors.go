@@ -26,6 +26,12 @@ type notDone struct {
 
 func (e notDone) Unwrap() error { return e.error }
 
+// notDurable marks an error after which the write is committed but may not
+// survive a crash of the server.
+type notDurable struct{ error }
+
+func (e notDurable) Unwrap() error { return e.error }
+
 // fate is what an error says about the transaction that failed with it.
 type fate int
 
@@ -41,6 +47,9 @@ const (
 
 // fateOf reads the SQLSTATE (PostgreSQL manual, Appendix A).
 func fateOf(err error) fate {
+	if _, committed := errors.AsType[notDurable](err); committed {
+		return fateOpen
+	}
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) || pgErr.SeverityUnlocalized != "ERROR" {
 		// FATAL ends the connection, possibly after the commit.

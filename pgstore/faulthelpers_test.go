@@ -227,7 +227,8 @@ func mentions(key session.Key) func([]byte) bool {
 
 // commits is a condition for a proxy's trigger: the end of a transaction.
 func commits(stream []byte) bool {
-	return bytes.Contains(stream, []byte("Q\x00\x00\x00\x0bcommit\x00"))
+	return bytes.Contains(stream, []byte("Q\x00\x00\x00\x0bcommit\x00")) ||
+		bytes.Contains(stream, []byte("sojourn_")) // the channel: it is notified at last
 }
 
 // quiesce waits until the server has dealt with all that connections which

@@ -42,6 +42,9 @@ func migratedAt(t testing.TB, dsn, schema string, settings migrations.Settings) 
 func (p place) open(t testing.TB, opts Options) *Store {
 	t.Helper()
 	opts.Schema = p.schema
+	if opts.CacheBytes == 0 { // what is not about the cache is about the database
+		opts.CacheBytes = -1
+	}
 	s, err := New(t.Context(), p.pool, opts)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +62,7 @@ func closeStore(t testing.TB, s *Store) {
 }
 
 // quiet is for stores whose test does the maintenance itself.
-var quiet = Options{PruneInterval: -1}
+var quiet = Options{PruneInterval: -1, CacheBytes: -1}
 
 // fresh is a record for Create that lives for a while.
 func fresh(s *Store, user string) session.Record {

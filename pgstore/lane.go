@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -19,6 +20,12 @@ type op struct {
 	live bool           // destroy: whether it was live
 	next session.Key    // destroy: the session that this one was renewed to
 	lost error          // of an earlier answer: it may be written already
+
+	ticket invalidation.Ticket // of the time before it was sent
+	ran    moment              // the transaction that wrote it
+	// after, if set, is called when the outcome is known, also if the caller has
+	// given up before.
+	after func(error)
 
 	state opState // guarded by the lane
 	err   error
@@ -123,7 +130,7 @@ func (l *lane) await(ctx context.Context, o *op) error {
 	case opTaken:
 		return unknown(ended(ctx))
 	}
-	o.state, o.err = opSettled, ended(ctx) // take drops it from the queue
+	l.settleLocked(o, ended(ctx)) // take drops it from the queue
 	l.signal()
 	return o.err
 }
@@ -157,6 +164,9 @@ func (l *lane) settleLocked(o *op, err error) {
 		return
 	}
 	o.state, o.err = opSettled, err
+	if o.after != nil {
+		o.after(err)
+	}
 	close(o.done)
 }
 
@@ -293,6 +303,7 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 			for _, o := range ops {
 				o.lost = err
 			}
+			l.s.cache.Disown() // it may still be committed
 			again = true
 		case fateConflict:
 			again = true

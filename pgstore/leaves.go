@@ -62,7 +62,9 @@ type facts struct {
 	leafMap
 	longest      time.Duration
 	width        time.Duration
-	foreign      bool // keys without a bucket are in use
+	lease        time.Duration // see invalidation
+	queueUsage   float64       // of the server's notification queue
+	foreign      bool          // keys without a bucket are in use
 	maintained   time.Time
 	maintainedBy string
 	readAt       time.Time // this node's clock, monotonic
@@ -95,9 +97,9 @@ func (s *Store) readFacts(ctx context.Context, db interface {
 	}
 	var b pgx.Batch
 	b.Queue(s.parent.meta).QueryRow(func(row pgx.Row) error {
-		var longest, width int64
+		var longest, width, lease int64
 		var maintained *time.Time
-		if err := row.Scan(&longest, &width, &f.foreign, &maintained, &f.maintainedBy, &f.databaseTime); err != nil {
+		if err := row.Scan(&longest, &width, &lease, &f.foreign, &maintained, &f.maintainedBy, &f.queueUsage, &f.databaseTime); err != nil {
 			return err
 		}
 		// Counted from the arrival of the answer, the database's time is never
@@ -105,6 +107,7 @@ func (s *Store) readFacts(ctx context.Context, db interface {
 		f.readAt = time.Now()
 		f.databaseTime = f.databaseTime.UTC()
 		f.longest, f.width = time.Duration(longest)*time.Hour, time.Duration(width)*time.Hour
+		f.lease = time.Duration(lease) * time.Millisecond
 		if maintained != nil {
 			f.maintained = maintained.UTC()
 		}

@@ -118,6 +118,8 @@ func (s *Store) Clear(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, wrap("clear", err)
 	}
+	s.cache.InvalidateAll()
+	defer s.cache.InvalidateAll()
 	var total int64
 	for _, l := range f.leaves {
 		live, err := s.clearLeaf(ctx, l)
@@ -138,7 +140,7 @@ func (s *Store) clearLeaf(ctx context.Context, l leaf) (total int64, err error) 
 		var page []cleared
 		err := s.settle(ctx, func(ctx context.Context) error {
 			return s.onLeaf(l, func(q *queries) error {
-				b := newBatch(ctx)
+				b := s.newTellingBatch(ctx, s.cache.Sender().All())
 				b.Queue(q.clear, last.Hash[:], last.Bucket, endBatch, l.lo, l.hi).Query(func(rows pgx.Rows) (err error) {
 					page, err = pgx.CollectRows(rows, scanCleared)
 					return err
@@ -167,7 +169,7 @@ func (s *Store) clearLeaf(ctx context.Context, l leaf) (total int64, err error) 
 func (s *Store) clearRest(ctx context.Context) (total int64, err error) {
 	err = s.settle(ctx, func(ctx context.Context) error {
 		total = 0
-		b := newBatch(ctx)
+		b := s.newTellingBatch(ctx, s.cache.Sender().All())
 		b.Queue(takeStripes, s.lockClass, 0, noUser)
 		b.Queue(s.onParent.clear, make([]byte, 32), 0, nil, int64(math.MinInt32), int64(math.MaxInt32)+1).Query(func(rows pgx.Rows) error {
 			page, err := pgx.CollectRows(rows, scanCleared)

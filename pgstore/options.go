@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/migrations"
 )
 
@@ -27,10 +28,19 @@ type Options struct {
 	// Postgres allows is allowed.
 	Schema, Table string
 
-	// LongestLifetime and LeafWidth must agree on all nodes and are stored in
-	// the database: zero adopts what is stored, anything else must equal it or
-	// New fails. migrations.SetSettings changes them.
-	LongestLifetime, LeafWidth time.Duration
+	// LongestLifetime, LeafWidth and Lease must agree on all nodes and are
+	// stored in the database: zero adopts what is stored, anything else must
+	// equal it or New fails. migrations.SetSettings changes them.
+	LongestLifetime, LeafWidth, Lease time.Duration
+
+	// CacheBytes bounds the memory that sessions take on this node, by an
+	// estimate. Default 64 MiB; negative: every read asks the database.
+	CacheBytes int64
+
+	// OnLease, if set, is told when this node begins to answer from its memory
+	// and when it has to stop. It is called from one goroutine at a time and
+	// must neither block nor call the store.
+	OnLease func(invalidation.LeaseChange)
 
 	// MaxData and MaxUser are the longest data and user in bytes. Defaults
 	// 1 MiB and 255.
@@ -65,8 +75,8 @@ type Options struct {
 	NextPrune func() time.Duration
 
 	// DirectDSN leads to the same database without a transaction pooler. It is
-	// needed where the pool connects through one: leadership is a session lock.
-	// Empty: the pool's own configuration.
+	// needed where the pool connects through one: leadership is a session lock,
+	// and LISTEN belongs to a session too. Empty: the pool's own configuration.
 	DirectDSN string
 
 	// NodeName tells the nodes apart, in Stats and in pg_stat_activity.
@@ -93,6 +103,7 @@ const (
 func (o Options) withDefaults() Options {
 	o.Schema = cmp.Or(o.Schema, migrations.DefaultSchema)
 	o.Table = cmp.Or(o.Table, migrations.DefaultTable)
+	o.CacheBytes = cmp.Or(o.CacheBytes, 64<<20)
 	o.MaxData = cmp.Or(o.MaxData, 1<<20)
 	o.MaxUser = cmp.Or(o.MaxUser, 255)
 	o.BatchItems = cmp.Or(o.BatchItems, 500)
@@ -123,6 +134,7 @@ func (o Options) validate() error {
 	checks := []error{
 		atLeast("LongestLifetime", o.LongestLifetime, 0),
 		atLeast("LeafWidth", o.LeafWidth, 0),
+		atLeast("Lease", o.Lease, 0),
 		positive("MaxData", o.MaxData, 512<<20),
 		positive("MaxUser", o.MaxUser, 2000), // the user index takes entries up to about 2,700 bytes
 		positive("BatchItems", o.BatchItems, 10_000),

@@ -247,7 +247,7 @@ func TestALookupTouchesOnePartitionByIndex(t *testing.T) {
 	primary := query[string](t, p, `SELECT indexrelid::regclass::text FROM pg_index WHERE indisprimary AND indrelid = $1::text::regclass`, l.table)
 	primary = primary[strings.LastIndexByte(primary, '.')+1:]
 	want := fmt.Sprintf("Index Scan using %s on %s", primary, l.name)
-	execute := fmt.Sprintf(`EXECUTE lookup ('\x%x', %d)`, numbered(77, bucket).Hash, bucket)
+	execute := fmt.Sprintf(`EXECUTE lookup ('\x%x', %d, NULL)`, numbered(77, bucket).Hash, bucket)
 
 	check := func(t *testing.T, plan, removed string) {
 		t.Helper()
@@ -262,7 +262,7 @@ func TestALookupTouchesOnePartitionByIndex(t *testing.T) {
 		}
 		for _, mode := range []string{"auto", "force_generic_plan", "force_custom_plan"} {
 			t.Run(statistics+" "+mode, func(t *testing.T) {
-				named := p.planner(t, `SET plan_cache_mode = `+mode, `PREPARE lookup (bytea, integer) AS`+l.q.get)
+				named := p.planner(t, `SET plan_cache_mode = `+mode, `PREPARE lookup (bytea, integer, timestamptz) AS`+l.q.get)
 				check(t, named.explain(execute), "")
 				for range 10 {
 					named.run(execute)
@@ -270,7 +270,7 @@ func TestALookupTouchesOnePartitionByIndex(t *testing.T) {
 				check(t, named.explain(execute), "")
 
 				// A bucket that is not in the leaf map.
-				parent := p.planner(t, `SET plan_cache_mode = `+mode, `PREPARE lookup (bytea, integer) AS`+s.onParent.get)
+				parent := p.planner(t, `SET plan_cache_mode = `+mode, `PREPARE lookup (bytea, integer, timestamptz) AS`+s.onParent.get)
 				removed := ""
 				if mode == "force_generic_plan" {
 					removed = fmt.Sprintf("Subplans Removed: %d", len(p.parts(t))-1)
@@ -315,7 +315,7 @@ func TestBatchesReadByIndexWhateverTheStatistics(t *testing.T) {
 				p.exec(t, `DELETE FROM `+l.table)
 				p.exec(t, fillSQL(l.table, bucket, 1, rows, 600, "now() + interval '1 hour'"))
 				p.exec(t, `VACUUM (ANALYZE, TRUNCATE off) `+l.table)
-				pl := p.planner(t, `BEGIN`, batchSettings, `PREPARE batch (`+c.types+`) AS`+c.text)
+				pl := p.planner(t, `BEGIN`, strings.ReplaceAll(startBatch, "$1", "'1s'"), `PREPARE batch (`+c.types+`) AS`+c.text)
 				plan := pl.explain(`EXECUTE batch (` + c.args + `)`)
 				// An index that is read without a condition is read as a whole.
 				lines := strings.Split(plan, "\n")
@@ -351,7 +351,7 @@ func TestALookupHoldsThreeLocksAtMost(t *testing.T) {
 				}
 			}
 			key := numbered(i+1, bucket)
-			if err := conn.QueryRow(t.Context(), text, key.Hash[:], key.Bucket).Scan(nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
+			if err := conn.QueryRow(t.Context(), text, key.Hash[:], key.Bucket, nil).Scan(nil, nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -90,7 +88,7 @@ var errNotOurTurn = errors.New("another node does the maintenance")
 
 func (s *Store) retirePooled(ctx context.Context, l leaf) (rows int64, err error) {
 	err = s.retry(ctx, func(ctx context.Context) error {
-		return begin(ctx, s.control, func(tx pgx.Tx) error {
+		return s.begin(ctx, s.control, func(tx *transaction) error {
 			var ours bool
 			err := tx.QueryRow(ctx, `
 SELECT pg_catalog.set_config('lock_timeout', $3, true) <> '' AND pg_catalog.pg_try_advisory_xact_lock($1) AND pg_catalog.pg_try_advisory_xact_lock($2)`,

@@ -229,6 +229,9 @@ func (s *Store) pass(ctx context.Context, conn *pgx.Conn, sweep *sweeper) (sessi
 	step("make partitions ahead", func(ctx context.Context) error { return m.makeAhead(ctx, &done) })
 	step("pass on grants", m.syncGrants)
 	step("retire partitions", func(ctx context.Context) error { return m.retire(ctx, &done) })
+	if done.Made > 0 || done.Retired > 0 {
+		step("tell the other nodes", m.tellPartitions)
+	}
 	step("thin out partitions", func(ctx context.Context) error { return m.sweep(ctx, sweep, &done) })
 	if len(errs) == 0 {
 		step("note the pass", m.journal)

@@ -62,11 +62,16 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 		return none, err
 	}
 
+	s.cache.Invalidate(rec.Key)
+	defer s.cache.Invalidate(rec.Key)
 	var out session.Record
 	attempt := func(ctx context.Context) error {
-		return begin(ctx, s.pool, func(tx pgx.Tx) error {
+		return s.begin(ctx, s.pool, func(tx *transaction) error {
 			var err error
 			out, err = s.putLocked(ctx, tx, rec, bucket, replace)
+			if replace {
+				tx.tell(s.cache.Sender().Keys(rec.Key)...)
+			}
 			return err
 		})
 	}

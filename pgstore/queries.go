@@ -1,6 +1,10 @@
 package pgstore
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/sojourn-go/sojourn/migrations"
+)
 
 // queries are the statements that name a table: the parent's, or a leaf's.
 // Leaves have texts of their own because the server then neither plans nor
@@ -124,8 +128,11 @@ func newQueries(table string) *queries {
 		live: `s.expires_at > s.ended_at`,
 	}
 	return &queries{
+		// Only a renewed row has a grace. The time is told by the server that is
+		// listened to.
 		get: `
-SELECT version, expires_at, deadline, created_at, user_id, data, renewed_to, renewed_bucket
+SELECT version, COALESCE(grace_until, expires_at), deadline, created_at, user_id, data, renewed_to, renewed_bucket,
+       CASE WHEN pg_catalog.pg_postmaster_start_time() = $3 THEN pg_catalog.clock_timestamp() END
 FROM ` + table + `
 WHERE key = $1 AND bucket = $2
   AND (ended_at IS NULL AND expires_at > pg_catalog.clock_timestamp() OR grace_until > pg_catalog.clock_timestamp())`,
@@ -178,28 +185,46 @@ ORDER BY key, bucket LIMIT $3`,
 	}
 }
 
-// The first statement of every batch. A plan made from the statistics of an
-// empty or tiny leaf would scan it, and stay cached while the leaf grows; the
-// settings last until the end of the transaction, so they also work behind a
-// transaction pooler. The generic plan is the right one for every batch size.
+// The first statement of every batch. It tells which server answers, and its
+// time before anything else is done.
+//
+// A plan made from the statistics of an empty or tiny leaf would scan it, and
+// stay cached while the leaf grows; the settings last until the end of the
+// transaction, so they also work behind a transaction pooler. The generic plan
+// is the right one for every batch size. Statements for one row have no plan
+// but the right one.
 const (
-	batchSettings = `
-SELECT pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_hashjoin', 'off', true),
+	startLone = `
+SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp(), pg_catalog.set_config('lock_timeout', $1, true)`
+
+	startBatch = startLone + `,
+       pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_hashjoin', 'off', true),
        pg_catalog.set_config('enable_mergejoin', 'off', true), pg_catalog.set_config('enable_bitmapscan', 'off', true),
        pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),
        pg_catalog.set_config('jit', 'off', true)`
 
-	lockTimeoutSetting = `pg_catalog.set_config('lock_timeout', $1, true)`
-
 	// A touch that a crash undoes ends a session a little early.
-	asyncCommitSetting = `pg_catalog.set_config('synchronous_commit', 'off', true)`
+	asyncCommit     = `, pg_catalog.set_config('synchronous_commit', 'off', true)`
+	startLoneAsync  = startLone + asyncCommit
+	startBatchAsync = startBatch + asyncCommit
+)
 
-	startBatch      = batchSettings + `, ` + lockTimeoutSetting
-	startBatchAsync = startBatch + `, ` + asyncCommitSetting
+// Whoever notifies holds a lock of the whole cluster while it commits. So the
+// commit does not wait for the disk, or for a standby: makeDurable, a
+// transaction of its own, does, and nothing is acknowledged before.
+const (
+	notify = `(SELECT pg_catalog.count(pg_catalog.pg_notify($2, p)) FROM pg_catalog.unnest($3::text[]) AS p)`
 
-	// Statements for one row have no plan but the right one.
-	startLone      = `SELECT ` + lockTimeoutSetting
-	startLoneAsync = startLone + `, ` + asyncCommitSetting
+	startTelling     = startBatchAsync + `, ` + notify
+	startLoneTelling = startLoneAsync + `, ` + notify
+
+	notifyAtLast = `
+SELECT pg_catalog.set_config('synchronous_commit', $1, true), ` + notify
+
+	makeDurable = `SELECT pg_catalog.pg_logical_emit_message(true, 'sojourn', '')`
+
+	heartbeat = `
+SELECT pg_catalog.pg_notify($1, $2), pg_catalog.pg_postmaster_start_time(), pg_catalog.current_database()`
 )
 
 // parentQueries are the statements that always go through the parent.
@@ -211,6 +236,7 @@ type parentQueries struct {
 	userEnd                               string
 	count                                 string
 	makeLeaf, leaves, meta, markForeign   string
+	longestLease                          string
 }
 
 func newParentQueries(parent, meta, makeLeaf string) *parentQueries {
@@ -320,8 +346,12 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE i.inhparent = $1::text::regclass`,
 
 		meta: `
-SELECT longest_hours, width_hours, foreign_keys, maintained_at, COALESCE(maintained_by, ''), pg_catalog.clock_timestamp()
+SELECT longest_hours, width_hours, lease_ms, foreign_keys, maintained_at, COALESCE(maintained_by, ''),
+       pg_catalog.pg_notification_queue_usage(), pg_catalog.clock_timestamp()
 FROM ` + meta,
+
+		longestLease: `
+SELECT ` + migrations.LongestLease + ` FROM ` + meta,
 
 		markForeign: `UPDATE ` + meta + ` SET foreign_keys = true WHERE NOT foreign_keys`,
 	}
@@ -334,5 +364,5 @@ const (
 	waitForStripes = `SELECT pg_catalog.pg_advisory_xact_lock_shared($1::integer, u.stripe) FROM (SELECT stripe FROM pg_catalog.unnest($2::integer[]) AS v(stripe) ORDER BY stripe) AS u`
 	takeStripes    = `SELECT pg_catalog.pg_advisory_xact_lock($1::integer, u.stripe) FROM pg_catalog.generate_series($2::integer, $3::integer) AS u(stripe)`
 	takeKey        = `SELECT pg_catalog.pg_advisory_xact_lock($1::bigint)`
-	databaseTime   = `SELECT pg_catalog.clock_timestamp()`
+	databaseTime   = `SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp()`
 )

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -19,67 +20,64 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 	if err := s.begun(ctx); err != nil {
 		return session.Record{}, wrap("get", err)
 	}
-	s.stats.gets.Add(1)
+	s.stats.gets.add(key)
+	if rec, ok := s.cache.Session(key); ok {
+		return rec, nil
+	}
 	at, err := s.locate(ctx, s.pool, key)
 	if err != nil {
 		return session.Record{}, wrap("get", err)
 	}
-	rec, err := s.read(ctx, at)
-	if err != nil {
-		return session.Record{}, wrap("get", err)
-	}
-	if rec.Key == at {
-		rec.Key = key
-	}
-	return rec, nil
-}
-
-// read returns the live session of key, whose bucket is known, or of its
-// successor while every renewal on the way is in its grace period.
-func (s *Store) read(ctx context.Context, key session.Key) (session.Record, error) {
-	for {
-		rec, next, err := s.readRow(ctx, key)
-		if err != nil || next.IsZero() {
-			return rec, err
-		}
-		key = next
-	}
+	rec, err := s.recall(ctx, at)
+	return renamed(rec, at, key), wrap("get", err)
 }
 
 // foundRow is a row of the get statement. It is one allocation for all.
 type foundRow struct {
-	rec        session.Record
+	row        invalidation.Row
 	user       zeronull.Text
 	next       []byte
 	nextBucket zeronull.Int4
+	clock      zeronull.Timestamptz
 }
 
-func (s *Store) readRow(ctx context.Context, key session.Key) (session.Record, session.Key, error) {
-	found := &foundRow{rec: session.Record{Key: key}}
+// readRow reads one row. It has a life if it comes from the given server.
+func (s *Store) readRow(ctx context.Context, key session.Key, server time.Time) (invalidation.Row, error) {
+	found := &foundRow{row: invalidation.Row{Record: session.Record{Key: key}}}
 	var err error
 	if l := s.facts.Load().find(key.Bucket); l != nil {
-		if err = found.ask(ctx, s.pool, l.q); err != nil && fateOf(err) == fateLeaf {
+		if err = found.ask(ctx, s.pool, l.q, server); err != nil && fateOf(err) == fateLeaf {
 			s.refreshSoon()
-			err = found.ask(ctx, s.pool, s.onParent) // only its word counts: a leaf may be gone or not ours to use
+			err = found.ask(ctx, s.pool, s.onParent, server) // only its word counts: a leaf may be gone or not ours to use
 		}
 	} else {
-		err = found.ask(ctx, s.pool, s.onParent)
+		err = found.ask(ctx, s.pool, s.onParent, server)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
-		return session.Record{}, session.Key{}, session.ErrNotFound
+		s.cache.Invalidate(key) // GetFresh may know it before the message comes in
+		return invalidation.Row{}, session.ErrNotFound
 	}
 	if err != nil {
-		return session.Record{}, session.Key{}, err
+		return invalidation.Row{}, err
 	}
-	rec := found.rec
+	row := found.row
+	rec := &row.Record
 	rec.User = string(found.user)
 	rec.Expires, rec.Deadline, rec.Created = rec.Expires.UTC(), rec.Deadline.UTC(), rec.Created.UTC()
-	return rec, successor(found.next, found.nextBucket), nil
+	row.Next = successor(found.next, found.nextBucket)
+	switch clock := time.Time(found.clock); {
+	case !clock.IsZero():
+		row.Life = rec.Expires.Sub(clock) // of the grace, where it was renewed
+	case !server.IsZero():
+		s.stats.refusedByServer.Add(1)
+	}
+	return row, nil
 }
 
-func (f *foundRow) ask(ctx context.Context, pool *pgxpool.Pool, q *queries) error {
-	return pool.QueryRow(ctx, q.get, f.rec.Key.Hash[:], f.rec.Key.Bucket).
-		Scan(&f.rec.Version, &f.rec.Expires, &f.rec.Deadline, &f.rec.Created, &f.user, &f.rec.Data, &f.next, &f.nextBucket)
+func (f *foundRow) ask(ctx context.Context, pool *pgxpool.Pool, q *queries, server time.Time) error {
+	rec := &f.row.Record
+	return pool.QueryRow(ctx, q.get, rec.Key.Hash[:], rec.Key.Bucket, nullServer(server)).
+		Scan(&rec.Version, &rec.Expires, &rec.Deadline, &rec.Created, &f.user, &rec.Data, &f.next, &f.nextBucket, &f.clock)
 }
 
 // locateToWrite is locate for writes, for which the zero key is a mistake.

@@ -55,19 +55,26 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	}
 
 	var evicted []session.Key
+	s.cache.Invalidate(oldAt)
+	defer func() { s.cache.Invalidate(append(evicted, oldAt)...) }()
+	var ran moment
+	ticket := s.cache.Reserve(at)
 	attempt := func(ctx context.Context) error {
+		ran = moment{}
 		r := &renewal{old: oldAt, at: at, version: version, rec: &rec, grace: grace}
 		if limit.Max == 0 && rec.Key.Bucket != 0 { // one round trip
-			b := newBatch(ctx)
+			b := s.newTellingBatch(ctx, s.cache.Sender().Keys(oldAt)...)
 			b.Queue(waitForStripes, s.lockClass, []int32{stripeOf(rec.User)})
-			s.queueRenewal(b, r)
+			s.queueRenewal(&b.Batch, r)
 			if err := send(ctx, s.pool, b); err != nil {
 				return err
 			}
+			ran = r.ran
 			return r.verdict()
 		}
 		var ended []session.Key
-		err := begin(ctx, s.pool, func(tx pgx.Tx) error {
+		err := s.begin(ctx, s.pool, func(tx *transaction) error {
+			tx.tell(s.cache.Sender().Keys(oldAt)...)
 			var err error
 			if ended, err = s.makeRoom(ctx, tx, rec.User, limit, oldAt); err != nil {
 				return err
@@ -111,6 +118,9 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		}
 		return none, nil, s.refused(err)
 	}
+	if ran != (moment{}) {
+		s.cache.Fill(ticket, s.written(ticket, rec, ran))
+	}
 	s.stats.renews.Add(1)
 	return rec, evicted, nil
 }
@@ -126,7 +136,7 @@ type renewal struct {
 
 	was  state
 	made bool
-	now  time.Time
+	ran  moment // from after the write
 }
 
 // queueRenewal adds the statements. The user's stripe is locked before them,
@@ -149,7 +159,7 @@ func (s *Store) queueRenewal(b *pgx.Batch, r *renewal) {
 		})
 		return err
 	})
-	b.Queue(databaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(&r.now) })
+	b.Queue(databaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(&r.ran.server, &r.ran.clock) })
 }
 
 // verdict says why nothing was made, if nothing was.
@@ -163,7 +173,7 @@ func (r *renewal) verdict() error {
 		return notDone{error: session.ErrNotFound}
 	case r.was.version != r.version:
 		return notDone{error: session.ErrConflict}
-	case !r.rec.Expires.After(r.now), r.rec.Deadline.After(r.now.Add(r.longest)):
+	case !r.rec.Expires.After(r.ran.clock), r.rec.Deadline.After(r.ran.clock.Add(r.longest)):
 		return notDone{error: fmt.Errorf("%w: Record.Expires has passed or Record.Deadline is beyond the longest lifetime", session.ErrDeadline)}
 	}
 	return notDone{error: session.ErrNotFound} // the old one expired while we looked

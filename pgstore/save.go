@@ -25,6 +25,14 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 	if !rec.Expires.IsZero() {
 		o.rec.Expires = storable(rec.Expires)
 	}
+	o.ticket = s.cache.Begin(at)
+	o.after = func(err error) {
+		if err != nil {
+			s.cache.Invalidate(at)
+			return
+		}
+		s.cache.Wrote(o.ticket, s.written(o.ticket, o.rec, o.ran))
+	}
 	if err := s.saves.do(ctx, o); err != nil {
 		return session.Record{}, wrap("save", s.refused(err))
 	}
@@ -33,7 +41,7 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 }
 
 func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := s.newWrite(ctx, s.pool, start{startBatch, startLone}, ops, mode)
+	w := s.newWrite(ctx, s.pool, ops, mode, true)
 	err := w.send(ctx, func(q *queries) batchTexts { return q.save },
 		inputOf(func(o *op) int64 { return o.rec.Version }),
 		inputOf(func(o *op) *time.Time { return nullTime(o.rec.Expires) }),
@@ -49,6 +57,7 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 		switch {
 		case written:
 			o.rec.Version, o.rec.Expires, o.rec.Deadline, o.rec.Created = now.version, now.expires, now.deadline, now.created
+			o.ran = w.batch.began
 			s.saves.settle(o, nil)
 		case w.held(o):
 			held = append(held, o)

@@ -7,19 +7,56 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// newBatch begins a batch with the settings that all of them need.
-func newBatch(ctx context.Context) *pgx.Batch { return batchFrom(ctx, startBatch, longestLockWait) }
+// batch is statements that run as one transaction, in one round trip.
+type batch struct {
+	pgx.Batch
+	telling bool   // other nodes are told of it
+	began   moment // when it has run
+}
 
-// batchFrom begins a batch whose statements wait for locks no longer than wait.
-func batchFrom(ctx context.Context, start string, wait time.Duration) *pgx.Batch {
-	b := &pgx.Batch{}
-	b.Queue(start, lockTimeout(ctx, wait))
+// moment is a time by the clock of a server, which the time of its start tells
+// from others.
+type moment struct{ server, clock time.Time }
+
+// newBatch begins a batch with the settings that all of them need.
+func newBatch(ctx context.Context) *batch {
+	return batchFrom(startBatch, lockTimeout(ctx, longestLockWait))
+}
+
+func batchFrom(start, lockTimeout string) *batch {
+	b := &batch{}
+	b.first(start, lockTimeout)
 	return b
+}
+
+// newTellingBatch begins a batch of which other nodes are told.
+func (s *Store) newTellingBatch(ctx context.Context, payloads ...string) *batch {
+	return s.tellingFrom(startTelling, lockTimeout(ctx, longestLockWait), payloads)
+}
+
+func (s *Store) tellingFrom(start, lockTimeout string, payloads []string) *batch {
+	b := &batch{telling: true}
+	b.first(start, lockTimeout, s.channel, payloads)
+	return b
+}
+
+func (b *batch) first(sql string, args ...any) {
+	b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			into := make([]any, len(rows.FieldDescriptions()))
+			into[0], into[1] = &b.began.server, &b.began.clock
+			if err := rows.Scan(into...); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
 }
 
 const (
@@ -44,29 +81,61 @@ func mayWait(ctx context.Context) bool {
 	return ctx.Err() == nil && (!ok || time.Until(end) > answerTime)
 }
 
-// send runs the statements of b as one transaction in one round trip: without
-// a BEGIN, those of a pipeline are one. Results count only when it returns nil.
-func send(ctx context.Context, pool *pgxpool.Pool, b *pgx.Batch) error {
+// send runs the statements of b. Those of a pipeline are one transaction.
+// Results count only when it returns nil.
+func send(ctx context.Context, pool *pgxpool.Pool, b *batch) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return notDone{error: err}
 	}
 	defer conn.Release()
-	return conn.SendBatch(ctx, b).Close()
+	if !b.telling {
+		return conn.SendBatch(ctx, &b.Batch).Close()
+	}
+	// It takes over the transaction of the pipeline. At the start of it, a
+	// statement that fails would leave a transaction behind.
+	b.Queue(`BEGIN`)
+	return commitTelling(ctx, conn, &b.Batch)
 }
 
+// commitTelling commits what b, or the transaction that is open, has written and
+// notified, and then waits until it is durable.
+func commitTelling(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch) error {
+	committed := false
+	b.Queue(`COMMIT`).Exec(func(pgconn.CommandTag) error {
+		committed = true
+		return nil
+	})
+	b.Queue(makeDurable)
+	err := conn.SendBatch(ctx, b).Close()
+	if err != nil && committed {
+		return notDurable{err}
+	}
+	return err
+}
+
+// transaction is one that takes several round trips.
+type transaction struct {
+	pgx.Tx
+	payloads []string
+}
+
+// tell has other nodes told when it is committed.
+func (tx *transaction) tell(payloads ...string) { tx.payloads = append(tx.payloads, payloads...) }
+
 // begin runs do in a transaction. do sees the lock timeout of batches.
-func begin(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error {
+func (s *Store) begin(ctx context.Context, pool *pgxpool.Pool, do func(*transaction) error) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return notDone{error: err}
 	}
 	defer conn.Release()
-	tx, err := conn.Begin(ctx)
+	opened, err := conn.Begin(ctx)
 	if err != nil {
 		return notDone{error: err}
 	}
-	err = tx.SendBatch(ctx, newBatch(ctx)).Close()
+	tx := &transaction{Tx: opened}
+	err = tx.SendBatch(ctx, &newBatch(ctx).Batch).Close()
 	if err == nil {
 		err = do(tx)
 	}
@@ -76,7 +145,12 @@ func begin(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) error) error
 		_ = tx.Rollback(ctx)
 		return notDone{err, cut}
 	}
-	return tx.Commit(ctx)
+	if len(tx.payloads) == 0 {
+		return tx.Commit(ctx)
+	}
+	var last pgx.Batch
+	last.Queue(notifyAtLast, "off", s.channel, tx.payloads)
+	return commitTelling(ctx, conn, &last)
 }
 
 // within bounds a write by Options.WriteTimeout.
@@ -100,6 +174,7 @@ func (s *Store) settle(ctx context.Context, attempt func(context.Context) error,
 		f := fateOf(err)
 		if f == fateOpen {
 			lost = err
+			s.cache.Disown() // it may still be committed
 		}
 		again := lost != nil || f == fateConflict || f == fateLocked && mayWait(ctx)
 		if lost != nil {

@@ -7,11 +7,29 @@ import (
 )
 
 type counters struct {
-	gets, probes                              atomic.Uint64
+	gets                                      reads
+	probes                                    atomic.Uint64
 	creates, saves, touches, renews, destroys atomic.Uint64
 	refused                                   atomic.Uint64
 	flushes, retries, unknown                 atomic.Uint64
-	backgroundErrors                          atomic.Uint64
+	backgroundErrors, lateFailures            atomic.Uint64
+	refusedByServer                           atomic.Uint64
+}
+
+// reads is a counter whose parts have cache lines of their own: one that all
+// readers share would be what they wait for.
+type reads [16]struct {
+	n atomic.Uint64
+	_ [56]byte
+}
+
+func (r *reads) add(key session.Key) { r[key.Hash[len(key.Hash)-1]%16].n.Add(1) }
+
+func (r *reads) load() (n uint64) {
+	for i := range r {
+		n += r[i].n.Load()
+	}
+	return n
 }
 
 // Stats implements session.Statser.
@@ -19,14 +37,16 @@ func (s *Store) Stats() session.Stats {
 	f := s.facts.Load()
 	c := &s.stats
 	st := session.Stats{
-		Gets: c.gets.Load(), Probes: c.probes.Load(),
+		Gets: c.gets.load(), Probes: c.probes.Load(),
 		Creates: c.creates.Load(), Saves: c.saves.Load(), Touches: c.touches.Load(),
 		Renews: c.renews.Load(), Destroys: c.destroys.Load(), Refused: c.refused.Load(),
 		Flushes: c.flushes.Load(), Retries: c.retries.Load(), Unknown: c.unknown.Load(),
-		BackgroundErrors: c.backgroundErrors.Load(),
-		Partitions:       len(f.leaves),
-		Maintained:       f.maintained, MaintainedBy: f.maintainedBy,
+		BackgroundErrors: c.backgroundErrors.Load(), LateTouchFailures: c.lateFailures.Load(),
+		Partitions: len(f.leaves),
+		Maintained: f.maintained, MaintainedBy: f.maintainedBy,
 	}
 	s.pruning.report(&st)
+	st.Cache = s.cache.Stats()
+	st.Cache.RefusedByServer, st.Cache.QueueUsage = c.refusedByServer.Load(), f.queueUsage
 	return st
 }

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -28,7 +29,9 @@ var _ interface {
 	session.Clearer
 	session.UserIndex
 	session.Pruner
+	session.FreshGetter
 	session.LateToucher
+	session.Strict
 	session.Statser
 } = (*Store)(nil)
 
@@ -40,6 +43,7 @@ type Store struct {
 
 	pool    *pgxpool.Pool   // the caller's
 	control *pgxpool.Pool   // ours, for what must not queue behind the caller's queries
+	pulse   *pgxpool.Pool   // ours, one connection for heartbeats, which must not queue at all
 	direct  *pgx.ConnConfig // around a pooler
 
 	onParent  *queries
@@ -54,6 +58,11 @@ type Store struct {
 	hints      *otter.Cache[[sha256.Size]byte, int32] // where keys without a bucket are
 	probes     chan struct{}
 
+	cache   *invalidation.Cache
+	channel string
+	fills   chan struct{}
+	late    *late
+
 	creates, saves, touches, destroys *lane
 
 	pruning      *pruning
@@ -62,6 +71,7 @@ type Store struct {
 
 	closed   atomic.Bool
 	stop     context.CancelCauseFunc
+	lates    sync.WaitGroup
 	lanes    sync.WaitGroup
 	loops    sync.WaitGroup
 	finished chan struct{}
@@ -72,13 +82,16 @@ const (
 	controlConns = 2
 	maxProbes    = 4       // searches through all partitions at a time
 	maxHints     = 100_000 // about 8 MB
+
+	fillShare = 0.75 // of the pool's connections
 )
 
 // New returns a store on the table that migrations.Up has made. The pool stays
 // the caller's and must outlive the store. ctx bounds New only.
 //
-// New opens up to two connections of its own with the pool's configuration,
-// and one more for maintenance.
+// New opens connections of its own with the pool's configuration: up to two for
+// what must not queue behind the application's queries, one for maintenance
+// and, unless there is no cache, one that listens and one for heartbeats.
 func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
@@ -113,10 +126,21 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		stale:    make(chan struct{}, 1),
 		hints:    hints,
 		probes:   make(chan struct{}, maxProbes),
+		channel:  invalidation.Channel(opts.Schema, opts.Table),
+		fills:    make(chan struct{}, max(1, int(fillShare*float64(pool.Config().MaxConns)))),
+		late:     newLate(),
 		finished: make(chan struct{}),
 	}
+	s.cache, err = invalidation.NewCache(invalidation.CacheOptions{MaxBytes: max(opts.CacheBytes, 1), OnLease: opts.OnLease})
+	if err != nil {
+		return nil, wrap("new", err)
+	}
 	s.lockClass, s.keyLock = int32(s.lockKey("users")), s.lockKey("keys")
-	if s.control, err = controlPool(ctx, pool); err != nil {
+	if s.control, err = ownPool(ctx, pool, controlConns); err != nil {
+		return nil, wrap("new", err)
+	}
+	if s.pulse, err = ownPool(ctx, pool, 1); err != nil {
+		s.control.Close()
 		return nil, wrap("new", err)
 	}
 	first, err := s.readFacts(ctx, s.control, nil)
@@ -125,6 +149,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 	}
 	if err != nil {
 		s.control.Close()
+		s.pulse.Close()
 		return nil, wrap("new", err)
 	}
 	s.facts.Store(first)
@@ -140,6 +165,7 @@ func agree(opts Options, f *facts) error {
 	}{
 		{"LongestLifetime", opts.LongestLifetime, f.longest},
 		{"LeafWidth", opts.LeafWidth, f.width},
+		{"Lease", opts.Lease, f.lease},
 	} {
 		if c.given != 0 && c.given != c.stored {
 			return fmt.Errorf("the given Options.%s is %v, but the nodes agreed on %v in the database; migrations.SetSettings changes that", c.field, c.given, c.stored)
@@ -148,10 +174,10 @@ func agree(opts Options, f *facts) error {
 	return nil
 }
 
-// controlPool makes the store's own connections from the caller's settings.
-func controlPool(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Pool, error) {
+// ownPool makes connections of the store's own from the caller's settings.
+func ownPool(ctx context.Context, pool *pgxpool.Pool, conns int32) (*pgxpool.Pool, error) {
 	config := pool.Config()
-	config.MaxConns, config.MinConns, config.MinIdleConns = controlConns, 0, 0
+	config.MaxConns, config.MinConns, config.MinIdleConns = conns, 0, 0
 	// Hooks on acquiring and releasing are about the caller's use of the pool.
 	config.BeforeAcquire = nil //lint:ignore SA1019 the caller may use it still, and it would come along
 	config.PrepareConn, config.AfterRelease, config.BeforeClose = nil, nil, nil
@@ -170,6 +196,10 @@ func (s *Store) start() {
 		s.lanes.Go(func() { l.run(run) })
 	}
 	s.loops.Go(func() { s.refreshLoop(run) })
+	s.lates.Go(s.lateLoop)
+	if s.opts.CacheBytes > 0 {
+		s.loops.Go(func() { s.listen(run) })
+	}
 	s.pruning = newPruning(s)
 	if s.opts.PruneInterval > 0 {
 		s.StartPruning()
@@ -184,16 +214,19 @@ func (s *Store) allLanes() []*lane {
 func (s *Store) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		s.closed.Store(true)
-		for _, l := range s.allLanes() {
-			l.close()
-		}
+		s.late.close()
 		go func() {
 			defer close(s.finished)
+			s.lates.Wait()
+			for _, l := range s.allLanes() {
+				l.close()
+			}
 			s.lanes.Wait()
 			s.stop(session.ErrClosed)
 			s.pruning.close()
 			s.loops.Wait()
 			s.control.Close()
+			s.pulse.Close()
 		}()
 	})
 	select {
@@ -263,9 +296,14 @@ func hostAndPID() string {
 
 // backgroundError reports a failure that no caller is waiting for.
 func (s *Store) backgroundError(doing string, err error) {
-	s.stats.backgroundErrors.Add(1)
 	err = wrap(doing, err)
 	s.log.Error("background work failed", zap.String("work", doing), zap.Error(err))
+	s.countError(err)
+}
+
+// countError is backgroundError for what is logged already.
+func (s *Store) countError(err error) {
+	s.stats.backgroundErrors.Add(1)
 	if s.opts.OnError != nil {
 		s.opts.OnError(err)
 	}

@@ -17,7 +17,7 @@ func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (
 	if err != nil {
 		return time.Time{}, wrap("touch", s.refused(err))
 	}
-	o := &op{key: at, rec: session.Record{Expires: storable(expires)}}
+	o := s.newTouch(at, storable(expires))
 	if err := s.touches.do(ctx, o); err != nil {
 		return time.Time{}, wrap("touch", s.refused(err))
 	}
@@ -25,8 +25,20 @@ func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (
 	return o.rec.Expires, nil
 }
 
+func (s *Store) newTouch(at session.Key, expires time.Time) *op {
+	o := &op{key: at, rec: session.Record{Expires: expires}}
+	o.after = func(err error) {
+		if err != nil { // what TouchLater has promised is not kept either
+			s.cache.Invalidate(at)
+			return
+		}
+		s.cache.Extend(at, o.rec.Expires)
+	}
+	return o
+}
+
 func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := s.newWrite(ctx, s.pool, start{startBatchAsync, startLoneAsync}, ops, mode)
+	w := s.newWrite(ctx, s.pool, ops, mode, false)
 	err := w.send(ctx, func(q *queries) batchTexts { return q.touch }, inputOf(func(o *op) time.Time { return o.rec.Expires }))
 	if err != nil {
 		return nil, err
@@ -71,11 +83,4 @@ func earlier(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-// TouchLater implements session.LateToucher. Only a node that holds a proof
-// that the session is live may answer before the write; this store reads
-// every session from the database and holds none, so it is Touch.
-func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Time) (time.Time, error) {
-	return s.Touch(ctx, key, expires)
 }

@@ -49,6 +49,8 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 	for i := range except {
 		spared[i] = except[i].Hash[:]
 	}
+	s.cache.InvalidateUser(user)
+	defer s.cache.InvalidateUser(user)
 	var total int64
 	for {
 		var rows, live int64
@@ -70,7 +72,7 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 
 func (s *Store) endUserBatch(ctx context.Context, user string, spared [][]byte) (rows, live int64, err error) {
 	stripe := stripeOf(user)
-	b := newBatch(ctx)
+	b := s.newTellingBatch(ctx, s.cache.Sender().User(user))
 	b.Queue(takeStripes, s.lockClass, stripe, stripe)
 	b.Queue(s.parent.userEnd, user, endBatch, spared).Query(func(r pgx.Rows) error {
 		var wasLive bool
@@ -124,9 +126,10 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	}
 	var out session.Record
 	var evicted []session.Key
+	defer func() { s.cache.Invalidate(evicted...) }()
 	attempt := func(ctx context.Context) error {
 		var ended []session.Key
-		err := begin(ctx, s.pool, func(tx pgx.Tx) error {
+		err := s.begin(ctx, s.pool, func(tx *transaction) error {
 			var err error
 			if ended, err = s.makeRoom(ctx, tx, rec.User, limit, session.Key{}); err != nil {
 				return err
@@ -152,7 +155,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 
 // makeRoom locks the user's stripe, alone if there is a limit, and makes room
 // for one more session.
-func (s *Store) makeRoom(ctx context.Context, tx pgx.Tx, user string, limit session.UserLimit, replaced session.Key) ([]session.Key, error) {
+func (s *Store) makeRoom(ctx context.Context, tx *transaction, user string, limit session.UserLimit, replaced session.Key) ([]session.Key, error) {
 	stripe := stripeOf(user)
 	if limit.Max == 0 {
 		_, err := tx.Exec(ctx, waitForStripes, s.lockClass, []int32{stripe})
@@ -177,6 +180,8 @@ func (s *Store) makeRoom(ctx context.Context, tx pgx.Tx, user string, limit sess
 		return nil, session.ErrUserLimit
 	}
 	evicted := live[:over]
+	s.cache.Invalidate(evicted...)
+	tx.tell(s.cache.Sender().Keys(evicted...)...)
 	locked := slices.SortedFunc(slices.Values(evicted), session.Key.Compare)
 	for _, key := range locked {
 		if _, err := tx.Exec(ctx, s.parent.endOne, key.Hash[:], key.Bucket); err != nil {

@@ -18,7 +18,7 @@ type write struct {
 	pool  *pgxpool.Pool
 	mode  flushMode
 	parts []span
-	batch *pgx.Batch
+	batch *batch
 
 	was, now map[*op]state // as found under the lock, and as written
 }
@@ -45,20 +45,27 @@ type state struct {
 	next                       session.Key // the successor; zero if it was not renewed
 }
 
-// start is the first statement of a batch, and of one with no arrays in it.
-type start struct{ batch, lone string }
-
-func (s *Store) newWrite(ctx context.Context, pool *pgxpool.Pool, first start, ops []*op, mode flushMode) *write {
+// newWrite begins a batch on the rows of ops. Other nodes are told if tell.
+func (s *Store) newWrite(ctx context.Context, pool *pgxpool.Pool, ops []*op, mode flushMode, tell bool) *write {
 	w := &write{s: s, pool: pool, mode: mode, parts: s.spans(ops, mode), was: map[*op]state{}, now: map[*op]state{}}
-	wait, sql := longestLockWait, first.batch
+	wait, lone := longestLockWait, false
 	if mode.patience == quick {
 		wait = quickWait
-		if !slices.ContainsFunc(w.parts, func(p span) bool { return len(p.ops) > 1 }) {
-			sql = first.lone
-		}
+		lone = !slices.ContainsFunc(w.parts, func(p span) bool { return len(p.ops) > 1 })
 	}
-	w.batch = batchFrom(ctx, sql, wait)
+	if tell {
+		w.batch = s.tellingFrom(either(lone, startLoneTelling, startTelling), lockTimeout(ctx, wait), s.tellKeys(ops))
+	} else {
+		w.batch = batchFrom(either(lone, startLoneAsync, startBatchAsync), lockTimeout(ctx, wait))
+	}
 	return w
+}
+
+func either(first bool, a, b string) string {
+	if first {
+		return a
+	}
+	return b
 }
 
 // held reports whether o, which was not written, is to be tried with more

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -57,6 +59,9 @@ func (b *browser) call(ctx context.Context, n *node, method, path string, body i
 	if err != nil {
 		return err
 	}
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
 	if id := b.id(); id != "" {
 		req.AddCookie(&http.Cookie{Name: cookieName, Value: id})
 	}
@@ -90,6 +95,11 @@ func (b *browser) me(ctx context.Context, n *node) (v view, err error) {
 	return v, b.call(ctx, n, http.MethodGet, "/me", nil, &v)
 }
 
+// fresh is me as the database has it.
+func (b *browser) fresh(ctx context.Context, n *node) (v view, err error) {
+	return v, b.call(ctx, n, http.MethodGet, "/me?fresh=1", nil, &v)
+}
+
 // post is for whatever answers with a session.
 func (b *browser) post(ctx context.Context, n *node, path string) (v view, err error) {
 	return v, b.call(ctx, n, http.MethodPost, path, nil, &v)
@@ -99,6 +109,13 @@ func (b *browser) post(ctx context.Context, n *node, path string) (v view, err e
 func (b *browser) end(ctx context.Context, n *node, path string) (int64, error) {
 	var reply struct{ Ended int64 }
 	err := b.call(ctx, n, http.MethodPost, path, nil, &reply)
+	return reply.Ended, err
+}
+
+// revoke ends sessions of the user in one call, and returns how many.
+func (b *browser) revoke(ctx context.Context, n *node, keys []string) (int64, error) {
+	var reply struct{ Ended int64 }
+	err := b.call(ctx, n, http.MethodPost, "/revoke", strings.NewReader(url.Values{"key": keys}.Encode()), &reply)
 	return reply.Ended, err
 }
 
@@ -127,19 +144,23 @@ func (b *browser) slowly(ctx context.Context, n *node) (finish func() error, err
 }
 
 // until asks again and again until cond holds, and returns how long that took.
-// An error of cond is only of interest once ctx has ended.
+// When ctx ends, its error tells what cond last complained of.
 func until(ctx context.Context, cond func() (bool, error)) (time.Duration, error) {
 	began := time.Now()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
 		ok, err := cond()
 		if ok && err == nil {
 			return time.Since(began), nil
 		}
+		if ctx.Err() == nil || last == nil { // a request that ctx has ended tells nothing
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return 0, errors.Join(context.Cause(ctx), err)
+			return 0, errors.Join(context.Cause(ctx), last)
 		case <-tick.C:
 		}
 	}

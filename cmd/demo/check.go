@@ -11,13 +11,12 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 )
 
 const (
-	checkLimit = time.Minute
-	stepLimit  = 10 * time.Second
-	longLimit  = 30 * time.Second
+	checkLimit = 5 * time.Minute
+	stepLimit  = 40 * time.Second
+	longLimit  = 60 * time.Second
 )
 
 // check plays the demo's story. Each step has users of its own, so that one
@@ -64,6 +63,9 @@ func (c *check) setUp(ctx context.Context, nodes int, stderr io.Writer) bool {
 		return "in schema " + c.db.schema(), c.db.migrate(ctx)
 	}) && c.report.step(ctx, fmt.Sprintf("start %d nodes", nodes), startLimit, func(ctx context.Context) (string, error) {
 		c.fleet = newFleet(c.db, nodes, c.hear)
+		if err := c.fleet.reroute(c.db); err != nil {
+			return "", err
+		}
 		if err := c.fleet.start(ctx); err != nil {
 			return "", err
 		}
@@ -84,11 +86,19 @@ func (c *check) play(ctx context.Context) {
 	}{
 		{"log in on node 1, read on the others", stepLimit, c.logIn},
 		{"save on two nodes at once, lose nothing", longLimit, c.saveAtOnce},
+		{"read from memory, without a query", stepLimit, c.warmReads},
 		{"touch", stepLimit, c.touch},
+		{"touch later", stepLimit, c.touchLater},
 		{"renew", stepLimit, c.renew},
 		{fmt.Sprintf("log out on node %d, refused everywhere", last), stepLimit, c.logOut},
 		{"refuse a late save", stepLimit, c.lateSave},
 		{"log out everywhere from node 2", stepLimit, c.logOutEverywhere},
+		{"log out on node 1, how soon others refuse", longLimit, c.logOutDelays},
+		{"log out 1,000 sessions in one call", stepLimit, c.thousandLogOuts},
+		{"log out a user with 10,000 sessions", longLimit, c.userWide},
+		{"cut a node's listening connection", longLimit, c.cut},
+		{"stall a node's listening connection", longLimit, c.stall},
+		{"log out and wait for all, one hears nothing", longLimit, c.strict},
 		{"refuse forged IDs without a query", stepLimit, c.forgedIDs},
 		{"make leaves ahead", stepLimit, c.leavesAhead},
 		{"200,000 expired sessions vanish", longLimit, c.expire},
@@ -107,6 +117,7 @@ func (c *check) tearDown(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	if c.fleet != nil {
 		c.report.step(ctx, "stop all nodes", 2*stopLimit, c.stop)
+		c.fleet.unroute()
 		c.report.step(ctx, "find no session ID in any log", stepLimit, c.findSecrets)
 	}
 	if c.db != nil {
@@ -190,80 +201,4 @@ func (c *check) remember(secret string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.secrets = append(c.secrets, secret)
-}
-
-// somebody is a browser without a session.
-func (c *check) somebody() *browser { return &browser{http: c.http, seen: c.remember} }
-
-// somebodyIn is a browser of user, logged in on a node.
-func (c *check) somebodyIn(ctx context.Context, n *node, user string) (*browser, view, error) {
-	b := c.somebody()
-	v, err := b.post(ctx, n, "/login?user="+user)
-	return b, v, err
-}
-
-// others are all nodes but one.
-func (c *check) others(but *node) []*node {
-	var nodes []*node
-	for _, n := range c.fleet.nodes {
-		if n != but {
-			nodes = append(nodes, n)
-		}
-	}
-	return nodes
-}
-
-func (c *check) last() *node { return c.fleet.nodes[len(c.fleet.nodes)-1] }
-
-// on does the same on several nodes at once.
-func on(ctx context.Context, nodes []*node, do func(context.Context, *node) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for _, n := range nodes {
-		g.Go(func() error { return do(ctx, n) })
-	}
-	return g.Wait()
-}
-
-// sees is nil if a node finds that very session for b.
-func sees(ctx context.Context, n *node, b *browser, want view) error {
-	got, err := b.me(ctx, n)
-	if err == nil && (got.Node != n.name || got.Key != want.Key || got.User != want.User || got.Version != want.Version) {
-		err = fmt.Errorf("%s sees session %s of %q, version %d, instead of %s of %q, version %d",
-			n.name, got.Key, got.User, got.Version, want.Key, want.User, want.Version)
-	}
-	return err
-}
-
-// refused is nil if err is the answer to somebody who is not logged in.
-func refused(err error) error {
-	if r, ok := errors.AsType[*refusal](err); ok && r.status == http.StatusUnauthorized {
-		return nil
-	}
-	if err == nil {
-		return errors.New("it was not refused")
-	}
-	return err
-}
-
-// stats asks a node about itself.
-func (c *check) stats(ctx context.Context, n *node) (st nodeStats, err error) {
-	return st, c.somebody().call(ctx, n, http.MethodGet, "/stats", nil, &st)
-}
-
-// leader is the node that says it leads.
-func (c *check) leader(ctx context.Context, among []*node) (leading *node, err error) {
-	_, err = until(ctx, func() (bool, error) {
-		for _, n := range among {
-			st, err := c.stats(ctx, n)
-			if err != nil {
-				return false, err
-			}
-			if st.Stats.Leading && st.Leader == n.name {
-				leading = n
-				return true, nil
-			}
-		}
-		return false, errors.New("nobody leads")
-	})
-	return leading, err
 }

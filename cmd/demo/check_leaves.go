@@ -189,7 +189,7 @@ func (c *check) expire(ctx context.Context) (detail string, err error) {
 	if rows := after.rows - before.rows; rows != expiredRows {
 		return "", fmt.Errorf("the leader counted %d rows", rows)
 	}
-	return fmt.Sprintf("leaf dropped after %v, %.0f MB freed; meanwhile %d reads on all nodes, none failed, the slowest took %v",
+	return fmt.Sprintf("leaf dropped after %v, %.0f MB freed; meanwhile %d reads of the database on all nodes, none failed, the slowest took %v",
 		took.Round(10*time.Millisecond), float64(bytes)/1e6, readers.count, readers.slowest.Round(100*time.Microsecond)), nil
 }
 
@@ -272,7 +272,7 @@ func (c *check) read(ctx context.Context, b *browser) *readers {
 				case <-tick.C:
 				}
 				began := time.Now()
-				_, err := b.me(ctx, n)
+				_, err := b.fresh(ctx, n)
 				if ctx.Err() != nil {
 					return
 				}

@@ -63,19 +63,27 @@ func (c *check) restartPostgres(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := c.warm(ctx, c.fleet.nodes, laura); err != nil {
+		return "", err
+	}
 	stopped := time.Now()
 	if err := c.db.server.Stop(); err != nil {
 		return "", err
 	}
 	began := time.Now()
 	outage := func(ctx context.Context, n *node) error {
-		_, err := laura.me(ctx, n)
-		if r, ok := errors.AsType[*refusal](err); !ok || r.status != http.StatusServiceUnavailable {
-			return fmt.Errorf("%s without a database: %v", n.name, err)
-		}
-		return nil
+		_, err := until(ctx, func() (bool, error) { // a node may answer until it sees that its connection is gone
+			_, err := laura.me(ctx, n)
+			if r, ok := errors.AsType[*refusal](err); !ok || r.status != http.StatusServiceUnavailable {
+				return false, fmt.Errorf("%s without a database: %v", n.name, err)
+			}
+			return true, nil
+		})
+		return err
 	}
-	wrong := on(ctx, c.fleet.nodes, outage)
+	patient, cancel := context.WithTimeout(ctx, stepLimit) // which leaves time to start the server
+	wrong := on(patient, c.fleet.nodes, outage)
+	cancel()
 	answered := time.Since(began)
 	if err := errors.Join(c.db.server.Restart(ctx), wrong); err != nil {
 		return "", err

@@ -26,6 +26,7 @@ type database struct {
 	dsn    string
 	about  string           // what it is, for people
 	run    string           // tells this run's schema and connections from others'
+	wire   string           // where it is reached by TCP; empty: it is not, see wireOf
 	server *pgserver.Server // nil where the database was given to us
 }
 
@@ -63,6 +64,7 @@ func (d *database) look(ctx context.Context) error {
 	d.config.RuntimeParams["application_name"] = d.application("check")
 	var version string
 	err = d.with(ctx, func(conn *pgx.Conn) error {
+		d.wire = wireOf(conn)
 		return conn.QueryRow(ctx, `SELECT pg_catalog.current_setting('server_version')`).Scan(&version)
 	})
 	if err != nil {

@@ -25,6 +25,11 @@ func parseEntry(line []byte) entry {
 	}
 	for name, value := range all {
 		text := fmt.Sprint(value)
+		if some, ok := value.(map[string]any); ok {
+			if inner, err := json.Marshal(some); err == nil {
+				text = string(inner)
+			}
+		}
 		switch name {
 		case "level":
 			e.level = text
@@ -39,7 +44,7 @@ func parseEntry(line []byte) entry {
 	b.WriteString(e.message)
 	for _, name := range slices.Sorted(maps.Keys(e.fields)) {
 		value := e.fields[name]
-		if strings.ContainsAny(value, " \n\"") {
+		if strings.ContainsAny(value, " \n\"") && !strings.HasPrefix(value, "{") {
 			value = fmt.Sprintf("%q", value)
 		}
 		fmt.Fprintf(&b, "  %s=%s", name, value)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sojourn-go/sojourn/internal/faultproxy"
 )
 
 // fleet is the nodes.
@@ -20,6 +22,7 @@ type node struct {
 	name   string
 	conf   nodeConfig
 	listen func(node string, e entry)
+	link   *faultproxy.Proxy // nil: not rerouted
 
 	mu   sync.Mutex
 	addr string

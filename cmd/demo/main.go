@@ -79,10 +79,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		}
 	}
 
-	// A reader that goes away (| head) is a reason to stop and clean up, too.
-	// This one stays in force to the end: without it the next line would kill us.
-	ctx, release := signal.NotifyContext(context.Background(), syscall.SIGPIPE)
-	defer release()
+	// A reader that goes away (| head) is a reason to stop and clean up, too. The
+	// signal would tell of broken network connections as well, so it is dropped.
+	dropped := make(chan os.Signal, 1)
+	signal.Notify(dropped, syscall.SIGPIPE)
+	defer signal.Stop(dropped)
+	ctx, gone := context.WithCancelCause(context.Background())
+	defer gone(nil)
+	stdout = &output{stdout, gone}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends us at once
@@ -98,4 +102,18 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	return exitOK
+}
+
+// output ends the demo when it cannot be written to.
+type output struct {
+	to   io.Writer
+	gone context.CancelCauseFunc
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.to.Write(p)
+	if err != nil {
+		o.gone(fmt.Errorf("nobody reads what the demo writes: %w", err))
+	}
+	return n, err
 }

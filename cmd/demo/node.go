@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sojourn-go/sojourn/internal/loopback"
+	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/pgstore"
 )
 
@@ -33,6 +34,7 @@ type nodeConfig struct {
 	Name   string // "node 1"
 	Run    string
 	DSN    string
+	Direct string // where to listen and lead; empty: as DSN
 	Schema string
 	Addr   string // where to listen; empty: a free port
 	Home   string // of the throwaway server, to be removed if nobody else can
@@ -96,6 +98,7 @@ func runNode(in io.Reader, out io.Writer) int {
 func newLog(out io.Writer) *zap.Logger {
 	enc := zap.NewProductionEncoderConfig()
 	enc.TimeKey = "" // the reader knows
+	enc.EncodeTime = zapcore.RFC3339TimeEncoder
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(out)), zap.InfoLevel)
 	// Where it cannot be written, nobody is left who could be told.
 	return zap.New(zapcore.NewSamplerWithOptions(core, time.Second, 3, 0), zap.ErrorOutput(zapcore.AddSync(io.Discard)))
@@ -103,13 +106,16 @@ func newLog(out io.Writer) *zap.Logger {
 
 // serveNode serves until ctx ends.
 func serveNode(ctx context.Context, conf nodeConfig, log *zap.Logger) error {
-	pool, err := openPool(ctx, conf)
+	queries := &queryCounter{}
+	pool, err := openPool(ctx, conf, queries)
 	if err != nil {
 		return err
 	}
 	store, err := pgstore.New(ctx, pool, pgstore.Options{
 		Schema:        conf.Schema,
+		DirectDSN:     conf.Direct,
 		PruneInterval: pruneInterval,
+		OnLease:       tellLease(ctx, log),
 		NodeName:      conf.Run + " " + conf.Name,
 		Logger:        log,
 	})
@@ -120,7 +126,7 @@ func serveNode(ctx context.Context, conf nodeConfig, log *zap.Logger) error {
 	listener, err := listen(conf.Addr)
 	if err == nil {
 		log.Info(readyMessage, zap.String("addr", listener.Addr().String()), zap.Int("pid", os.Getpid()))
-		err = serveHTTP(ctx, listener, newServer(conf, store, log).handler())
+		err = serveHTTP(ctx, listener, newServer(conf, store, queries, log).handler())
 	}
 
 	// The last acts outlive ctx and have their own limit.
@@ -130,13 +136,27 @@ func serveNode(ctx context.Context, conf nodeConfig, log *zap.Logger) error {
 	return errors.Join(err, closePool(last, pool))
 }
 
-func openPool(ctx context.Context, conf nodeConfig) (*pgxpool.Pool, error) {
+// tellLease logs when the node begins to answer from its memory and when it
+// stops, but not that it stops with ctx.
+func tellLease(ctx context.Context, log *zap.Logger) func(invalidation.LeaseChange) {
+	return func(c invalidation.LeaseChange) {
+		switch {
+		case c.Held:
+			log.Info("answers from memory")
+		case ctx.Err() == nil:
+			log.Info("asks the database for every read", zap.Error(c.Err))
+		}
+	}
+}
+
+func openPool(ctx context.Context, conf nodeConfig, queries *queryCounter) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(conf.DSN)
 	if err != nil {
 		return nil, err
 	}
 	config.MaxConns = poolSize
 	config.ConnConfig.RuntimeParams["application_name"] = "sojourn " + conf.Run + " " + conf.Name
+	queries.watch(config)
 	return pgxpool.NewWithConfig(ctx, config)
 }
 

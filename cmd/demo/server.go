@@ -5,17 +5,12 @@ import (
 	"embed"
 	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
 	"net/http"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/leader"
 	"github.com/sojourn-go/sojourn/pgstore"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -27,18 +22,20 @@ const (
 	requestLimit = 10 * time.Second // the slow one excepted
 	slowLimit    = time.Minute
 	bodyLimit    = 4 << 10
+	listLimit    = 64 << 10 // of a body that lists sessions
 )
 
 // server is the HTTP side of a node.
 type server struct {
 	conf     nodeConfig
 	store    *pgstore.Store
+	queries  *queryCounter
 	sessions *sessions
 	log      *zap.Logger
 }
 
-func newServer(conf nodeConfig, store *pgstore.Store, log *zap.Logger) *server {
-	return &server{conf: conf, store: store, sessions: &sessions{store}, log: log}
+func newServer(conf nodeConfig, store *pgstore.Store, queries *queryCounter, log *zap.Logger) *server {
+	return &server{conf: conf, store: store, queries: queries, sessions: &sessions{store}, log: log}
 }
 
 func (s *server) handler() http.Handler {
@@ -52,19 +49,21 @@ func (s *server) handler() http.Handler {
 		pattern string
 		handler handler
 		limit   time.Duration
+		body    int64
 	}{
-		{"GET /me", s.me, requestLimit},
-		{"GET /sessions", s.list, requestLimit},
-		{"GET /stats", s.stats, time.Second},
-		{"POST /login", s.login, requestLimit},
-		{"POST /set", s.set, requestLimit},
-		{"POST /touch", s.touch, requestLimit},
-		{"POST /renew", s.renew, requestLimit},
-		{"POST /slow", s.slow, slowLimit},
-		{"POST /logout", s.logout, requestLimit},
-		{"POST /logout-all", s.logoutAll, requestLimit},
+		{"GET /me", s.me, requestLimit, bodyLimit},
+		{"GET /sessions", s.list, requestLimit, bodyLimit},
+		{"GET /stats", s.stats, time.Second, bodyLimit},
+		{"POST /login", s.login, requestLimit, bodyLimit},
+		{"POST /set", s.set, requestLimit, bodyLimit},
+		{"POST /touch", s.touch, requestLimit, bodyLimit},
+		{"POST /renew", s.renew, requestLimit, bodyLimit},
+		{"POST /slow", s.slow, slowLimit, bodyLimit},
+		{"POST /logout", s.logout, requestLimit, bodyLimit},
+		{"POST /logout-all", s.logoutAll, requestLimit, bodyLimit},
+		{"POST /revoke", s.revoke, requestLimit, listLimit},
 	} {
-		mux.Handle(route.pattern, s.answer(route.handler, route.limit))
+		mux.Handle(route.pattern, s.answer(route.handler, route.limit, route.body))
 	}
 	return http.NewCrossOriginProtection().Handler(secured(mux))
 }
@@ -84,12 +83,12 @@ func secured(next http.Handler) http.Handler {
 // handler returns what to answer as JSON.
 type handler func(w http.ResponseWriter, r *http.Request) (any, error)
 
-func (s *server) answer(h handler, limit time.Duration) http.Handler {
+func (s *server) answer(h handler, limit time.Duration, body int64) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
 		r = r.WithContext(ctx)
-		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit)
+		r.Body = http.MaxBytesReader(w, r.Body, body)
 		status := http.StatusOK
 		reply, err := h(w, r)
 		if err != nil {
@@ -141,208 +140,4 @@ func statusOf(err error) (int, string) {
 		return 499, "the caller has gone" // nobody will read it
 	}
 	return http.StatusServiceUnavailable, "the database does not answer: try again"
-}
-
-// view is a session as callers see it. Its key is no secret.
-type view struct {
-	Node     string            `json:"node"`
-	Key      string            `json:"key"`
-	User     string            `json:"user"`
-	Values   map[string]string `json:"values"`
-	Version  int64             `json:"version"`
-	Created  time.Time         `json:"created"`
-	Expires  time.Time         `json:"expires"`
-	Deadline time.Time         `json:"deadline"`
-	// Conflicts is how often a change had to be repeated.
-	Conflicts int `json:"conflicts,omitempty"`
-}
-
-func (s *server) view(rec session.Record) (view, error) {
-	v, err := decode(rec)
-	return view{
-		Node: s.conf.Name, Key: rec.Key.String(), User: rec.User, Values: v, Version: rec.Version,
-		Created: rec.Created, Expires: rec.Expires, Deadline: rec.Deadline,
-	}, err
-}
-
-func (s *server) event(what string, rec session.Record, more ...zap.Field) {
-	s.log.Info(what, append(more, zap.String("user", rec.User), zap.Stringer("session", rec.Key))...)
-}
-
-func (s *server) me(_ http.ResponseWriter, r *http.Request) (any, error) {
-	rec, err := s.sessions.load(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.view(rec)
-}
-
-func (s *server) login(w http.ResponseWriter, r *http.Request) (any, error) {
-	user := r.FormValue("user")
-	if user == "" {
-		return nil, badRequest("who? /login?user=alice")
-	}
-	rec, err := s.sessions.logIn(w, r, user)
-	if err != nil {
-		return nil, err
-	}
-	s.event("logged in", rec)
-	return s.view(rec)
-}
-
-func (s *server) set(_ http.ResponseWriter, r *http.Request) (any, error) {
-	key, value := r.FormValue("key"), r.FormValue("value")
-	if key == "" {
-		return nil, badRequest("what? /set?key=colour&value=blue")
-	}
-	rec, err := s.sessions.load(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.save(r.Context(), rec, key, value)
-}
-
-func (s *server) save(ctx context.Context, rec session.Record, key, value string) (any, error) {
-	rec, conflicts, err := s.sessions.change(ctx, rec, func(v values) { v[key] = value })
-	if err != nil {
-		return nil, err
-	}
-	saved, err := s.view(rec)
-	saved.Conflicts = conflicts
-	return saved, err
-}
-
-func (s *server) touch(_ http.ResponseWriter, r *http.Request) (any, error) {
-	rec, err := s.sessions.touch(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.view(rec)
-}
-
-func (s *server) renew(w http.ResponseWriter, r *http.Request) (any, error) {
-	grace, err := duration(r.FormValue("grace"), session.MaxGrace)
-	if err != nil {
-		return nil, badRequest("grace: " + err.Error())
-	}
-	rec, err := s.sessions.renew(w, r, grace)
-	if err != nil {
-		return nil, err
-	}
-	s.event("renewed", rec, zap.Stringer("grace", grace))
-	return s.view(rec)
-}
-
-// slow reads the session, says so (102, as an upload takes long), waits for ms
-// milliseconds and for the end of the request's body, and only then saves it.
-func (s *server) slow(w http.ResponseWriter, r *http.Request) (any, error) {
-	ms, err := strconv.Atoi("0" + r.URL.Query().Get("ms"))
-	if err != nil || ms > int(slowLimit/time.Millisecond) {
-		return nil, badRequest("ms is not a number of milliseconds up to " + strconv.Itoa(int(slowLimit/time.Millisecond)))
-	}
-	rec, err := s.sessions.load(r)
-	if err != nil {
-		return nil, err
-	}
-	if r.ProtoAtLeast(1, 1) {
-		w.WriteHeader(http.StatusProcessing)
-	}
-	note, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, badRequest("the body is incomplete or longer than " + strconv.Itoa(bodyLimit) + " bytes")
-	}
-	select {
-	case <-time.After(time.Duration(ms) * time.Millisecond):
-	case <-r.Context().Done():
-		return nil, context.Cause(r.Context())
-	}
-	reply, err := s.save(r.Context(), rec, "slow", strings.ToValidUTF8(string(note), "?"))
-	if errors.Is(err, errNoSession) {
-		s.event("late save refused", rec)
-	}
-	return reply, err
-}
-
-func (s *server) logout(w http.ResponseWriter, r *http.Request) (any, error) {
-	rec, err := s.sessions.logOut(w, r)
-	if err != nil {
-		return nil, err
-	}
-	s.event("logged out", rec)
-	return map[string]int64{"ended": 1}, nil
-}
-
-func (s *server) logoutAll(w http.ResponseWriter, r *http.Request) (any, error) {
-	rec, ended, err := s.sessions.logOutEverywhere(w, r)
-	if err != nil {
-		return nil, err
-	}
-	s.event("logged out everywhere", rec, zap.Int64("ended", ended))
-	return map[string]int64{"ended": ended}, nil
-}
-
-// device is one of the sessions of a user.
-type device struct {
-	Key     string    `json:"key"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires"`
-	This    bool      `json:"this"` // the one that asks
-}
-
-func (s *server) list(_ http.ResponseWriter, r *http.Request) (any, error) {
-	rec, err := s.sessions.load(r)
-	if err != nil {
-		return nil, err
-	}
-	all, err := s.store.ListUser(r.Context(), rec.User)
-	if err != nil {
-		return nil, err
-	}
-	devices := []device{}
-	for _, other := range all {
-		devices = append(devices, device{other.Key.String(), other.Created, other.Expires, other.Key == rec.Key})
-	}
-	return devices, nil
-}
-
-// nodeStats is what a node knows of itself and of who leads.
-type nodeStats struct {
-	Node   string        `json:"node"`
-	PID    int           `json:"pid"`
-	Leader string        `json:"leader"` // empty: nobody; "unknown": the database does not say
-	Stats  session.Stats `json:"stats"`
-}
-
-func (s *server) stats(_ http.ResponseWriter, r *http.Request) (any, error) {
-	st := nodeStats{Node: s.conf.Name, PID: os.Getpid(), Stats: s.store.Stats()}
-	st.Stats.MaintainedBy = s.shortName(st.Stats.MaintainedBy)
-	name, err := s.store.Leader(r.Context())
-	switch {
-	case err == nil:
-		st.Leader = s.shortName(name)
-	case !errors.Is(err, leader.ErrNoLeader):
-		st.Leader = "unknown"
-	}
-	return st, nil
-}
-
-// shortName leaves out what is the same for all nodes of the demo.
-func (s *server) shortName(node string) string { return strings.TrimPrefix(node, s.conf.Run+" ") }
-
-// duration reads a duration from 0 to most; without a unit, it is in seconds.
-func duration(text string, most time.Duration) (time.Duration, error) {
-	if text == "" {
-		return 0, nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		d, err = time.ParseDuration(text + "s")
-	}
-	if err != nil {
-		return 0, errors.New("not a duration such as 5s")
-	}
-	if d < 0 || d > most {
-		return 0, errors.New("it must be from 0s to " + most.String())
-	}
-	return d, nil
 }

@@ -44,7 +44,7 @@ func TestErrorsAreAnsweredByWhatTheCallerCanDo(t *testing.T) {
 
 func TestRequestsThatNeedNoDatabase(t *testing.T) {
 	t.Parallel()
-	h := newServer(nodeConfig{Name: "node 1"}, nil, zap.NewNop()).handler()
+	h := newServer(nodeConfig{Name: "node 1"}, nil, &queryCounter{}, zap.NewNop()).handler()
 	for _, c := range []struct {
 		method, path, origin string
 		status               int
@@ -60,6 +60,9 @@ func TestRequestsThatNeedNoDatabase(t *testing.T) {
 		{"POST", "/login?user=alice", "http://elsewhere.example", http.StatusForbidden, ""},
 		{"POST", "/set?value=blue", "", http.StatusBadRequest, "key="},
 		{"POST", "/logout", "", http.StatusUnauthorized, "not logged in"},
+		{"POST", "/logout?strict=1", "", http.StatusUnauthorized, "not logged in"},
+		{"POST", "/revoke?key=a", "", http.StatusUnauthorized, "not logged in"},
+		{"POST", "/revoke?key=%", "", http.StatusBadRequest, "key="},
 		{"POST", "/renew?grace=2h", "", http.StatusBadRequest, "1h0m0s"},
 		{"POST", "/slow?ms=-1", "", http.StatusBadRequest, "60000"},
 	} {
@@ -104,6 +107,10 @@ func TestALineOfALogBecomesReadable(t *testing.T) {
 	t.Parallel()
 	e := parseEntry([]byte(`{"level":"warn","logger":"pgstore","msg":"leader: lost","table":"a.b","term":2,"error":"no \"answer\""}`))
 	if e.level != "warn" || e.message != "leader: lost" || e.fields["term"] != "2" || e.text != `leader: lost  error="no \"answer\""  term=2` {
+		t.Errorf("%+v", e)
+	}
+	e = parseEntry([]byte(`{"level":"info","msg":"receiving","server":{"timeline":"1","database":"a b"}}`))
+	if e.fields["server"] != `{"database":"a b","timeline":"1"}` {
 		t.Errorf("%+v", e)
 	}
 	if e := parseEntry([]byte("panic: x")); e.text != "panic: x" || e.level != "" {

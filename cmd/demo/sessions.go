@@ -35,7 +35,14 @@ type sessions struct {
 type values map[string]string
 
 // load returns the session of a request.
-func (s *sessions) load(r *http.Request) (session.Record, error) {
+func (s *sessions) load(r *http.Request) (session.Record, error) { return s.find(r, s.store.Get) }
+
+// loadFresh is load from the database.
+func (s *sessions) loadFresh(r *http.Request) (session.Record, error) {
+	return s.find(r, s.store.GetFresh)
+}
+
+func (s *sessions) find(r *http.Request, get func(context.Context, session.Key) (session.Record, error)) (session.Record, error) {
 	cookie, err := r.Cookie(cookieName)
 	if err != nil {
 		return session.Record{}, errNoSession
@@ -44,7 +51,7 @@ func (s *sessions) load(r *http.Request) (session.Record, error) {
 	if err != nil {
 		return session.Record{}, errNoSession
 	}
-	rec, err := s.store.Get(r.Context(), id.Key())
+	rec, err := get(r.Context(), id.Key())
 	return rec, notLoggedIn(err)
 }
 
@@ -123,12 +130,12 @@ func (s *sessions) change(ctx context.Context, rec session.Record, do func(value
 	}
 }
 
-// touch postpones the idle timeout.
-func (s *sessions) touch(r *http.Request) (rec session.Record, err error) {
+// touch postpones the idle timeout by touch, the store's Touch or TouchLater.
+func (s *sessions) touch(r *http.Request, touch func(context.Context, session.Key, time.Time) (time.Time, error)) (rec session.Record, err error) {
 	if rec, err = s.load(r); err != nil {
 		return rec, err
 	}
-	rec.Expires, err = s.store.Touch(r.Context(), rec.Key, s.store.Now().Add(idleTimeout))
+	rec.Expires, err = touch(r.Context(), rec.Key, s.store.Now().Add(idleTimeout))
 	return rec, notLoggedIn(err)
 }
 
@@ -153,13 +160,13 @@ func (s *sessions) renew(w http.ResponseWriter, r *http.Request, grace time.Dura
 	}
 }
 
-// logOut ends the session.
-func (s *sessions) logOut(w http.ResponseWriter, r *http.Request) (session.Record, error) {
+// logOut ends the session by end, the store's Destroy or DestroyStrict.
+func (s *sessions) logOut(w http.ResponseWriter, r *http.Request, end func(context.Context, ...session.Key) (int64, error)) (session.Record, error) {
 	rec, err := s.load(r)
 	if err != nil {
 		return rec, err
 	}
-	if _, err = s.store.Destroy(r.Context(), rec.Key); err == nil {
+	if _, err = end(r.Context(), rec.Key); err == nil {
 		clearCookie(w)
 	}
 	return rec, err
@@ -175,6 +182,31 @@ func (s *sessions) logOutEverywhere(w http.ResponseWriter, r *http.Request) (ses
 	if err == nil {
 		clearCookie(w)
 	}
+	return rec, ended, err
+}
+
+// revoke ends the sessions of the user that are named as in listings, and
+// returns how many. Names of other users' sessions are as good as none.
+func (s *sessions) revoke(r *http.Request, names []string) (session.Record, int64, error) {
+	rec, err := s.load(r)
+	if err != nil {
+		return rec, 0, err
+	}
+	all, err := s.store.ListUser(r.Context(), rec.User)
+	if err != nil {
+		return rec, 0, err
+	}
+	wanted := map[string]bool{}
+	for _, name := range names {
+		wanted[name] = true
+	}
+	var keys []session.Key
+	for _, one := range all {
+		if wanted[one.Key.String()] {
+			keys = append(keys, one.Key)
+		}
+	}
+	ended, err := s.store.Destroy(r.Context(), keys...)
 	return rec, ended, err
 }
 

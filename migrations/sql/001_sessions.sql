@@ -51,6 +51,9 @@ CREATE TABLE {{.meta}} (
 	longest_hours  integer     NOT NULL,
 	width_hours    integer     NOT NULL,
 	lease_ms       integer     NOT NULL,
+	-- A node that does not know of a change yet goes by the lease before.
+	lease_was_ms   integer     NOT NULL DEFAULT 0,
+	lease_changed_at timestamptz NOT NULL DEFAULT '-infinity',
 	foreign_keys   boolean     NOT NULL DEFAULT false,
 	created_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	changed_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),

@@ -83,6 +83,10 @@ func (e *env) calls(s session.Store, rec session.Record) []call {
 	if x, ok := s.(session.FreshGetter); ok {
 		calls = append(calls, call{"GetFresh", func(ctx context.Context) error { _, err := x.GetFresh(ctx, rec.Key); return err }})
 	}
+	if x, ok := s.(session.Strict); ok {
+		calls = append(calls, call{"Settle", func(ctx context.Context) error { return x.Settle(ctx) }},
+			call{"DestroyStrict", func(ctx context.Context) error { _, err := x.DestroyStrict(ctx, rec.Key); return err }})
+	}
 	if x, ok := s.(session.LateToucher); ok {
 		calls = append(calls, call{"TouchLater", func(ctx context.Context) error {
 			_, err := x.TouchLater(ctx, rec.Key, rec.Deadline)

@@ -255,7 +255,8 @@ func (e *env) eventually(what string, happened func() bool) {
 	}
 }
 
-// eventuallyGone waits until the session of key has ended by the store's clock.
+// eventuallyGone waits until the session of key has ended by the store's clock
+// and is served from no cache.
 func (e *env) eventuallyGone(key session.Key) {
 	e.Helper()
 	e.eventually("the session ended", func() bool {
@@ -265,6 +266,12 @@ func (e *env) eventuallyGone(key session.Key) {
 		}
 		return err != nil
 	})
+	for i := range 2 {
+		e.eventually("no cache serves the session", func() bool {
+			_, err := e.node(i).Get(e.ctx, key)
+			return isAny(err, session.ErrNotFound)
+		})
+	}
 	e.gone(key)
 }
 

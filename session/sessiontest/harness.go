@@ -66,6 +66,7 @@ const (
 	Pruner      Ability = "Pruner"
 	FreshGetter Ability = "FreshGetter"
 	LateToucher Ability = "LateToucher"
+	Strict      Ability = "Strict"
 	Statser     Ability = "Statser"
 )
 
@@ -87,6 +88,8 @@ func has(s session.Store, a Ability) (ok bool) {
 		_, ok = s.(session.FreshGetter)
 	case LateToucher:
 		_, ok = s.(session.LateToucher)
+	case Strict:
+		_, ok = s.(session.Strict)
 	case Statser:
 		_, ok = s.(session.Statser)
 	}
@@ -125,7 +128,7 @@ func Run(t *testing.T, h Harness) {
 	}
 	for _, group := range [][]testCase{
 		createCases(), keyCases(), foreignCases(), saveCases(), touchCases(), renewCases(), deadCases(),
-		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(),
+		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(), nodeCases(),
 	} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {

@@ -273,6 +273,6 @@ func putAgainstDestroy(e *env) {
 		if n != 1 || destroyed != nil {
 			e.Errorf("Destroy = %d, %v; want 1, nil", n, destroyed)
 		}
-		e.gone(rec.Key)
+		e.eventuallyGone(rec.Key)
 	}
 }

@@ -281,6 +281,7 @@ func renewDestroyChain(e *env) {
 				if _, err := fresh(e.ctx, e.s, rec.Key); !isAny(err, session.ErrNotFound) {
 					e.Errorf("Get after Destroy of key %d of a chain with a grace of %v: %v", i, grace, err)
 				}
+				e.eventuallyGone(rec.Key)
 				e.neverLive(rec.Key, "a session of a destroyed chain", session.ErrConflict)
 			}
 		}
@@ -393,7 +394,7 @@ func renewAgainstDestroy(e *env) {
 		if n != 1 || destroyed != nil {
 			e.Errorf("Destroy = %d, %v; want 1, nil", n, destroyed)
 		}
-		e.gone(old.Key)
-		e.gone(next.Key)
+		e.eventuallyGone(old.Key)
+		e.eventuallyGone(next.Key)
 	}
 }

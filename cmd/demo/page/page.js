@@ -17,14 +17,26 @@ function ago(time) {
   return new Date(time).getFullYear() < 2000 ? "none yet" : `${seconds} s ago`;
 }
 
-function showStats({ node, pid, leader, stats }) {
+function showMemory(cache, queries) {
+  at("memory").classList.toggle("unleased", !cache.Leased);
+  show("memory", cache.Leased
+    ? `leased, proven ${Math.round(cache.LeaseAge / 1e6)} ms ago; ${cache.Entries} sessions, ${Math.ceil(cache.Bytes / 1024)} KiB`
+    : "not leased: every read asks the database");
+  show("reads", `${cache.Hits} hits, ${cache.Misses} misses; ${cache.Messages} messages from other nodes`);
+  show("queries", `${queries.application} for sessions, ${queries.own} for heartbeats, logouts and upkeep`);
+  show("gaps", `${cache.Disconnects} lost connections, ${cache.Silences} silences, ` +
+    `${cache.ClockJumps} clock jumps, ${cache.UnknownPayloads} unknown messages`);
+}
+
+function showStats({ node, pid, leader, queries, stats }) {
   document.title = node;
   show("node", `${node}, process ${pid}`);
   show("leader", leader || "nobody yet");
   show("leaves", stats.Partitions);
   const by = stats.MaintainedBy ? ` by ${stats.MaintainedBy}` : "";
   show("maintained", ago(stats.Maintained) + by + (stats.Leading ? "" : ", when this node last looked"));
-  show("counts", `${stats.Gets} reads, ${stats.Saves} saves, ${stats.Refused} refused, ` +
+  showMemory(stats.Cache, queries);
+  show("counts", `${stats.Creates} logins, ${stats.Saves} saves, ${stats.Destroys} ended, ${stats.Refused} refused, ` +
     `${stats.Pruned.Retired} leaves dropped, ${stats.Pruned.Made} made`);
 }
 
@@ -39,11 +51,19 @@ function showSession(me, sessions) {
   show("values", Object.entries(me.values).map(([key, value]) => `${key} = ${value}`).join(", ") || "none");
   at("sessions").replaceChildren(...sessions.map(s => {
     const row = document.createElement("tr");
-    for (const text of [s.key.slice(0, 12), clock(s.created), clock(s.expires), s.this ? "this one" : ""]) {
+    for (const text of [s.key.slice(0, 12), clock(s.created), clock(s.expires)]) {
       row.insertCell().textContent = text;
     }
+    row.insertCell().append(s.this ? "this one" : revoke(s.key));
     return row;
   }));
+}
+
+function revoke(key) {
+  const button = document.createElement("button");
+  button.textContent = "Log out";
+  button.addEventListener("click", () => post("/revoke", { key }));
+  return button;
 }
 
 let complaint = null; // about what was last tried; stays until something else is
@@ -64,16 +84,20 @@ async function refresh() {
   }
 }
 
+async function post(path, fields) {
+  try {
+    const answer = await fetch(path, { method: "POST", body: new URLSearchParams(fields) });
+    complaint = answer.ok || answer.status === 401 ? null : new Error((await answer.json()).error);
+  } catch {
+    complaint = null; // the refresh finds out, and why
+  }
+  refresh();
+}
+
 for (const form of document.forms) {
-  form.addEventListener("submit", async event => {
+  form.addEventListener("submit", event => {
     event.preventDefault();
-    try {
-      const answer = await fetch(form.dataset.post, { method: "POST", body: new URLSearchParams(new FormData(form)) });
-      complaint = answer.ok || answer.status === 401 ? null : new Error((await answer.json()).error);
-    } catch {
-      complaint = null; // the refresh finds out, and why
-    }
-    refresh();
+    post(form.dataset.post, new FormData(form));
   });
 }
 

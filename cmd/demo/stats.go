@@ -1,0 +1,36 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// nodeStats is what a node knows of itself and of who leads.
+type nodeStats struct {
+	Node    string        `json:"node"`
+	PID     int           `json:"pid"`
+	Leader  string        `json:"leader"` // empty: nobody; "unknown": the database does not say
+	Queries queryCounts   `json:"queries"`
+	Stats   session.Stats `json:"stats"`
+}
+
+func (s *server) stats(_ http.ResponseWriter, r *http.Request) (any, error) {
+	st := nodeStats{Node: s.conf.Name, PID: os.Getpid(), Queries: s.queries.counts(), Stats: s.store.Stats()}
+	st.Stats.MaintainedBy = s.shortName(st.Stats.MaintainedBy)
+	name, err := s.store.Leader(uncounted(r.Context()))
+	switch {
+	case err == nil:
+		st.Leader = s.shortName(name)
+	case !errors.Is(err, leader.ErrNoLeader):
+		st.Leader = "unknown"
+	}
+	return st, nil
+}
+
+// shortName leaves out what is the same for all nodes of the demo.
+func (s *server) shortName(node string) string { return strings.TrimPrefix(node, s.conf.Run+" ") }

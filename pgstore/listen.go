@@ -1,0 +1,59 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sojourn-go/sojourn/invalidation"
+	"github.com/sojourn-go/sojourn/migrations"
+)
+
+// listen keeps s.cache in touch with the other nodes.
+func (s *Store) listen(ctx context.Context) {
+	opts := invalidation.ListenOptions{
+		Cache:        s.cache,
+		Channel:      s.channel,
+		NodeName:     namePrefix + s.opts.NodeName,
+		Beat:         s.beat,
+		Lease:        s.lease,
+		OnPartitions: s.refreshSoon,
+		OnError:      s.countError,
+		Logger:       s.log,
+	}
+	if s.opts.DirectDSN != "" {
+		opts.Config = s.direct
+	} else {
+		opts.Pool = s.pool
+	}
+	if err := invalidation.Run(ctx, opts); err != nil {
+		s.backgroundError("listen", err)
+	}
+}
+
+// beat sends a heartbeat the way writes go, but on a connection of its own, so
+// that it waits for none.
+func (s *Store) beat(ctx context.Context, payload string) (wrote invalidation.Server, err error) {
+	err = s.pulse.QueryRow(ctx, heartbeat, s.channel, payload).Scan(nil, &wrote.Started, &wrote.Database)
+	if isCode(err, "25006") { // read_only_sql_transaction: a primary that has become a standby keeps its connections
+		s.pulse.Reset()
+	}
+	return wrote, err
+}
+
+// lease is what the nodes have agreed on. One that has not heard of a change
+// for too long cannot know how long others wait for it.
+func (s *Store) lease() (time.Duration, error) {
+	f := s.facts.Load()
+	// By the wall clock too, which goes on while the machine is suspended.
+	if age := max(time.Since(f.readAt), time.Since(f.readAt.Round(0))); age > migrations.LeaseMemory/2 {
+		return 0, fmt.Errorf("it was last read %v ago", age.Round(time.Second))
+	}
+	return f.lease, nil
+}
+
+// tellPartitions has the other nodes look at the partitions.
+func (m *maintenance) tellPartitions(ctx context.Context) error {
+	_, err := m.conn.Exec(ctx, `SELECT pg_catalog.pg_notify($1, $2)`, m.s.channel, m.s.cache.Sender().Partitions())
+	return err
+}

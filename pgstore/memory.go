@@ -1,0 +1,107 @@
+package pgstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
+
+	"github.com/sojourn-go/sojourn/invalidation"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// What this node knows of sessions is in s.cache, which answers only while it
+// can prove that it is current. Every write goes through it before it is sent
+// and after its outcome is known, and tells the other nodes.
+
+// recall returns the live session of key, whose bucket is known, or of its
+// successor while every renewal on the way is in its grace period.
+func (s *Store) recall(ctx context.Context, key session.Key) (session.Record, error) {
+	for {
+		row, ok := s.cache.Get(key)
+		if !ok {
+			var err error
+			if row, err = s.cache.Load(ctx, key, s.fill); err != nil {
+				return session.Record{}, err
+			}
+		}
+		if row.Next.IsZero() {
+			return row.Record, nil
+		}
+		key = row.Next
+	}
+}
+
+// fill is a read on behalf of all who ask for key at the time. There are fewer
+// of them than connections: a cache that is empty must not keep the application
+// from its own.
+func (s *Store) fill(ctx context.Context, key session.Key, server time.Time) (invalidation.Row, error) {
+	select {
+	case s.fills <- struct{}{}:
+	case <-ctx.Done():
+		return invalidation.Row{}, ended(ctx)
+	}
+	defer func() { <-s.fills }()
+	return s.readRow(ctx, key, server)
+}
+
+// GetFresh implements session.FreshGetter.
+func (s *Store) GetFresh(ctx context.Context, key session.Key) (session.Record, error) {
+	if err := s.begun(ctx); err != nil {
+		return session.Record{}, wrap("get", err)
+	}
+	s.stats.gets.add(key)
+	at, err := s.locate(ctx, s.pool, key)
+	if err != nil {
+		return session.Record{}, wrap("get", err)
+	}
+	rec, err := s.read(ctx, at)
+	return renamed(rec, at, key), wrap("get", err)
+}
+
+// read is recall from the database.
+func (s *Store) read(ctx context.Context, key session.Key) (session.Record, error) {
+	for {
+		t := s.cache.Reserve(key)
+		row, err := s.readRow(ctx, key, t.Server())
+		if err != nil {
+			return session.Record{}, err
+		}
+		s.cache.Fill(t, row)
+		if row.Next.IsZero() {
+			return row.Record, nil
+		}
+		key = row.Next
+	}
+}
+
+// renamed gives the session of at, unless it is a successor's, the key by which
+// the caller knows it.
+func renamed(rec session.Record, at, key session.Key) session.Record {
+	if rec.Key == at {
+		rec.Key = key
+	}
+	return rec
+}
+
+// written is the row that a write has left, if it was the server that is
+// listened to that wrote it. ran is of before the write.
+func (s *Store) written(t invalidation.Ticket, rec session.Record, ran moment) invalidation.Row {
+	row := invalidation.Row{Record: rec}
+	if server := t.Server(); !server.IsZero() && ran.server.Equal(server) {
+		row.Life = rec.Expires.Sub(ran.clock)
+	}
+	return row
+}
+
+// tellKeys are the messages about what is written of ops.
+func (s *Store) tellKeys(ops []*op) []string {
+	keys := make([]session.Key, len(ops))
+	for i, o := range ops {
+		keys[i] = o.key
+	}
+	return s.cache.Sender().Keys(keys...)
+}
+
+// nullServer is NULL while no server is listened to.
+func nullServer(started time.Time) zeronull.Timestamptz { return zeronull.Timestamptz(started) }

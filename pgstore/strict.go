@@ -1,0 +1,40 @@
+package pgstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Settle implements session.Strict. It waits out the longest lease by which any
+// node may answer from its memory, two seconds unless it was changed.
+func (s *Store) Settle(ctx context.Context) error {
+	if err := s.begun(ctx); err != nil {
+		return wrap("settle", err)
+	}
+	return wrap("settle", s.outwait(ctx))
+}
+
+// outwait reads the lease after what it is waited for was acknowledged: a node
+// that goes by a longer one from then on counts it from then on.
+func (s *Store) outwait(ctx context.Context) error {
+	var lease int64
+	if err := s.control.QueryRow(ctx, s.parent.longestLease).Scan(&lease); err != nil {
+		return err
+	}
+	// Clocks differ by less than a thousandth in speed.
+	if wait := time.Duration(lease) * time.Millisecond; !sleep(ctx, wait+wait/1000) {
+		return ended(ctx)
+	}
+	return nil
+}
+
+// DestroyStrict implements session.Strict.
+func (s *Store) DestroyStrict(ctx context.Context, keys ...session.Key) (int64, error) {
+	n, err := s.Destroy(ctx, keys...)
+	if err != nil {
+		return n, err
+	}
+	return n, wrap("destroy", s.outwait(ctx))
+}
