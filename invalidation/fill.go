@@ -140,8 +140,8 @@ func (c *Cache) lead(ctx context.Context, f *Flight, read func(context.Context, 
 	return row, err
 }
 
-// Reserve is a ticket for a read that is not shared: a later write of the key
-// has been seen by nobody yet.
+// Reserve returns a ticket for a read that is not shared, or for a write that
+// creates the session. Fill stores what came of it.
 func (c *Cache) Reserve(key session.Key) Ticket {
 	s := &c.stripes[keyToken(key).stripe()]
 	s.mu.Lock()
