@@ -2,10 +2,9 @@ package invalidation
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -116,18 +115,9 @@ func (c *Cache) Load(ctx context.Context, key session.Key, read func(ctx context
 				return f.row, f.err
 			}
 		case <-ctx.Done():
-			return Row{}, ended(ctx)
+			return Row{}, wait.Ended(ctx)
 		}
 	}
-}
-
-// ended is the error of ctx, which has ended, together with its cause.
-func ended(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if errors.Is(cause, err) {
-		return cause
-	}
-	return fmt.Errorf("%w: %w", err, cause)
 }
 
 func (c *Cache) lead(ctx context.Context, f *Flight, read func(context.Context, session.Key, time.Time) (Row, error)) (row Row, err error) {

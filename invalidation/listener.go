@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/direct"
+	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
 const (
@@ -115,7 +116,7 @@ type connection struct {
 
 // connect is called by pgxlisten, in a loop.
 func (l *listener) connect(ctx context.Context) (*pgx.Conn, error) {
-	if !sleep(ctx, l.pause()) {
+	if !wait.Sleep(ctx, l.pause()) {
 		return nil, context.Cause(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectLimit)
@@ -236,17 +237,5 @@ func (l *listener) failed(ctx context.Context, err error) {
 	}
 	if ctx.Err() == nil {
 		l.trouble.failed(err)
-	}
-}
-
-// sleep reports whether d passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
 // Locker opens sessions that can take one and the same lock. C is the type of
@@ -77,7 +79,7 @@ func Run[C any](ctx context.Context, locker Locker[C], opts Options, work func(l
 		case err != nil:
 			return err
 		}
-		sleep(ctx, e.lead(ctx, s))
+		wait.Sleep(ctx, e.lead(ctx, s))
 	}
 	return nil
 }
@@ -114,7 +116,7 @@ func (e *elector[C]) campaign(ctx context.Context) (Session[C], error) {
 		}
 		// The first failure is most often an old connection: try a new one at once.
 		if failures++; failures > 1 {
-			sleep(ctx, e.opts.backoff(failures-2))
+			wait.Sleep(ctx, e.opts.backoff(failures-2))
 		}
 	}
 }
@@ -148,7 +150,7 @@ func (e *elector[C]) follow(ctx context.Context) (s Session[C], polled bool, err
 			return s, polled, nil
 		}
 		e.report.following()
-		if !sleep(ctx, jitter(e.opts.Poll)) {
+		if !wait.Sleep(ctx, jitter(e.opts.Poll)) {
 			hangUp(ctx, s, e.opts.Timeout, e.report)
 			return nil, true, context.Cause(ctx)
 		}
@@ -224,18 +226,6 @@ func (o Options) backoff(n int) time.Duration {
 // jitter draws from [d/2, d).
 func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d-d/2)
-}
-
-// sleep reports whether d passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // within limits f and names in its error what was not done in time.

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 	"github.com/sojourn-go/sojourn/session/sessiontest"
@@ -361,7 +362,7 @@ func BenchmarkRetire(b *testing.B) {
 		b.ReportMetric(float64(slowest.Microseconds()), name+"_get_max_us")
 	}
 	b.ReportMetric(0, "ns/op")
-	report("quiet", func() { sleep(ctx, time.Second) })
+	report("quiet", func() { wait.Sleep(ctx, time.Second) })
 	report("retire", func() {
 		done, err := s.PruneNow(ctx)
 		if err != nil || done.Retired != 1 || done.Rows != int64(n) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -105,7 +106,7 @@ func (s *Store) outcomeOpen(ctx context.Context, lost, err error) error {
 
 // because adds to err why ctx ended, if it did.
 func because(ctx context.Context, err error) error {
-	if cause := ended(ctx); cause != nil {
+	if cause := wait.Ended(ctx); cause != nil {
 		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
@@ -128,13 +129,4 @@ func invalid(format string, args ...any) error {
 
 func tooLarge(field string, got, limit int) error {
 	return fmt.Errorf("%w: %s has %d bytes; the limit is %d", session.ErrTooLarge, field, got, limit)
-}
-
-// ended is nil while ctx lasts, and then its error together with its cause.
-func ended(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if err == nil || errors.Is(cause, err) {
-		return cause
-	}
-	return fmt.Errorf("%w: %w", err, cause)
 }

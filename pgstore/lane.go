@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -128,9 +129,9 @@ func (l *lane) await(ctx context.Context, o *op) error {
 	case opSettled:
 		return o.err
 	case opTaken:
-		return unknown(ended(ctx))
+		return unknown(wait.Ended(ctx))
 	}
-	l.settleLocked(o, ended(ctx)) // take drops it from the queue
+	l.settleLocked(o, wait.Ended(ctx)) // take drops it from the queue
 	l.signal()
 	return o.err
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
 // leaf is a partition: it takes the buckets from lo to before hi.
@@ -178,7 +180,7 @@ func (s *Store) refresh(ctx context.Context) (*facts, error) {
 		f, _ := r.Val.(*facts)
 		return f, r.Err
 	case <-ctx.Done():
-		return nil, ended(ctx)
+		return nil, wait.Ended(ctx)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -46,8 +47,8 @@ func (m *maintenance) tryUntil(ctx context.Context, key int64) error {
 		if err := m.conn.QueryRow(ctx, `SELECT pg_catalog.pg_try_advisory_lock($1)`, key).Scan(&got); err != nil || got {
 			return err
 		}
-		if !sleep(ctx, 50*time.Millisecond+rand.N(100*time.Millisecond)) {
-			return ended(ctx)
+		if !wait.Sleep(ctx, 50*time.Millisecond+rand.N(100*time.Millisecond)) {
+			return wait.Ended(ctx)
 		}
 	}
 }
@@ -111,7 +112,7 @@ func (m *maintenance) fillGaps(ctx context.Context, f *facts, first, last int32,
 		case fateOf(err) == fateLocked && try < lockTries:
 			try++
 			if !pause(ctx, 4+try) {
-				return ended(ctx)
+				return wait.Ended(ctx)
 			}
 		case isCode(err, "42501"): // insufficient_privilege
 			return fmt.Errorf("this role may not call %s; grant it EXECUTE: %w", m.s.names.MakeLeaf, err)

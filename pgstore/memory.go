@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -39,7 +40,7 @@ func (s *Store) fill(ctx context.Context, key session.Key, server time.Time) (in
 	select {
 	case s.fills <- struct{}{}:
 	case <-ctx.Done():
-		return invalidation.Row{}, ended(ctx)
+		return invalidation.Row{}, wait.Ended(ctx)
 	}
 	defer func() { <-s.fills }()
 	return s.readRow(ctx, key, server)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -23,7 +24,7 @@ func (p *pruning) runPooled(ctx context.Context) error {
 		if err != nil {
 			p.s.backgroundError("maintain", err)
 		}
-		if !sleep(ctx, p.s.opts.nextPrune()) {
+		if !wait.Sleep(ctx, p.s.opts.nextPrune()) {
 			return nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/leader"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -44,7 +45,7 @@ func (s *Store) StopPruning(ctx context.Context) error {
 	case <-s.pruning.stop():
 		return nil
 	case <-ctx.Done():
-		return wrap("stop pruning", ended(ctx))
+		return wrap("stop pruning", wait.Ended(ctx))
 	}
 }
 
@@ -155,7 +156,7 @@ func (p *pruning) run(ctx context.Context) {
 			if err != nil {
 				s.backgroundError("maintain", err)
 			}
-			if !sleep(leading, s.opts.nextPrune()) {
+			if !wait.Sleep(leading, s.opts.nextPrune()) {
 				return nil
 			}
 		}
@@ -237,23 +238,11 @@ func (s *Store) pass(ctx context.Context, conn *pgx.Conn, sweep *sweeper) (sessi
 		step("note the pass", m.journal)
 	}
 	if ctx.Err() != nil {
-		errs = append(errs, ended(ctx))
+		errs = append(errs, wait.Ended(ctx))
 	}
 	s.refreshSoon()
 	if done != (session.Pruned{}) {
 		s.log.Info("maintenance", zap.Int("retired", done.Retired), zap.Int("made", done.Made), zap.Int64("rows", done.Rows))
 	}
 	return done, errors.Join(errs...)
-}
-
-// sleep reports whether ctx lasted.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

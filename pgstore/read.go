@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -114,7 +115,7 @@ func (s *Store) probe(ctx context.Context, pool *pgxpool.Pool, key session.Key) 
 		select {
 		case s.probes <- struct{}{}:
 		case <-ctx.Done():
-			return session.Key{}, ended(ctx)
+			return session.Key{}, wait.Ended(ctx)
 		}
 		defer func() { <-s.probes }()
 	}

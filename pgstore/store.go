@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
@@ -234,7 +235,7 @@ func (s *Store) Close(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		s.stop(session.ErrClosed) // what is left fails instead of lasting
-		return wrap("close", ended(ctx))
+		return wrap("close", wait.Ended(ctx))
 	}
 }
 
@@ -243,7 +244,7 @@ func (s *Store) begun(ctx context.Context) error {
 	if s.closed.Load() {
 		return session.ErrClosed
 	}
-	return ended(ctx)
+	return wait.Ended(ctx)
 }
 
 // checkContent checks what is written whatever the operation.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -24,8 +25,8 @@ func (s *Store) outwait(ctx context.Context) error {
 		return err
 	}
 	// Clocks differ by less than a thousandth in speed.
-	if wait := time.Duration(lease) * time.Millisecond; !sleep(ctx, wait+wait/1000) {
-		return ended(ctx)
+	if longest := time.Duration(lease) * time.Millisecond; !wait.Sleep(ctx, longest+longest/1000) {
+		return wait.Ended(ctx)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -88,7 +89,7 @@ WHERE ctid >= $2::tid AND ctid < $3::tid AND ` + idleExpired
 			return err
 		}
 		done.Rows += tag.RowsAffected()
-		if !sleep(ctx, sweepPause) {
+		if !wait.Sleep(ctx, sweepPause) {
 			return nil
 		}
 	}
