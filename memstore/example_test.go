@@ -63,3 +63,39 @@ func ExampleStore_CreateLimited() {
 	// tablet 0 <nil>
 	// desktop 1 <nil>
 }
+
+// Tell in a log why a session is not found.
+func ExampleStore_Fate() {
+	ctx := context.Background()
+	now := time.Now()
+	store, err := memstore.New(memstore.Options{Now: func() time.Time { return now }})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer store.Close(ctx)
+
+	deadline := store.Now().Add(24 * time.Hour)
+	idle := store.Now().Add(30 * time.Minute)
+	left, loggedOut, never := session.NewID(deadline).Key(), session.NewID(deadline).Key(), session.NewID(deadline).Key()
+	for _, key := range []session.Key{left, loggedOut} {
+		if _, err := store.Create(ctx, session.Record{Key: key, Expires: idle, Deadline: deadline}); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	if _, err := store.Destroy(ctx, loggedOut); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	now = now.Add(time.Hour)
+	for _, key := range []session.Key{left, loggedOut, never} {
+		fate, err := store.Fate(ctx, key)
+		fmt.Println(fate, err)
+	}
+	// Output:
+	// expired <nil>
+	// ended <nil>
+	// unknown <nil>
+}

@@ -90,6 +90,7 @@ func (s *Store) PruneNow(ctx context.Context) (p session.Pruned, err error) {
 		for hash, r := range s.table.rows {
 			if !r.ended && !r.live(now) {
 				s.table.end(r)
+				r.expired = true
 			}
 			// The bucket, not the deadline: until it has passed, another
 			// deadline would make the key good again.

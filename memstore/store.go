@@ -10,8 +10,8 @@ import (
 )
 
 // Store is a session.Store in memory. It has the optional interfaces Clock,
-// Putter, Lister, Clearer, UserIndex, Pruner and Statser. All methods may be
-// called concurrently.
+// Putter, Lister, Clearer, UserIndex, Pruner, Teller and Statser. All
+// methods may be called concurrently.
 type Store struct {
 	opts   Options
 	table  *table
@@ -119,6 +119,18 @@ func (s *Store) Get(ctx context.Context, key session.Key) (rec session.Record, e
 		return nil
 	})
 	return rec, err
+}
+
+// Fate implements session.Teller.
+func (s *Store) Fate(ctx context.Context, key session.Key) (fate session.Fate, err error) {
+	err = s.read(ctx, "fate", func(now time.Time) error {
+		s.stats.Gets++
+		if key.Bucket == 0 || s.Window().Contains(key.Bucket) {
+			fate = s.table.find(key).fate(now)
+		}
+		return nil
+	})
+	return fate, err
 }
 
 // Create implements session.Store.

@@ -93,6 +93,60 @@ func TestADeadKeyIsRememberedUntilItsBucketAndTheGraceHavePassed(t *testing.T) {
 	}
 }
 
+func TestAFateStaysTheSameUntilTheKeyIsForgotten(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	s := open(t, Options{Now: func() time.Time { return now }, RetireGrace: 2 * time.Hour, PruneInterval: -1})
+	want := map[session.Key]session.Fate{}
+	deadline := now.Add(30 * time.Minute)
+	for _, fate := range []session.Fate{session.FateEnded, session.FateExpired, session.FateRenewed} {
+		rec := session.Record{Key: session.NewID(deadline).Key(), Deadline: deadline, Expires: now.Add(5 * time.Minute)}
+		rec, err := s.Create(t.Context(), rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[rec.Key] = fate
+		switch fate {
+		case session.FateEnded:
+			_, err = s.Destroy(t.Context(), rec.Key)
+		case session.FateRenewed:
+			next := rec
+			next.Key = session.NewID(deadline).Key()
+			_, err = s.Renew(t.Context(), rec.Key, next, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func() {
+		t.Helper()
+		for key, want := range want {
+			if got, err := s.Fate(t.Context(), key); got != want || err != nil {
+				t.Errorf("at %v Fate = %v, %v; want %v", now, got, err, want)
+			}
+		}
+	}
+	for _, step := range []time.Duration{5 * time.Minute, time.Hour, 3 * time.Hour} {
+		now = deadline.Truncate(time.Hour).Add(step)
+		check()
+		if p, err := s.PruneNow(t.Context()); err != nil || p.Rows != 0 {
+			t.Fatalf("at %v PruneNow = %+v, %v; want none, nil", now, p, err)
+		}
+		check()
+	}
+
+	// Outside the window nobody knows, pruned or not.
+	now = deadline.Truncate(time.Hour).Add(3*time.Hour + 1)
+	for key := range want {
+		want[key] = session.FateUnknown
+	}
+	check()
+	if _, err := s.PruneNow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check()
+}
+
 func TestAStorePrunesByItself(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -25,6 +25,7 @@ type row struct {
 	seq    uint64         // order of creation
 
 	ended      bool
+	expired    bool // it ended by expiring, as pruning found
 	successor  *row // set if it was renewed
 	graceUntil time.Time
 }
@@ -47,6 +48,20 @@ func (t *table) release() { <-t.lock }
 func (r *row) live(now time.Time) bool { return !r.ended && now.Before(r.rec.Expires) }
 
 func (r *row) inGrace(now time.Time) bool { return r.successor != nil && now.Before(r.graceUntil) }
+
+func (r *row) fate(now time.Time) session.Fate {
+	switch {
+	case r == nil:
+		return session.FateUnknown
+	case r.live(now):
+		return session.FateLive
+	case r.successor != nil:
+		return session.FateRenewed
+	case r.ended && !r.expired:
+		return session.FateEnded
+	}
+	return session.FateExpired
+}
 
 // find returns the row of key, dead or alive, or nil.
 func (t *table) find(key session.Key) *row {

@@ -209,6 +209,7 @@ func anyCalls(s *Store, rec session.Record) map[string]func(context.Context) err
 	limit := session.UserLimit{Max: 5}
 	return map[string]func(context.Context) error{
 		"Get":  func(ctx context.Context) error { _, err := s.Get(ctx, rec.Key); return err },
+		"Fate": func(ctx context.Context) error { _, err := s.Fate(ctx, rec.Key); return err },
 		"Save": func(ctx context.Context) error { _, err := s.Save(ctx, rec); return err },
 		"Create": func(ctx context.Context) error {
 			_, err := s.Create(ctx, fresh(s, rec.User))

@@ -137,7 +137,7 @@ SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query L
 		Require: []sessiontest.Ability{
 			sessiontest.Clock, sessiontest.Putter, sessiontest.Lister, sessiontest.Clearer,
 			sessiontest.UserIndex, sessiontest.Pruner, sessiontest.FreshGetter, sessiontest.LateToucher,
-			sessiontest.Strict, sessiontest.Statser,
+			sessiontest.Strict, sessiontest.Teller, sessiontest.Statser,
 		},
 	}
 }

@@ -40,7 +40,8 @@
 // dropped. A leaf that is missing is made by whoever needs it.
 //
 // A session that ends leaves a tombstone, which has lost its data and user,
-// until its leaf is dropped: nothing can use its key again.
+// until its leaf is dropped: nothing can use its key again, and Fate tells what
+// became of it.
 //
 // # Promises
 //

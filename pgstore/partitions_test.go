@@ -264,6 +264,9 @@ func TestADroppedPartitionTakesItsSessionsAndNoOthers(t *testing.T) {
 	if _, err := s.Get(t.Context(), rec.Key); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("Get: %v, want ErrNotFound", err)
 	}
+	if fate, err := s.Fate(t.Context(), rec.Key); fate != session.FateUnknown || err != nil {
+		t.Errorf("Fate = %v, %v; want unknown", fate, err)
+	}
 	if _, err := s.Save(t.Context(), rec); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("Save: %v, want ErrNotFound", err)
 	}
@@ -303,6 +306,7 @@ func TestARenamedSchemaIsAnErrorUntilItIsBack(t *testing.T) {
 		"Get":          func() error { _, err := s.Get(t.Context(), rec.Key); return err },
 		"Get, foreign": func() error { _, err := s.Get(t.Context(), foreign.Key); return err },
 		"Get, unknown": func() error { _, err := s.Get(t.Context(), session.ForeignKey("test", "other")); return err },
+		"Fate":         func() error { _, err := s.Fate(t.Context(), rec.Key); return err },
 		"Save":         func() error { _, err := s.Save(t.Context(), rec); return err },
 		"Touch":        func() error { _, err := s.Touch(t.Context(), rec.Key, rec.Deadline); return err },
 		"Destroy":      func() error { _, err := s.Destroy(t.Context(), rec.Key); return err },

@@ -110,6 +110,8 @@ func useAll(t *testing.T, s *Store, bucket int32, rows int) (found int) {
 					found++
 					mu.Unlock()
 				}
+				_, err = s.Fate(ctx, key(i))
+				allowed("Fate", err)
 				_, err = s.Touch(ctx, key(i+1), s.Now().Add(2*time.Hour))
 				allowed("Touch", err)
 				rec.Key = key(i)

@@ -17,7 +17,7 @@ import (
 // in the order of the keys could be merged by the latter, so the planner makes
 // one, finds it free on an empty leaf, and reads the whole index ever after.
 type queries struct {
-	get                  string
+	get, fate            string
 	lockWait             string
 	create               string
 	save, touch, destroy batchTexts
@@ -136,6 +136,12 @@ SELECT version, COALESCE(grace_until, expires_at), deadline, created_at, user_id
 FROM ` + table + `
 WHERE key = $1 AND bucket = $2
   AND (ended_at IS NULL AND expires_at > pg_catalog.clock_timestamp() OR grace_until > pg_catalog.clock_timestamp())`,
+
+		// A tombstone made by thinning ended at the moment it expired.
+		fate: `
+SELECT ended_at IS NULL AND expires_at > pg_catalog.clock_timestamp(), renewed_to IS NOT NULL,
+       COALESCE(ended_at <> expires_at, false)
+FROM ` + table + ` WHERE key = $1 AND bucket = $2`,
 
 		lockWait: `
 SELECT FROM ROWS FROM (pg_catalog.unnest($1::bytea[]), pg_catalog.unnest($2::integer[])) WITH ORDINALITY AS u(key, bucket, n)

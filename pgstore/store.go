@@ -33,6 +33,7 @@ var _ interface {
 	session.FreshGetter
 	session.LateToucher
 	session.Strict
+	session.Teller
 	session.Statser
 } = (*Store)(nil)
 

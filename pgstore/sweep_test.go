@@ -52,6 +52,8 @@ func TestMostlyIdlePartitionsAreThinned(t *testing.T) {
 		}
 	}
 	mustGet(t, s, live)
+	wantFate(t, s, recent, session.FateExpired)
+	wantFate(t, s, numbered(21, bucket), session.FateUnknown)
 	if n := query[int](t, p, count+other); n != sweptRows {
 		t.Errorf("%d rows of the partition that is mostly live are left, want all %d", n, sweptRows)
 	}
@@ -87,6 +89,7 @@ func TestForeignSessionsAreThinnedToTombstones(t *testing.T) {
 		if _, err := node.Get(t.Context(), token); !errors.Is(err, session.ErrNotFound) {
 			t.Errorf("Get: %v, want ErrNotFound", err)
 		}
+		wantFate(t, node, token, session.FateExpired)
 	}
 	if done := prune(t, s); done.Rows != 0 {
 		t.Errorf("a second pass thinned %d rows", done.Rows)

@@ -247,6 +247,50 @@ type Strict interface {
 	DestroyStrict(ctx context.Context, keys ...Key) (int64, error)
 }
 
+// Fate is what became of a session.
+type Fate int
+
+// The fates. A session that is dead stays dead, but may be forgotten.
+const (
+	// FateUnknown: there never was a session of that key, or it is forgotten.
+	FateUnknown Fate = iota
+	// FateLive: Get finds it.
+	FateLive
+	// FateRenewed: another session has replaced it. In its grace period Get
+	// finds that one.
+	FateRenewed
+	// FateEnded: a call ended it, such as Destroy, Clear or a Save with an
+	// expiry that had passed.
+	FateEnded
+	// FateExpired: its idle timeout or its deadline has passed.
+	FateExpired
+)
+
+var fateNames = [...]string{
+	FateUnknown: "unknown", FateLive: "live", FateRenewed: "renewed", FateEnded: "ended", FateExpired: "expired",
+}
+
+// String returns a name such as "expired".
+func (f Fate) String() string {
+	if f < 0 || int(f) >= len(fateNames) {
+		return "unknown"
+	}
+	return fateNames[f]
+}
+
+// Teller is a store that can tell why Get finds nothing: a log is to show a
+// timeout and an ID that never was apart (OWASP Session Management Cheat Sheet).
+type Teller interface {
+	// Fate returns, from the database, what became of the session of key
+	// itself: a renewed one is FateRenewed whatever became of its successor,
+	// and one that was ended after it had expired is FateEnded or FateExpired.
+	// The zero Key is FateUnknown, as are keys that no session can have.
+	//
+	// With an error, which says that nobody could be asked, it is FateUnknown
+	// too. Fate is for logs: what a request may do is for Get to decide.
+	Fate(ctx context.Context, key Key) (Fate, error)
+}
+
 // Statser is a store that counts what it does.
 type Statser interface {
 	// Stats returns a snapshot. It asks nobody and never blocks for long.

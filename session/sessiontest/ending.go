@@ -93,6 +93,11 @@ func (e *env) calls(s session.Store, rec session.Record) []call {
 			return err
 		}})
 	}
+	if x, ok := s.(session.Teller); ok {
+		calls = append(calls,
+			call{"Fate", func(ctx context.Context) error { _, err := x.Fate(ctx, rec.Key); return err }},
+			call{"Fate of a foreign key", func(ctx context.Context) error { _, err := x.Fate(ctx, e.foreign().Key); return err }})
+	}
 	return calls
 }
 

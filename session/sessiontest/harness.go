@@ -67,6 +67,7 @@ const (
 	FreshGetter Ability = "FreshGetter"
 	LateToucher Ability = "LateToucher"
 	Strict      Ability = "Strict"
+	Teller      Ability = "Teller"
 	Statser     Ability = "Statser"
 )
 
@@ -90,6 +91,8 @@ func has(s session.Store, a Ability) (ok bool) {
 		_, ok = s.(session.LateToucher)
 	case Strict:
 		_, ok = s.(session.Strict)
+	case Teller:
+		_, ok = s.(session.Teller)
 	case Statser:
 		_, ok = s.(session.Statser)
 	}
@@ -128,7 +131,7 @@ func Run(t *testing.T, h Harness) {
 	}
 	for _, group := range [][]testCase{
 		createCases(), keyCases(), foreignCases(), saveCases(), touchCases(), renewCases(), deadCases(),
-		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(), nodeCases(),
+		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(), nodeCases(), fateCases(),
 	} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {

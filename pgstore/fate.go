@@ -1,0 +1,61 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Fate implements session.Teller. It takes its turn with the reads of Get:
+// anyone can have it asked, by sending IDs that do not exist.
+func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error) {
+	if err := s.begun(ctx); err != nil {
+		return session.FateUnknown, wrap("fate", err)
+	}
+	s.stats.gets.add(key)
+	at, err := s.locate(ctx, s.pool, key)
+	if isNotFound(err) {
+		return session.FateUnknown, nil
+	}
+	if err != nil {
+		return session.FateUnknown, wrap("fate", err)
+	}
+	select {
+	case s.fills <- struct{}{}:
+	case <-ctx.Done():
+		return session.FateUnknown, wrap("fate", wait.Ended(ctx))
+	}
+	defer func() { <-s.fills }()
+	fate, err := s.askFate(ctx, at)
+	return fate, wrap("fate", err)
+}
+
+func (s *Store) askFate(ctx context.Context, at session.Key) (session.Fate, error) {
+	var live, renewed, ended bool
+	ask := func(q *queries) error {
+		return s.pool.QueryRow(ctx, q.fate, at.Hash[:], at.Bucket).Scan(&live, &renewed, &ended)
+	}
+	var err error
+	if l := s.facts.Load().find(at.Bucket); l != nil {
+		err = s.onLeaf(*l, ask)
+	} else {
+		err = ask(s.onParent)
+	}
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return session.FateUnknown, nil
+	case err != nil:
+		return session.FateUnknown, err
+	case live:
+		return session.FateLive, nil
+	case renewed:
+		return session.FateRenewed, nil
+	case ended:
+		return session.FateEnded, nil
+	}
+	return session.FateExpired, nil
+}
