@@ -1,5 +1,69 @@
-// Package session is the vocabulary of Sojourn: what a session is, what its
-// secret looks like, and what a store promises.
+// Package session gives the requests of a web service their sessions, and says
+// what a store of sessions promises.
+//
+// # In five minutes
+//
+//	store, err := pgstore.New(ctx, pool, pgstore.Options{})
+//	sessions, err := session.NewManager(store, session.Options{})
+//	server.Handler = http.NewCrossOriginProtection().Handler(sessions.Handler(mux))
+//
+// A handler asks for the session of its request. If it cannot be loaded, the
+// Manager answers for the handler, which just returns:
+//
+//	s, err := session.FromContext(r.Context())
+//	if err != nil {
+//		return
+//	}
+//	err = s.Login(r.Context(), "alice", session.Login{}) // after checking the password
+//	err = s.Set("theme", "dark")
+//	theme, err := session.Get[string](s, "theme")
+//	err = session.Update(s, "visits", func(n int) int { return n + 1 })
+//	err = s.Flash("Welcome!")
+//	err = s.Logout(r.Context())
+//
+// Nothing is read for requests that do not ask. What a request changes is saved
+// before the first byte of its answer; if that fails, nothing of what the
+// handler writes is sent, and [Options].ErrorHandler answers. A request that
+// changes nothing writes nothing, but for a touch now and then.
+//
+// # For those who know scs or express-session
+//
+//	scs                              here
+//	LoadAndSave                      Manager.Handler
+//	Put, GetString, GetInt, …        Session.Set, Get[T]
+//	PopString, …                     Pop[T]
+//	RenewToken                       Session.Login, Session.Renew
+//	Destroy                          Session.Destroy, Session.Logout
+//	Iterate                          Manager.All
+//	Lifetime, IdleTimeout            Policy.AbsoluteTimeout, Policy.IdleTimeout
+//	RememberMe                       Login.Policy with PolicyRememberMe
+//	ErrorFunc                        Options.ErrorHandler
+//
+//	express-session                  here
+//	req.session.x = …                Session.Set
+//	regenerate                       Session.Login, Session.Renew
+//	destroy, save, reload            Session.Destroy, Save, Reload
+//	cookie.maxAge, rolling           Policy: the idle timeout slides in the store; the cookie need not
+//	resave                           not needed: an unchanged session is touched, never written again
+//	saveUninitialized                Options.SaveUninitialized
+//	secret                           Cookie.SigningKeys
+//	unset: 'destroy'                 Session.Destroy
+//	connect-flash                    Session.Flash, Flashes[T]
+//
+// # Requests at the same time
+//
+// What a request changes is a difference by key. If another one has saved
+// meanwhile, the difference is made to what that has saved: of two requests
+// that set different values both win, and of the same value the last.
+// [Update] and Flash add to what is there. After Session.Strict such a save is
+// ErrConflict instead.
+//
+// If the session ended while a request was under way, by a logout, a timeout
+// or a login with a new ID, its changes are dropped, EventSaveDropped says so,
+// and its cookie is left alone: by then the browser may have another one. The
+// cookie is set by what makes a session or gives it an ID, and cleared by a
+// logout in that very request, and by nothing else. If the ID was renewed with
+// a grace period, the changes go to the session's new ID.
 //
 // # Life of a session
 //
@@ -19,16 +83,20 @@
 // live again, whatever reads and writes are still under way. In particular
 // Save and Touch never create a session.
 //
-// # Two ends
-//
 // A session has two ends. Deadline is absolute and fixed when the session is
 // created; Expires is the idle timeout's end, slides with use and never passes
 // the deadline (OWASP Session Management Cheat Sheet, "Session Expiration").
 // The store's clock decides whether either has passed, not the clock of the
-// node that asks.
+// node that asks. [Policy] says how long both are.
 //
 // # Secrets
 //
 // An [ID] is what the browser holds. A store sees only its [Key], which holds
-// a SHA-256 hash of it and is safe to log.
+// a SHA-256 hash of it and is safe to log; so are Events and errors.
+//
+// # Stores
+//
+// [Store] is what a store must do, and the interfaces after it what it may do
+// beside that. Package sessiontest has the suite that tells whether one does,
+// and helpers for the tests of handlers.
 package session

@@ -56,3 +56,31 @@ var (
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("session: store closed")
 )
+
+// The errors of a Manager and of the sessions it gives to handlers, beside
+// those of its store.
+var (
+	// ErrNoManager says that a context does not come from a Manager's Handler,
+	// or from those of several, so that it has to be asked by Manager.Session.
+	ErrNoManager = errors.New("session: no manager for this context")
+
+	// ErrTooLate says that the answer has begun, so that the browser can no
+	// longer be given a cookie, or that the request is over.
+	ErrTooLate = errors.New("session: the answer has begun")
+
+	// ErrInsecure says that the browser would not take the cookie, which is
+	// Secure, as the request came over plain HTTP from another machine.
+	ErrInsecure = errors.New("session: Secure cookie over plain HTTP")
+
+	// ErrUndecodable says that the data of a session cannot be decoded: it is
+	// another program's, or that of another Codec.
+	ErrUndecodable = errors.New("session: undecodable data")
+
+	// ErrDegraded says that the session could not be read and the request is
+	// served without it (see Options.AnonymousOnOutage), so that it cannot be
+	// changed.
+	ErrDegraded = errors.New("session: served without the store")
+
+	// ErrNoUser says that the session has no user, where it takes one.
+	ErrNoUser = errors.New("session: no user")
+)

@@ -81,13 +81,15 @@ func ParseKey(text string, w Window) (Key, error) {
 	return keyOf(raw[:]), nil
 }
 
+// parse returns what an ID is made of, and zeroes if the text is none. With
+// ErrInvalidID too where only the bucket is wrong.
 func parse(text string, w Window) (raw [idLen]byte, err error) {
 	if len(text) != IDTextLen {
 		return raw, fmt.Errorf("%w: it has %d bytes instead of %d", ErrInvalidID, len(text), IDTextLen)
 	}
 	// Decode skips line ends, hence the count; its error would quote the input.
 	if n, err := idText.Decode(raw[:], []byte(text)); err != nil || n != idLen {
-		return raw, fmt.Errorf("%w: it is not base64url", ErrInvalidID)
+		return [idLen]byte{}, fmt.Errorf("%w: it is not base64url", ErrInvalidID)
 	}
 	if !w.Contains(bucketOf(raw[:])) {
 		return raw, fmt.Errorf("%w: its deadline is out of range", ErrInvalidID)

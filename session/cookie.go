@@ -1,0 +1,209 @@
+package session
+
+import (
+	"cmp"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Cookie says what the cookie is like. The zero Cookie is the safest: its name
+// is __Host-session, so that browsers accept it from this very host only, over
+// HTTPS only, and for all paths (RFC 6265bis, section "Cookie Name Prefixes").
+// The cookie always is HttpOnly.
+type Cookie struct {
+	// Name of the cookie. Empty is "session", or Options.Name followed by
+	// "-session", after the prefix that the other fields allow: __Host-,
+	// __Secure- or none. A name without __Host- lets other hosts of the domain
+	// plant cookies.
+	Name string
+	// Domain shares the cookie with all subdomains of a domain. Each of them can then read
+	// it and set another one. Empty is this host only.
+	Domain string
+	// Path confines the cookie to a path. That is no protection: pages of the
+	// same host can get at it all the same. Empty is "/".
+	Path string
+	// Insecure lets browsers send the cookie over plain HTTP, where anybody on
+	// the way can read it. It is for development without TLS.
+	Insecure bool
+	// Partitioned keeps a cookie of embedded pages apart for each site that
+	// embeds them (CHIPS). Such a page also needs SameSite None in its Policy.
+	Partitioned bool
+	// SigningKeys makes the cookie carry an HMAC-SHA-256 of the ID, so that
+	// forgeries are refused before any lookup. The first key signs, all of
+	// them verify. To rotate, put a new key in front and remove the old one
+	// when its sessions have ended. Each has 32 bytes or more. IDs are safe
+	// without: they have 256 random bits.
+	SigningKeys [][]byte
+}
+
+const (
+	hostPrefix   = "__Host-"
+	securePrefix = "__Secure-"
+	minKeyLen    = 32
+)
+
+// macText is how the signature is written.
+var macText = base64.RawURLEncoding.Strict()
+
+// settled fills in what is empty.
+func (c Cookie) settled(name string) Cookie {
+	c.Path = cmp.Or(c.Path, "/")
+	if c.Name != "" {
+		return c
+	}
+	c.Name = "session"
+	if name != "" {
+		c.Name = name + "-session"
+	}
+	switch {
+	case c.Insecure:
+	case c.Domain == "" && c.Path == "/":
+		c.Name = hostPrefix + c.Name
+	default:
+		c.Name = securePrefix + c.Name
+	}
+	return c
+}
+
+// check is about a settled Cookie.
+func (c Cookie) check() error {
+	bad := func(field, format string, args ...any) error {
+		return fmt.Errorf("%w: Options.Cookie.%s %s", ErrInvalid, field, fmt.Sprintf(format, args...))
+	}
+	// Browsers ignore the case of the prefixes.
+	prefixed := func(prefix string) bool {
+		return len(c.Name) >= len(prefix) && strings.EqualFold(c.Name[:len(prefix)], prefix)
+	}
+	switch {
+	case prefixed(hostPrefix) && (c.Domain != "" || c.Path != "/" || c.Insecure):
+		return bad("Name", "begins with %s, which allows neither Domain nor Path nor Insecure", hostPrefix)
+	case prefixed(securePrefix) && c.Insecure:
+		return bad("Name", "begins with %s, which does not allow Insecure", securePrefix)
+	case c.Partitioned && c.Insecure:
+		return bad("Partitioned", "does not go with Insecure")
+	}
+	if err := (&http.Cookie{Name: c.Name}).Valid(); err != nil {
+		return bad("Name", "is %q: %v", c.Name, err)
+	}
+	if err := (&http.Cookie{Name: "c", Domain: c.Domain}).Valid(); err != nil {
+		return bad("Domain", "is %q: %v", c.Domain, err)
+	}
+	if err := (&http.Cookie{Name: "c", Path: c.Path}).Valid(); err != nil || c.Path[0] != '/' {
+		return bad("Path", "is %q; it must begin with a slash and have no semicolon", c.Path)
+	}
+	for i, key := range c.SigningKeys {
+		if len(key) < minKeyLen {
+			return bad("SigningKeys", "[%d] has %d bytes; it must have %d or more", i, len(key), minKeyLen)
+		}
+	}
+	return nil
+}
+
+// read returns the text of the ID that a request came with, if its signature
+// is right. Of several cookies of that name the first counts, which is that
+// with the longest path (RFC 6265, section 5.4). given is whether there is one
+// at all.
+func (c Cookie) read(r *http.Request) (text string, given, genuine bool) {
+	cookie, err := r.Cookie(c.Name)
+	if err != nil {
+		return "", false, false
+	}
+	if cookie.Quoted { // ours never is
+		return "", true, false
+	}
+	if len(c.SigningKeys) == 0 {
+		return cookie.Value, true, true
+	}
+	text, sum, ok := strings.Cut(cookie.Value, ".")
+	if !ok || len(text) != IDTextLen || len(sum) != macText.EncodedLen(sha256.Size) {
+		return "", true, false
+	}
+	mac, err := macText.DecodeString(sum)
+	if err != nil {
+		return "", true, false
+	}
+	for _, key := range c.SigningKeys {
+		if hmac.Equal(mac, c.sign(key, text)) {
+			return text, true, true
+		}
+	}
+	return "", true, false
+}
+
+// sign covers the name too: a cookie is not valid under another name.
+func (c Cookie) sign(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(c.Name + "=" + text))
+	return h.Sum(nil)
+}
+
+// set is the line of the header that gives the browser an ID. remaining is the
+// time to the deadline.
+func (c Cookie) set(id ID, p Policy, remaining time.Duration) string {
+	text := id.Secret()
+	if len(c.SigningKeys) > 0 {
+		text += "." + macText.EncodeToString(c.sign(c.SigningKeys[0], text))
+	}
+	cookie := c.attributes(p)
+	cookie.Value = text
+	if p.Persistent {
+		cookie.MaxAge = max(int(remaining/time.Second), 1)
+	}
+	return cookie.String()
+}
+
+// clear is the line of the header that takes the cookie from the browser.
+func (c Cookie) clear(p Policy) string {
+	cookie := c.attributes(p)
+	cookie.MaxAge = -1
+	return cookie.String()
+}
+
+func (c Cookie) attributes(p Policy) *http.Cookie {
+	return &http.Cookie{
+		Name: c.Name, Domain: c.Domain, Path: c.Path,
+		Secure: !c.Insecure, HttpOnly: true, SameSite: p.SameSite, Partitioned: c.Partitioned,
+	}
+}
+
+// reaches is ErrInsecure if the browser will not take the cookie from r. Those
+// that run on the same host do, over plain HTTP too.
+func (m *Manager) reaches(r *http.Request) error {
+	if m.cookie.Insecure || m.https(r) || local(r.Host) {
+		return nil
+	}
+	return fmt.Errorf("%w: the request for host %q came over plain HTTP. Serve HTTPS; behind a proxy that does, have it set X-Forwarded-Proto, "+
+		"or set Options.HTTPS; for development without TLS set Options.Cookie.Insecure", ErrInsecure, r.Host)
+}
+
+// overHTTPS believes headers that anybody could send: who does only spares
+// himself an error.
+func overHTTPS(r *http.Request) bool {
+	// Of several proxies the first in the list is the browser's.
+	proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
+	if r.TLS != nil || strings.EqualFold(strings.TrimSpace(proto), "https") {
+		return true
+	}
+	forwarded := strings.ReplaceAll(r.Header.Get("Forwarded"), `"`, "")
+	return strings.Contains(strings.ToLower(forwarded), "proto=https")
+}
+
+// local reports whether host is this machine by its name or address, with or
+// without a port.
+func local(host string) bool {
+	if at, err := netip.ParseAddrPort(host); err == nil {
+		return at.Addr().IsLoopback()
+	}
+	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return addr.IsLoopback()
+	}
+	name, _, _ := strings.Cut(strings.ToLower(host), ":")
+	name = strings.TrimSuffix(name, ".")
+	return name == "localhost" || strings.HasSuffix(name, ".localhost")
+}

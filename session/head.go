@@ -1,0 +1,94 @@
+package session
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// head is what a Manager keeps of a session beside its values: a line of text
+// in front of what the codec made, of fields between spaces. Most requests need
+// the first few only.
+type head struct {
+	// issued is when the ID was made, loggedIn when the user last
+	// authenticated, in Unix seconds; 0 is never.
+	issued, loggedIn int64
+	// name is Options.Name: a session is never used by another manager.
+	name string
+	// policy is the session's own, as it was given to Login; nil if it has none.
+	policy *Policy
+	// about is an about in JSON.
+	about []byte
+}
+
+// about is what is known about the browser of a session.
+type about struct {
+	Label   string `json:"label,omitzero"`
+	Address string `json:"addr,omitzero"`
+	Agent   string `json:"agent,omitzero"`
+}
+
+// format is the first field. Another one is another program's.
+const format = "1"
+
+// split takes the head off a record's data. What is left is the codec's.
+func split(data []byte) (h head, body []byte, err error) {
+	line, body, ok := bytes.Cut(data, []byte{'\n'})
+	fields := bytes.SplitN(line, []byte{' '}, 6)
+	if !ok || len(fields) != 6 || string(fields[0]) != format {
+		return head{}, nil, fmt.Errorf("%w: it has no head", ErrUndecodable)
+	}
+	if h.issued, err = strconv.ParseInt(string(fields[1]), 10, 64); err != nil {
+		return head{}, nil, fmt.Errorf("%w: its head has no time", ErrUndecodable)
+	}
+	if h.loggedIn, err = strconv.ParseInt(string(fields[2]), 10, 64); err != nil {
+		return head{}, nil, fmt.Errorf("%w: its head has no time of login", ErrUndecodable)
+	}
+	h.name = string(fields[3])
+	if len(fields[4]) > 0 {
+		if err := json.Unmarshal(fields[4], &h.policy); err != nil {
+			return head{}, nil, fmt.Errorf("%w: the policy in its head: %w", ErrUndecodable, err)
+		}
+	}
+	h.about = fields[5]
+	return h, body, nil
+}
+
+// join is data that split takes apart.
+func join(h head, body []byte) ([]byte, error) {
+	var policy []byte
+	if h.policy != nil {
+		var err error
+		if policy, err = marshal(h.policy); err != nil {
+			return nil, err
+		}
+	}
+	data := make([]byte, 0, 64+len(policy)+len(h.about)+len(body))
+	data = fmt.Appendf(data, "%s %d %d %s %s %s\n", format, h.issued, h.loggedIn, h.name, policy, h.about)
+	return append(data, body...), nil
+}
+
+func (h head) issuedAt() time.Time { return time.Unix(h.issued, 0).UTC() }
+
+func (h head) loggedInAt() time.Time {
+	if h.loggedIn == 0 {
+		return time.Time{}
+	}
+	return time.Unix(h.loggedIn, 0).UTC()
+}
+
+// describe makes about. It is never wrong: its fields are text.
+func describe(a about) []byte {
+	text, err := marshal(a)
+	if err != nil {
+		return nil
+	}
+	return text
+}
+
+func (h head) described() (a about) {
+	_ = json.Unmarshal(h.about, &a) // a session is as good without
+	return a
+}

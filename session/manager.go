@@ -1,0 +1,212 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Manager gives the requests of a web service their sessions: it reads and
+// writes the cookie, loads and saves the session, and ends it. It is safe for
+// concurrent use. It runs nothing in the background and need not be closed;
+// the store stays the caller's.
+type Manager struct {
+	store   Store
+	opts    Options
+	policy  Policy // settled
+	cookie  Cookie // settled
+	longest time.Duration
+	prefix  string // of users, in the store
+	log     *zap.Logger
+	https   func(*http.Request) bool
+
+	now    func() time.Time
+	window func() Window
+	fresh  func(context.Context, Key) (Record, error)
+	touch  func(context.Context, Key, time.Time) (time.Time, error)
+	users  UserIndex // nil if the store is none, as those below
+	lister Lister
+	strict Strict
+	teller Teller
+}
+
+// userSeparator stands between the name of a manager and a user, in the store.
+const userSeparator = "\x1f"
+
+// commitLimit bounds what is written after the request's own context may have
+// ended.
+const commitLimit = 10 * time.Second
+
+// touchLimit bounds how long a request waits for a touch.
+const touchLimit = time.Second
+
+// NewManager makes a Manager of a store. It is ErrInvalid if an option is out
+// of range, of which the error names the field and the limit, and
+// errors.ErrUnsupported if an option needs what the store cannot do.
+func NewManager(store Store, opts Options) (*Manager, error) {
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	m := &Manager{
+		store: store, opts: opts, policy: opts.Policy.settled(), cookie: opts.Cookie.settled(opts.Name),
+		log: cmp.Or(opts.Logger, zap.NewNop()), https: opts.HTTPS,
+		fresh: store.Get, touch: store.Touch,
+		now:    func() time.Time { return time.Now().UTC() },
+		window: func() Window { return Window{Now: time.Now(), Grace: MaxGrace, Longest: math.MaxInt64 / 2} },
+	}
+	m.find()
+	m.longest = m.window().Longest
+	if m.https == nil {
+		m.https = overHTTPS
+	}
+	if m.opts.Codec == nil {
+		m.opts.Codec = JSON{}
+	}
+	if opts.Name != "" {
+		m.prefix = opts.Name + userSeparator
+	}
+	if err := m.cookie.check(); err != nil {
+		return nil, err
+	}
+	if err := m.policy.check("Options.Policy", m.longest, !m.cookie.Insecure); err != nil {
+		return nil, err
+	}
+	if idle := m.policy.IdleTimeout; idle > 0 && opts.TouchInterval > idle/2 {
+		return nil, fmt.Errorf("%w: Options.TouchInterval is %v; it must not be longer than half of the idle timeout of %v", ErrInvalid, opts.TouchInterval, idle)
+	}
+	if opts.UserLimit.Max > 0 && m.users == nil {
+		return nil, fmt.Errorf("session: Options.UserLimit needs a store with an index of users: %w", errors.ErrUnsupported)
+	}
+	return m, nil
+}
+
+// find looks for what the store can do beside the necessary.
+func (m *Manager) find() {
+	if c, ok := m.store.(Clock); ok {
+		m.now, m.window = c.Now, c.Window
+	}
+	if f, ok := m.store.(FreshGetter); ok {
+		m.fresh = f.GetFresh
+	}
+	if l, ok := m.store.(LateToucher); ok {
+		m.touch = l.TouchLater
+	}
+	m.users, _ = m.store.(UserIndex)
+	m.lister, _ = m.store.(Lister)
+	m.strict, _ = m.store.(Strict)
+	m.teller, _ = m.store.(Teller)
+}
+
+type contextKey struct{}
+
+// Handler gives the requests to next a session, which FromContext returns. It
+// reads nothing for those that do not ask for it.
+//
+// What the request changes is saved before the first byte of its answer, or
+// when next returns. If that fails, the answer is that of
+// Options.ErrorHandler, and what next writes is not sent. Nothing is saved if
+// next panics; a handler that recovers from panics belongs around this one.
+//
+// The answer to a request that asked for its session has Vary: Cookie; one
+// that sets the cookie has Cache-Control: no-store. If next hijacks the
+// connection before it has written a header, it finds the cookie in that of
+// its ResponseWriter.
+//
+// Managers may be nested if their cookies have different names.
+func (m *Manager) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		outer, _ := r.Context().Value(contextKey{}).(*Session)
+		for s := outer; s != nil; s = s.outer {
+			if s.m == m {
+				next.ServeHTTP(w, r) // it is managed already
+				return
+			}
+			if s.m.cookie.Name == m.cookie.Name {
+				m.fail(w, r, fmt.Errorf("%w: two managers have the cookie %s: give them different Options.Name", ErrInvalid, m.cookie.Name))
+				return
+			}
+		}
+		s := &Session{m: m, r: r, outer: outer}
+		a := newAnswer(w, s)
+		next.ServeHTTP(a.wrapped(), r.WithContext(context.WithValue(r.Context(), contextKey{}, s)))
+		a.finish()
+	})
+}
+
+// FromContext returns the session of the request that ctx belongs to. The
+// first call loads it, and a request without one gets an empty one. If it
+// cannot be loaded, the error handler will answer the request, whatever the
+// handler does: it should just return.
+//
+// It is ErrNoManager if ctx does not come from a Manager's Handler, or from
+// those of several: see Manager.Session.
+func FromContext(ctx context.Context) (*Session, error) {
+	s, ok := ctx.Value(contextKey{}).(*Session)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%w: wrap the handler by Manager.Handler", ErrNoManager)
+	case s.outer != nil:
+		return nil, fmt.Errorf("%w: there are several: call Manager.Session", ErrNoManager)
+	}
+	return s, s.open(ctx)
+}
+
+// Session is FromContext for this manager, be there others or not.
+func (m *Manager) Session(ctx context.Context) (*Session, error) {
+	if s := m.current(ctx); s != nil {
+		return s, s.open(ctx)
+	}
+	return nil, fmt.Errorf("%w: wrap the handler by this Manager's Handler", ErrNoManager)
+}
+
+func (m *Manager) current(ctx context.Context) *Session {
+	s, _ := ctx.Value(contextKey{}).(*Session)
+	for s != nil && s.m != m {
+		s = s.outer
+	}
+	return s
+}
+
+// fail answers a request instead of its handler.
+func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if m.opts.ErrorHandler != nil {
+		m.opts.ErrorHandler(w, r, err)
+		return
+	}
+	status, text := http.StatusServiceUnavailable, ""
+	switch {
+	case errors.Is(err, ErrConflict):
+		status = http.StatusConflict
+	case errors.Is(err, ErrInsecure):
+		status, text = http.StatusInternalServerError, err.Error()
+	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrInvalid), errors.Is(err, ErrUndecodable),
+		errors.Is(err, ErrUserChanged), errors.Is(err, ErrDeadline), errors.Is(err, ErrTooLate):
+		status = http.StatusInternalServerError
+	default:
+		w.Header().Set("Retry-After", "1")
+	}
+	m.log.Error("session: request failed", zap.Int("status", status), zap.Error(err))
+	http.Error(w, cmp.Or(text, http.StatusText(status)), status)
+}
+
+// stored is how the store knows a user.
+func (m *Manager) stored(user string) string {
+	if user == "" {
+		return ""
+	}
+	return m.prefix + user
+}
+
+// policyOf returns the policy of a session, settled.
+func (m *Manager) policyOf(h head) Policy {
+	if h.policy == nil {
+		return m.policy
+	}
+	return h.policy.settled()
+}

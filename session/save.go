@@ -1,0 +1,213 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Save saves now what would be saved before the first byte, for handlers that
+// go on for long or want to know. It is ErrNotFound if the session has ended
+// while the request was under way: the changes are dropped. It is ErrConflict
+// after Strict if somebody else has saved.
+func (s *Session) Save(ctx context.Context) error {
+	return s.do(ctx, func() error {
+		if err := s.writable(); err != nil {
+			return err
+		}
+		if s.dead {
+			return errEnded
+		}
+		return s.store()
+	})
+}
+
+// Strict makes a save fail with ErrConflict if somebody else has saved the
+// session since it was loaded, instead of making this request's changes to
+// what they saved. To try again, call Reload.
+func (s *Session) Strict() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.exact = true
+}
+
+// Reload forgets what the request has changed and reads the session from the
+// database, past the node's memory. It is ErrNotFound if it has ended.
+func (s *Session) Reload(ctx context.Context) error {
+	return s.do(ctx, func() error {
+		if s.closed {
+			return fmt.Errorf("%w: the request is over", ErrTooLate)
+		}
+		if s.rec.Key.IsZero() {
+			s.degraded = false
+			s.failure = s.load(ctx, s.m.fresh)
+			return s.failure
+		}
+		s.delta = delta{}
+		return s.refetch(ctx)
+	})
+}
+
+// store writes what there is to write: a new session, an ID that is due,
+// changes, or a touch.
+func (s *Session) store() error {
+	switch {
+	case s.dead || s.degraded:
+		return nil
+	case s.rec.Key.IsZero():
+		wanted := len(s.values) > 0 || s.m.opts.SaveUninitialized && s.line == "" // not after a logout
+		if s.sealed || !wanted {
+			return nil
+		}
+		return s.begin(s.lasting, s.draft("", nil), UserLimit{})
+	case s.renewalDue():
+		err := s.renew(s.lasting, s.rotation(s.policy.RenewGrace), UserLimit{})
+		if err == nil || s.dead {
+			return err
+		}
+		s.happened(Event{Kind: EventRenewFailed, Err: err})
+		s.m.log.Warn("session: renewal failed", zap.Stringer("session", s.rec.Key), zap.Error(err))
+	}
+	if !s.delta.empty() {
+		return s.save()
+	}
+	s.touch()
+	return nil
+}
+
+func (s *Session) renewalDue() bool {
+	return !s.sealed && s.policy.renewalDue(s.m.now(), s.head.issuedAt(), s.rec.Deadline)
+}
+
+// save writes the changes, made to what others have saved where they have.
+func (s *Session) save() error {
+	ctx, cancel := s.lasting()
+	defer cancel()
+	for attempt := 1; ; attempt++ {
+		data, err := s.encode(s.head)
+		if err != nil {
+			return err
+		}
+		rec := s.rec
+		rec.Data, rec.Expires = data, s.expiry(s.policy)
+		saved, err := s.m.store.Save(ctx, rec)
+		if err == nil {
+			s.rec, s.delta = saved, delta{}
+			_, s.body, err = split(data)
+			return err
+		}
+		if err := s.again(ctx, err, attempt); err != nil {
+			return err
+		}
+	}
+}
+
+// again prepares another attempt at a write that failed, where there is a point
+// in one.
+func (s *Session) again(ctx context.Context, err error, attempt int) error {
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return s.died(err)
+	case !errors.Is(err, ErrConflict), s.exact && !s.delta.empty():
+		return err
+	}
+	if attempt > 1 { // those who met here shall not meet again
+		select {
+		case <-time.After(rand.N(time.Millisecond * time.Duration(min(attempt, 20)))):
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
+	return s.refetch(ctx)
+}
+
+// refetch reads the session again, past the cache, and makes the changes to
+// it. In a renewal's grace period it finds the successor. One that has got
+// another user is not for what the request did as the user before.
+func (s *Session) refetch(ctx context.Context) error {
+	was := s.rec.User
+	rec, err := s.m.fresh(ctx, s.rec.Key)
+	if err == nil && rec.User != was {
+		err = fmt.Errorf("%w: it has another user now", ErrNotFound)
+	}
+	if errors.Is(err, ErrNotFound) {
+		return s.died(err)
+	}
+	if err != nil {
+		return err
+	}
+	changes := s.delta
+	if err := s.adopt(rec); err != nil {
+		return err
+	}
+	if s.rec.Key.IsZero() {
+		return s.died(ErrUndecodable)
+	}
+	if err := s.decode(); err != nil {
+		return err
+	}
+	s.delta = changes
+	return s.delta.apply(s.values)
+}
+
+// errEnded is told to those who ask again.
+var errEnded = fmt.Errorf("%w: it ended while the request was under way", ErrNotFound)
+
+// died gives the changes up. Neither is the session created again nor the
+// cookie touched: by now the browser may have another one.
+func (s *Session) died(err error) error {
+	if !s.delta.empty() {
+		s.happened(Event{Kind: EventSaveDropped, Err: err})
+	}
+	s.dead, s.delta = true, delta{}
+	return fmt.Errorf("session: the changes are dropped: %w", err)
+}
+
+// touch postpones the idle timeout if enough of it has passed.
+func (s *Session) touch() {
+	idle := s.policy.IdleTimeout
+	if idle == 0 {
+		return
+	}
+	expires := s.m.now().Add(idle)
+	capped := !expires.Before(s.rec.Deadline)
+	if capped {
+		expires = s.rec.Deadline
+	}
+	gain := expires.Sub(s.rec.Expires)
+	if gain <= 0 || !capped && gain < s.m.opts.touchAfter(idle) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.r.Context()), touchLimit)
+	defer cancel()
+	_, err := s.m.touch(ctx, s.rec.Key, expires)
+	if err != nil && !errors.Is(err, ErrNotFound) { // one that ended meanwhile needs none
+		s.happened(Event{Kind: EventTouchFailed, Err: err})
+		s.m.log.Warn("session: touch failed", zap.Stringer("session", s.rec.Key), zap.Error(err))
+	}
+}
+
+// encode returns the record's data with the changes.
+func (s *Session) encode(h head) ([]byte, error) {
+	if s.values == nil && !s.rec.Key.IsZero() {
+		return join(h, s.body)
+	}
+	body, err := s.m.opts.Codec.Encode(s.values)
+	if err != nil {
+		return nil, fmt.Errorf("session: encode: %w", err)
+	}
+	return join(h, body)
+}
+
+// expiry is the end of the idle timeout of a session that is used now; zero if
+// it has none.
+func (s *Session) expiry(p Policy) time.Time {
+	if p.IdleTimeout == 0 {
+		return time.Time{}
+	}
+	return s.m.now().Add(p.IdleTimeout)
+}

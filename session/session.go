@@ -1,0 +1,273 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Session is the session of one request. Its methods may be called
+// concurrently, and until the request's handler returns.
+//
+// What they change is saved before the first byte of the answer. After that,
+// the values of a session that the browser already knows can still be changed:
+// they are saved by Save or when the handler returns.
+type Session struct {
+	m     *Manager
+	r     *http.Request
+	outer *Session // of the next manager outside
+
+	kept []string // cookies of managers inside
+
+	mu      sync.Mutex
+	loaded  bool  // whether the handler wanted it
+	failure error // why it could not be loaded
+	cookie  bool  // whether the request came with a cookie of that name
+	// rec is the session, with the zero Key if there is none. In a renewal's
+	// grace period it is the successor of that which the cookie names.
+	rec       Record
+	head      head
+	policy    Policy
+	body      []byte                     // of rec, until it is decoded
+	values    map[string]json.RawMessage // with the changes
+	delta     delta
+	exact     bool // whether a conflict is an error
+	degraded  bool
+	dead      bool   // whether it ended while the request was under way
+	sealed    bool   // whether the answer has begun
+	closed    bool   // whether it is over
+	line      string // of the header, for the cookie
+	clearSite bool
+	events    []Event
+}
+
+// do runs f under the lock and then tells the hook what happened.
+func (s *Session) do(ctx context.Context, f func() error) error {
+	events, err := s.locked(f)
+	s.m.emit(ctx, events...)
+	return err
+}
+
+func (s *Session) locked(f func() error) ([]Event, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := f()
+	events := s.events
+	s.events = nil
+	return events, err
+}
+
+func (s *Session) happened(e Event) {
+	if e.Key.IsZero() {
+		e.Key = s.rec.Key
+	}
+	if e.User == "" {
+		e.User = s.user()
+	}
+	s.events = append(s.events, e)
+}
+
+// lasting is for writes: what a handler has done shall be saved even if the
+// browser has gone.
+func (s *Session) lasting() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.WithoutCancel(s.r.Context()), commitLimit,
+		fmt.Errorf("session: the store did not answer within %v: %w", commitLimit, context.DeadlineExceeded))
+}
+
+// open loads the session with the first call.
+func (s *Session) open(ctx context.Context) error {
+	return s.do(ctx, func() error {
+		if !s.loaded {
+			s.loaded = true
+			s.failure = s.load(ctx, s.m.store.Get)
+		}
+		return s.failure
+	})
+}
+
+// load finds the session that the cookie names. It is nil too if there is none.
+func (s *Session) load(ctx context.Context, get func(context.Context, Key) (Record, error)) error {
+	s.reset()
+	text, given, genuine := s.m.cookie.read(s.r)
+	s.cookie = given
+	if !given {
+		return nil
+	}
+	if !genuine {
+		s.happened(Event{Kind: EventInvalidID})
+		return nil
+	}
+	window := s.m.window()
+	raw, err := parse(text, window)
+	if err != nil {
+		if raw != ([idLen]byte{}) && bucketOf(raw[:]) < BucketOf(window.Now) {
+			s.happened(Event{Kind: EventExpired, Key: keyOf(raw[:])})
+			return nil
+		}
+		s.happened(Event{Kind: EventInvalidID})
+		return nil
+	}
+	key := keyOf(raw[:])
+	rec, err := get(ctx, key)
+	if errors.Is(err, ErrNotFound) {
+		s.miss(ctx, key)
+		return nil
+	}
+	if err != nil {
+		if s.m.opts.AnonymousOnOutage {
+			s.degraded = true
+			s.m.log.Warn("session: served without the store", zap.Stringer("session", key), zap.Error(err))
+			return nil
+		}
+		return fmt.Errorf("session: load: %w", err)
+	}
+	return s.adopt(rec)
+}
+
+// reset makes it an empty session.
+func (s *Session) reset() {
+	s.rec, s.head, s.policy = Record{}, head{}, s.m.policy
+	s.body, s.values, s.delta = nil, nil, delta{}
+}
+
+// miss tells why there is no session, where the store knows.
+func (s *Session) miss(ctx context.Context, key Key) {
+	e := Event{Kind: EventUnknownID, Key: key}
+	if s.m.opts.OnEvent != nil && s.m.teller != nil {
+		fate, err := s.m.teller.Fate(ctx, key)
+		switch {
+		case err != nil: // then it is not known
+		case fate == FateExpired:
+			e.Kind = EventExpired
+		case fate == FateEnded || fate == FateRenewed:
+			e.Kind = EventEnded
+		}
+	}
+	s.happened(e)
+}
+
+// adopt takes over a record that was read from the store.
+func (s *Session) adopt(rec Record) error {
+	h, body, err := split(rec.Data)
+	if err != nil {
+		return s.undecodable(rec.Key, err)
+	}
+	if h.name != s.m.opts.Name || rec.User != "" && !strings.HasPrefix(rec.User, s.m.prefix) {
+		s.happened(Event{Kind: EventUnknownID, Key: rec.Key})
+		s.reset()
+		return nil
+	}
+	s.rec, s.head, s.policy, s.body, s.values = rec, h, s.m.policyOf(h), body, nil
+	return nil
+}
+
+// undecodable gives the request an empty session, or fails it.
+func (s *Session) undecodable(key Key, err error) error {
+	s.happened(Event{Kind: EventUndecodable, Key: key, Err: err})
+	if s.m.opts.FailUndecodable {
+		return fmt.Errorf("session: %s: %w", key, err)
+	}
+	s.m.log.Warn("session: undecodable, the request gets an empty one", zap.Stringer("session", key), zap.Error(err))
+	s.reset()
+	return nil
+}
+
+// decode makes the values readable.
+func (s *Session) decode() error {
+	if s.values != nil {
+		return nil
+	}
+	if s.rec.Key.IsZero() {
+		s.values = map[string]json.RawMessage{}
+		return nil
+	}
+	values, err := s.m.opts.Codec.Decode(s.body)
+	if err != nil {
+		if !errors.Is(err, ErrUndecodable) {
+			err = fmt.Errorf("%w: %w", ErrUndecodable, err)
+		}
+		if err := s.undecodable(s.rec.Key, err); err != nil {
+			s.failure = err
+			return err
+		}
+		values = map[string]json.RawMessage{}
+	}
+	s.values = values
+	return nil
+}
+
+// close ends the request. What was changed after the answer had begun is saved
+// now.
+func (s *Session) close() {
+	_ = s.do(s.r.Context(), func() error { // it is always nil
+		s.closed = true
+		if s.dead || s.failure != nil || s.delta.empty() || s.rec.Key.IsZero() {
+			return nil
+		}
+		if err := s.save(); err != nil && !s.dead {
+			s.happened(Event{Kind: EventSaveFailed, Err: err})
+			s.m.log.Error("session: what changed after the answer had begun is not saved", zap.Stringer("session", s.rec.Key), zap.Error(err))
+		}
+		return nil
+	})
+}
+
+// user is that of the session, without the manager's prefix.
+func (s *Session) user() string {
+	if s.rec.User == "" {
+		return ""
+	}
+	return s.rec.User[len(s.m.prefix):]
+}
+
+// User returns whose session it is; empty where nobody has logged in.
+func (s *Session) User() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.user()
+}
+
+// Key returns the session's key, for logs: it is no secret. It is zero while
+// the store has no such session.
+func (s *Session) Key() Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.Key
+}
+
+// Degraded reports whether the request is served without its session, as the
+// store could not be reached (see Options.AnonymousOnOutage).
+func (s *Session) Degraded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.degraded
+}
+
+// Info returns what is known about the session. It is zero while the store has
+// no such session.
+func (s *Session) Info() Info {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rec.Key.IsZero() {
+		return Info{}
+	}
+	info := s.m.info(s.rec, s.head)
+	info.Current = true
+	return info
+}
+
+// AuthenticatedAt returns when the user last logged in, by the store's clock
+// and to the second; zero where nobody has. Before what matters, ask those
+// whose login is long ago to log in again.
+func (s *Session) AuthenticatedAt() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.head.loggedInAt()
+}

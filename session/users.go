@@ -1,0 +1,234 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+)
+
+// Info is what users may see of their sessions, and administrators of all.
+type Info struct {
+	// Key names the session to Revoke. It is Key.String of the session's key.
+	Key  string `json:"key"`
+	User string `json:"user,omitempty"`
+	// Created is when the user logged in, or when a session without a user
+	// began.
+	Created time.Time `json:"created"`
+	// LastSeen is when the session was last used, as far as touches tell: up to
+	// Options.TouchInterval before that. It is zero for sessions without an
+	// idle timeout.
+	LastSeen time.Time `json:"lastSeen,omitzero"`
+	// Expires is when it ends if it is not used, Deadline when it ends at the
+	// latest.
+	Expires  time.Time `json:"expires"`
+	Deadline time.Time `json:"deadline"`
+	// Label is that of its login; Address is the network it came from and
+	// Agent its User-Agent, if the options keep them.
+	Label   string `json:"label,omitempty"`
+	Address string `json:"address,omitempty"`
+	Agent   string `json:"agent,omitempty"`
+	// Current says that it is the session of the request that asks.
+	Current bool `json:"current"`
+}
+
+// Export is a session with its values.
+type Export struct {
+	Info
+	Values map[string]json.RawMessage `json:"values"`
+}
+
+var errNoUsers = fmt.Errorf("session: the store has no index of users: %w", errors.ErrUnsupported)
+
+// Sessions lists the live sessions of a user, those created first first. The
+// one of the request that ctx belongs to is marked. It is
+// errors.ErrUnsupported if the store is no UserIndex.
+func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
+	records, err := m.ofUser(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	current := m.currentKey(ctx)
+	infos := make([]Info, 0, len(records))
+	for _, rec := range records {
+		h, _, err := split(rec.Data)
+		if err != nil {
+			h = head{} // the user may still end it
+		}
+		info := m.info(rec, h)
+		info.Current = rec.Key == current
+		infos = append(infos, info)
+	}
+	return infos, nil
+}
+
+// Export returns the live sessions of a user with their values, for a user who
+// asks what is kept. It fails as Sessions, and with ErrUndecodable if one
+// cannot be decoded.
+func (m *Manager) Export(ctx context.Context, user string) ([]Export, error) {
+	records, err := m.ofUser(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	current := m.currentKey(ctx)
+	all := make([]Export, 0, len(records))
+	for _, rec := range records {
+		one, err := m.export(rec)
+		if err != nil {
+			return nil, err
+		}
+		one.Current = rec.Key == current
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// All lists the live sessions of this manager with their values. It ends after
+// an error, which comes with the zero Export; one that cannot be decoded is
+// such an error, after which it goes on. It is errors.ErrUnsupported if the
+// store is no Lister.
+func (m *Manager) All(ctx context.Context) iter.Seq2[Export, error] {
+	return func(yield func(Export, error) bool) {
+		if m.lister == nil {
+			yield(Export{}, fmt.Errorf("session: the store cannot list: %w", errors.ErrUnsupported))
+			return
+		}
+		for rec, err := range m.lister.All(ctx) {
+			if err != nil {
+				yield(Export{}, err)
+				return
+			}
+			if h, _, err := split(rec.Data); err == nil && h.name != m.opts.Name {
+				continue
+			}
+			if !yield(m.export(rec)) {
+				return
+			}
+		}
+	}
+}
+
+// Revoke ends a session of a user by Info.Key. It is ErrNotFound if the user
+// has no such session, be it another user's.
+func (m *Manager) Revoke(ctx context.Context, user, key string) error {
+	records, err := m.ofUser(ctx, user)
+	if err != nil {
+		return err
+	}
+	for _, rec := range records {
+		if rec.Key.String() != key {
+			continue
+		}
+		ended, err := m.store.Destroy(ctx, rec.Key)
+		if err != nil {
+			return err
+		}
+		if ended > 0 {
+			m.emit(ctx, Event{Kind: EventDestroyed, Key: rec.Key, User: user, Reason: ReasonRevoked, Count: ended})
+			m.endCurrent(ctx, func(s *Session) bool { return s.rec.Key == rec.Key })
+			return nil
+		}
+	}
+	return fmt.Errorf("session: revoke: %w", ErrNotFound)
+}
+
+// RevokeOthers ends all sessions of the user of the request's session but that
+// one, and returns how many. It is ErrNoUser if nobody is logged in.
+func (m *Manager) RevokeOthers(ctx context.Context) (int64, error) {
+	s, err := m.Session(ctx)
+	if err != nil {
+		return 0, err
+	}
+	user, key := s.User(), s.Key()
+	if user == "" {
+		return 0, fmt.Errorf("%w: nobody is logged in", ErrNoUser)
+	}
+	return m.revoke(ctx, user, key)
+}
+
+// RevokeUser ends all sessions of a user, and returns how many. If that of the
+// request is one of them, the browser is told to forget its cookie. With a
+// session ends all that the store keeps of it: this erases a user, too, but
+// for sessions that have expired already, whose rows go with the next pruning.
+func (m *Manager) RevokeUser(ctx context.Context, user string) (int64, error) {
+	ended, err := m.revoke(ctx, user)
+	if err == nil {
+		m.endCurrent(ctx, func(s *Session) bool { return s.rec.User == m.stored(user) })
+	}
+	return ended, err
+}
+
+func (m *Manager) revoke(ctx context.Context, user string, except ...Key) (int64, error) {
+	if m.users == nil {
+		return 0, errNoUsers
+	}
+	if err := checkLogin(user, ""); err != nil {
+		return 0, err
+	}
+	ended, err := m.users.DestroyUser(ctx, m.stored(user), except...)
+	if err == nil && ended > 0 {
+		m.emit(ctx, Event{Kind: EventDestroyed, User: user, Reason: ReasonRevoked, Count: ended})
+	}
+	return ended, err
+}
+
+// endCurrent tells the session of the request, if it is concerned, that it has
+// ended.
+func (m *Manager) endCurrent(ctx context.Context, concerned func(*Session) bool) {
+	s := m.current(ctx)
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.loaded && !s.rec.Key.IsZero() && concerned(s) {
+		s.forget()
+	}
+}
+
+// currentKey is that of the request's session, if it has been loaded.
+func (m *Manager) currentKey(ctx context.Context) Key {
+	if s := m.current(ctx); s != nil {
+		return s.Key()
+	}
+	return Key{}
+}
+
+func (m *Manager) ofUser(ctx context.Context, user string) ([]Record, error) {
+	if m.users == nil {
+		return nil, errNoUsers
+	}
+	if err := checkLogin(user, ""); err != nil {
+		return nil, err
+	}
+	return m.users.ListUser(ctx, m.stored(user))
+}
+
+func (m *Manager) info(rec Record, h head) Info {
+	a := h.described()
+	info := Info{
+		Key: rec.Key.String(), Created: rec.Created, Expires: rec.Expires, Deadline: rec.Deadline,
+		Label: a.Label, Address: a.Address, Agent: a.Agent,
+	}
+	if len(rec.User) > len(m.prefix) {
+		info.User = rec.User[len(m.prefix):]
+	}
+	if idle := m.policyOf(h).IdleTimeout; idle > 0 {
+		info.LastSeen = rec.Expires.Add(-idle)
+	}
+	return info
+}
+
+func (m *Manager) export(rec Record) (Export, error) {
+	h, body, err := split(rec.Data)
+	if err != nil {
+		return Export{}, fmt.Errorf("session: %s: %w", rec.Key, err)
+	}
+	values, err := m.opts.Codec.Decode(body)
+	if err != nil {
+		return Export{}, fmt.Errorf("session: %s: %w: %w", rec.Key, ErrUndecodable, err)
+	}
+	return Export{Info: m.info(rec, h), Values: values}, nil
+}
