@@ -11,16 +11,32 @@ import (
 	"strings"
 )
 
-const toolsMod = "-modfile=tools/go.mod"
+const (
+	toolsMod          = "-modfile=tools/go.mod"
+	toolsModFromBench = "-modfile=../tools/go.mod" // after -C bench
+)
 
+// lint also checks the module in bench, which has packages, and that in tools,
+// which has none.
 func lint(r *runner) error {
 	return errors.Join(
 		r.step("gofmt", func() error { return unformatted(".") }),
-		r.goStep("go vet", "vet", "./..."),
-		r.goStep("staticcheck", "tool", toolsMod, "staticcheck", "./..."),
+		r.step("go vet", func() error {
+			return errors.Join(
+				r.command("go", "vet", "./..."),
+				r.command("go", "-C", "bench", "vet", "./..."),
+			)
+		}),
+		r.step("staticcheck", func() error {
+			return errors.Join(
+				r.command("go", "tool", toolsMod, "staticcheck", "./..."),
+				r.command("go", "-C", "bench", "tool", toolsModFromBench, "staticcheck", "./..."),
+			)
+		}),
 		r.step("go mod tidy", func() error {
 			return errors.Join(
 				r.command("go", "mod", "tidy", "-diff"),
+				r.command("go", "-C", "bench", "mod", "tidy", "-diff"),
 				r.command("go", "-C", "tools", "mod", "tidy", "-diff"),
 			)
 		}),

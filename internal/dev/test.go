@@ -23,6 +23,9 @@ func test(r *runner) error {
 			return r.goStep("tests", "test", "-race", "-count=1", "-parallel=8", "-timeout=12m", packages, "./...")
 		},
 		func() error {
+			return r.goStep("tests of bench", "-C", "bench", "test", "-race", "-count=1", "-timeout=5m", "./...")
+		},
+		func() error {
 			return r.goStep("benchmarks, once", "test", "-run=^$", "-bench=.", "-benchtime=1x", "-timeout=10m", "./...")
 		},
 		func() error { return r.goStep("demo", "run", "./cmd/demo", "-check") },
