@@ -54,7 +54,7 @@ func (s *Session) Login(ctx context.Context, user string, login Login) error {
 		d := s.draft(s.m.stored(user), login.Policy)
 		d.head.loggedIn, d.head.about = d.head.issued, describe(s.m.observe(s.r, login.Label))
 		d.reason = ReasonLogin
-		within := func() (context.Context, context.CancelFunc) { return ctx, func() {} }
+		within := exactly(ctx)
 		changes := s.delta
 		if !s.rec.Key.IsZero() && !s.dead {
 			if err := s.renew(within, d, s.m.opts.UserLimit); err == nil || !s.dead {
@@ -99,7 +99,7 @@ func (s *Session) Renew(ctx context.Context, grace time.Duration) error {
 		if s.rec.User == "" {
 			d.deadline = s.deadline(s.policy, false)
 		}
-		return s.renew(func() (context.Context, context.CancelFunc) { return ctx, func() {} }, d, UserLimit{})
+		return s.renew(exactly(ctx), d, UserLimit{})
 	})
 }
 
@@ -172,6 +172,7 @@ type draft struct {
 	head     head
 	policy   Policy
 	reason   Reason
+	due      func() bool // nil: it is wanted in any case
 }
 
 func (s *Session) draft(user string, policy *Policy) draft {
@@ -185,8 +186,8 @@ func (s *Session) draft(user string, policy *Policy) draft {
 func (s *Session) rotation(grace time.Duration) draft {
 	d := draft{user: s.rec.User, deadline: s.rec.Deadline, grace: grace, head: s.head, policy: s.policy}
 	d.head.issued = s.m.now().Unix()
-	if d.policy.AbsoluteTimeout == 0 && d.user != "" {
-		d.deadline = s.deadline(d.policy, false)
+	if anonymous := d.user == ""; d.policy.endless(anonymous) {
+		d.deadline = s.deadline(d.policy, anonymous)
 	}
 	return d
 }
@@ -197,6 +198,10 @@ func (s *Session) deadline(p Policy, anonymous bool) time.Time {
 
 // limits is how long a write may take.
 type limits func() (context.Context, context.CancelFunc)
+
+func exactly(ctx context.Context) limits {
+	return func() (context.Context, context.CancelFunc) { return ctx, func() {} }
+}
 
 // begin creates the session.
 func (s *Session) begin(within limits, d draft, limit UserLimit) error {
@@ -263,8 +268,15 @@ func (s *Session) replace(within limits, d draft, limit UserLimit) error {
 		if err := s.again(ctx, err, attempt); err != nil {
 			return err
 		}
+		if d.due != nil && !d.due() {
+			return errNotDue
+		}
 	}
 }
+
+// errNotDue says that another request has renewed the session: its answer
+// brings the browser the cookie.
+var errNotDue = errors.New("session: renewed by another request")
 
 // record is what the store is given, under an ID of its own.
 func (s *Session) record(d *draft) (Record, error) {

@@ -191,7 +191,11 @@ func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		w.Header().Set("Retry-After", "1")
 	}
-	m.log.Error("session: request failed", zap.Int("status", status), zap.Error(err))
+	level := zap.ErrorLevel
+	if errors.Is(err, context.Canceled) {
+		level = zap.DebugLevel // the browser has gone
+	}
+	m.log.Log(level, "session: request failed", zap.Int("status", status), zap.Error(err))
 	http.Error(w, cmp.Or(text, http.StatusText(status)), status)
 }
 

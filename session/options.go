@@ -90,7 +90,7 @@ func (o Options) check() error {
 
 // touchAfter is how long after its last touch a session is touched again.
 func (o Options) touchAfter(idle time.Duration) time.Duration {
-	after := o.TouchInterval
+	after := min(o.TouchInterval, idle/2) // a session's own policy may have a shorter one
 	switch {
 	case after < 0:
 		return 0

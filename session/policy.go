@@ -22,7 +22,8 @@ type Policy struct {
 	AbsoluteTimeout time.Duration `json:"abs,omitzero"`
 	// AnonymousTimeout is the absolute timeout of sessions without a user,
 	// until Login or Renew. 0 is 4 hours, or AbsoluteTimeout if that is
-	// shorter; negative is AbsoluteTimeout.
+	// shorter; negative is AbsoluteTimeout, for applications that keep their
+	// users in values.
 	AnonymousTimeout time.Duration `json:"anon,omitzero"`
 	// RenewAfter gives a session a new ID, with the next request that uses it,
 	// when it has had one for so long. It does not move the deadline, unless
@@ -148,11 +149,7 @@ func (p Policy) lifetime(anonymous bool, longest time.Duration) time.Duration {
 	return longest
 }
 
-// renewalDue reports whether a session whose ID was made at issued and ends at
-// deadline needs another one.
-func (p Policy) renewalDue(now, issued, deadline time.Time) bool {
-	if p.RenewAfter == 0 {
-		return false
-	}
-	return now.Sub(issued) >= p.RenewAfter || p.AbsoluteTimeout == 0 && deadline.Sub(now) < p.RenewAfter
+// endless reports whether a renewal moves the deadline.
+func (p Policy) endless(anonymous bool) bool {
+	return p.AbsoluteTimeout == 0 && !(anonymous && p.AnonymousTimeout > 0)
 }

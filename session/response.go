@@ -150,7 +150,7 @@ func (s *Session) commit(header http.Header) error {
 		if !s.loaded || s.failure != nil {
 			return s.failure
 		}
-		if err := s.store(); err != nil && !s.dead {
+		if err := s.store(s.lasting); err != nil && !s.dead {
 			return err
 		}
 		return nil // if it ended meanwhile the events tell; the answer may well be right

@@ -22,7 +22,7 @@ func (s *Session) Save(ctx context.Context) error {
 		if s.dead {
 			return errEnded
 		}
-		return s.store()
+		return s.store(exactly(ctx))
 	})
 }
 
@@ -54,7 +54,7 @@ func (s *Session) Reload(ctx context.Context) error {
 
 // store writes what there is to write: a new session, an ID that is due,
 // changes, or a touch.
-func (s *Session) store() error {
+func (s *Session) store(within limits) error {
 	switch {
 	case s.dead || s.degraded:
 		return nil
@@ -63,29 +63,40 @@ func (s *Session) store() error {
 		if s.sealed || !wanted {
 			return nil
 		}
-		return s.begin(s.lasting, s.draft("", nil), UserLimit{})
+		return s.begin(within, s.draft("", nil), UserLimit{})
 	case s.renewalDue():
-		err := s.renew(s.lasting, s.rotation(s.policy.RenewGrace), UserLimit{})
+		d := s.rotation(s.policy.RenewGrace)
+		d.due = s.renewalDue
+		err := s.renew(within, d, UserLimit{})
 		if err == nil || s.dead {
 			return err
 		}
-		s.happened(Event{Kind: EventRenewFailed, Err: err})
-		s.m.log.Warn("session: renewal failed", zap.Stringer("session", s.rec.Key), zap.Error(err))
+		if !errors.Is(err, errNotDue) {
+			s.happened(Event{Kind: EventRenewFailed, Err: err})
+			s.m.log.Warn("session: renewal failed", zap.Stringer("session", s.rec.Key), zap.Error(err))
+		}
 	}
 	if !s.delta.empty() {
-		return s.save()
+		return s.save(within)
 	}
 	s.touch()
 	return nil
 }
 
+// renewalDue reports whether it is time for another ID, and can be done.
 func (s *Session) renewalDue() bool {
-	return !s.sealed && s.policy.renewalDue(s.m.now(), s.head.issuedAt(), s.rec.Deadline)
+	after := s.policy.RenewAfter
+	if s.sealed || after == 0 {
+		return false
+	}
+	now := s.m.now()
+	return now.Sub(s.head.issuedAt()) >= after ||
+		s.policy.endless(s.rec.User == "") && s.rec.Deadline.Sub(now) < after
 }
 
 // save writes the changes, made to what others have saved where they have.
-func (s *Session) save() error {
-	ctx, cancel := s.lasting()
+func (s *Session) save(within limits) error {
+	ctx, cancel := within()
 	defer cancel()
 	for attempt := 1; ; attempt++ {
 		data, err := s.encode(s.head)

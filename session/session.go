@@ -211,7 +211,7 @@ func (s *Session) close() {
 		if s.dead || s.failure != nil || s.delta.empty() || s.rec.Key.IsZero() {
 			return nil
 		}
-		if err := s.save(); err != nil && !s.dead {
+		if err := s.save(s.lasting); err != nil && !s.dead {
 			s.happened(Event{Kind: EventSaveFailed, Err: err})
 			s.m.log.Error("session: what changed after the answer had begun is not saved", zap.Stringer("session", s.rec.Key), zap.Error(err))
 		}

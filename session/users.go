@@ -34,7 +34,7 @@ type Info struct {
 	Current bool `json:"current"`
 }
 
-// Export is a session with its values.
+// Export is a session with its values, which must not be modified.
 type Export struct {
 	Info
 	Values map[string]json.RawMessage `json:"values"`
