@@ -25,6 +25,7 @@ func test(r *runner) error {
 		func() error {
 			return r.goStep("tests of bench", "-C", "bench", "test", "-race", "-count=1", "-timeout=5m", "./...")
 		},
+		func() error { return r.step("fuzz tests, for a moment", func() error { return fuzz(r) }) },
 		func() error {
 			return r.goStep("benchmarks, once", "test", "-run=^$", "-bench=.", "-benchtime=1x", "-timeout=10m", "./...")
 		},
