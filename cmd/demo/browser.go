@@ -25,6 +25,7 @@ type browser struct {
 
 	mu     sync.Mutex
 	cookie string
+	keeps  time.Duration // when it is closed, by what came with the cookie
 }
 
 // refusal is an answer that is not 200.
@@ -44,10 +45,17 @@ func (b *browser) id() string {
 	return b.cookie
 }
 
-func (b *browser) adopt(id string) {
+func (b *browser) adopt(c *http.Cookie) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.cookie = id
+	b.cookie, b.keeps = c.Value, time.Duration(max(c.MaxAge, 0))*time.Second
+}
+
+// persistence is for how long the cookie outlives the browser.
+func (b *browser) persistence() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.keeps
 }
 
 // with is another browser that has the cookie id.
@@ -76,7 +84,7 @@ func (b *browser) call(ctx context.Context, n *node, method, path string, body i
 	}
 	for _, c := range answer.Cookies() {
 		if c.Name == cookieName {
-			b.adopt(c.Value)
+			b.adopt(c)
 			b.seen(c.Value)
 		}
 	}
@@ -112,16 +120,20 @@ func (b *browser) end(ctx context.Context, n *node, path string) (int64, error) 
 	return reply.Ended, err
 }
 
-// revoke ends sessions of the user in one call, and returns how many.
-func (b *browser) revoke(ctx context.Context, n *node, keys []string) (int64, error) {
-	var reply struct{ Ended int64 }
-	err := b.call(ctx, n, http.MethodPost, "/revoke", strings.NewReader(url.Values{"key": keys}.Encode()), &reply)
-	return reply.Ended, err
+// list is the sessions of the user.
+func (b *browser) list(ctx context.Context, n *node) (all []session.Info, err error) {
+	return all, b.call(ctx, n, http.MethodGet, "/sessions", nil, &all)
+}
+
+// revoke ends a session of the user.
+func (b *browser) revoke(ctx context.Context, n *node, key string) error {
+	return b.call(ctx, n, http.MethodPost, "/revoke", strings.NewReader(url.Values{"key": {key}}.Encode()), nil)
 }
 
 // slowly begins a request that has read its session when slowly returns, and
-// that saves it once finish is called, which returns its outcome.
-func (b *browser) slowly(ctx context.Context, n *node) (finish func() error, err error) {
+// that saves a value under key once finish is called, which returns its
+// outcome.
+func (b *browser) slowly(ctx context.Context, n *node, key string) (finish func() (view, error), err error) {
 	read := make(chan struct{}, 1)
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(int, textproto.MIMEHeader) error {
@@ -130,13 +142,15 @@ func (b *browser) slowly(ctx context.Context, n *node) (finish func() error, err
 		},
 	})
 	body, rest := io.Pipe()
+	var v view
 	done := make(chan error, 1)
-	go func() { done <- b.call(ctx, n, http.MethodPost, "/slow", body, nil) }()
+	go func() { done <- b.call(ctx, n, http.MethodPost, "/slow?key="+key, body, &v) }()
 	select {
 	case <-read:
-		return func() error {
+		return func() (view, error) {
 			_ = rest.Close()
-			return <-done
+			err := <-done
+			return v, err
 		}, nil
 	case err := <-done:
 		return nil, fmt.Errorf("the slow request ended before its time: %w", err)

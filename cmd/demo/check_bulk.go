@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/sojourn-go/sojourn/session"
 )
 
 // delays are how long something took, many times.
@@ -28,7 +26,7 @@ func (d delays) String() string {
 func (c *check) logOutDelays(ctx context.Context) (string, error) {
 	const times = 200
 	at := c.fleet.nodes[0]
-	crowd, err := c.crowd(ctx, "oscar", times)
+	crowd, err := c.crowd(ctx, "oscar", times, idleTimeout)
 	if err != nil {
 		return "", err
 	}
@@ -97,11 +95,11 @@ func (c *check) watchLogOut(ctx context.Context, at *node, b *browser) (began, r
 	return began, returned, seen, g.Wait()
 }
 
-// thousandLogOuts ends all sessions of a user but one by their keys.
+// thousandLogOuts ends all sessions of a user but one.
 func (c *check) thousandLogOuts(ctx context.Context) (string, error) {
 	const count, most = 1000, 5
 	at := c.fleet.nodes[0]
-	crowd, err := c.crowd(ctx, "peggy", count+1)
+	crowd, err := c.crowd(ctx, "peggy", count+1, idleTimeout)
 	if err != nil {
 		return "", err
 	}
@@ -109,19 +107,11 @@ func (c *check) thousandLogOuts(ctx context.Context) (string, error) {
 		return "", err
 	}
 	stays, crowd := crowd[0], crowd[1:]
-	keys := make([]string, 0, count)
-	for _, b := range crowd {
-		key, err := keyOf(b)
-		if err != nil {
-			return "", err
-		}
-		keys = append(keys, key)
-	}
 	var ended int64
 	var took time.Duration
 	messages, err := c.messages(ctx, func() (err error) {
 		began := time.Now()
-		ended, err = stays.revoke(ctx, at, keys)
+		ended, err = stays.end(ctx, at, "/revoke-others")
 		took = time.Since(began)
 		return err
 	})
@@ -144,18 +134,12 @@ func (c *check) thousandLogOuts(ctx context.Context) (string, error) {
 		ended, took.Round(100*time.Microsecond), messages, len(c.fleet.nodes), len(crowd)*len(c.fleet.nodes), seen.late), nil
 }
 
-// keyOf is what b's session is called in listings.
-func keyOf(b *browser) (string, error) {
-	id, err := session.ParseID(b.id(), session.Window{Now: time.Now(), Grace: time.Hour, Longest: 2 * lifetime})
-	return id.Key().String(), err
-}
-
 // userWide ends all sessions of a user. Each node is asked for those that all
 // have in memory, and for its share of the rest.
 func (c *check) userWide(ctx context.Context) (string, error) {
 	const count, known, most = 10_000, 500, 20
 	at := c.fleet.nodes[1]
-	crowd, err := c.crowd(ctx, "quentin", count)
+	crowd, err := c.crowd(ctx, "quentin", count, idleTimeout)
 	if err != nil {
 		return "", err
 	}

@@ -94,7 +94,8 @@ func (c *check) warmReads(ctx context.Context) (string, error) {
 	if tries > 1 {
 		again = fmt.Sprintf(" (at the %d. try)", tries)
 	}
-	return fmt.Sprintf("%s: %v%s; past the memory: %v; all over HTTP", n.name, warm, again, fresh), nil
+	return fmt.Sprintf("%s: %v%s; past the memory: %d reads, %d queries, %v each; all over HTTP",
+		n.name, warm, again, fresh.reads, fresh.queries, (fresh.took / paid).Round(time.Microsecond)), nil
 }
 
 // touchLater touches again and again on a node that knows the session.
@@ -144,4 +145,47 @@ func (c *check) touchLater(ctx context.Context) (string, error) {
 	}
 	return fmt.Sprintf("%d touches answered with %d queries, %v each over HTTP; the last one in the database after %v",
 		touches, r.queries, (r.took / touches).Round(time.Microsecond), took.Round(time.Millisecond)), nil
+}
+
+// touchByUse uses a session that nobody has used for ten minutes. With the first
+// request the Manager postpones its idle timeout, and then not for a while.
+func (c *check) touchByUse(ctx context.Context) (string, error) {
+	const reads, unused, most = 100, 10 * time.Minute, 5
+	n := c.last()
+	crowd, err := c.crowd(ctx, "olivia", 1, idleTimeout-unused)
+	if err != nil {
+		return "", err
+	}
+	olivia := crowd[0]
+	before, err := olivia.me(ctx, n)
+	if err != nil {
+		return "", err
+	}
+	after, moves := before, 0
+	for range reads {
+		v, err := olivia.me(ctx, n)
+		if err != nil {
+			return "", err
+		}
+		if !v.Expires.Equal(after.Expires) {
+			moves++
+		}
+		after = v
+	}
+	later := after.Expires.Sub(before.Expires)
+	if later < unused/2 || later > 2*unused || moves > most {
+		return "", fmt.Errorf("the idle timeout was %v and is %v, %d requests and %d touches later", before.Expires, after.Expires, reads, moves)
+	}
+	took, err := until(ctx, func() (bool, error) {
+		seen, err := olivia.fresh(ctx, n)
+		if err == nil && seen.Expires.Before(after.Expires) {
+			err = fmt.Errorf("the idle timeout was postponed to %v, but it is %v", after.Expires, seen.Expires)
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d requests: idle timeout %v later, moved %d time; in the database after %v",
+		1+reads, later.Round(time.Second), moves, took.Round(time.Millisecond)), nil
 }

@@ -79,7 +79,10 @@ func (c *check) restartPostgres(ctx context.Context) (string, error) {
 			}
 			return true, nil
 		})
-		return err
+		if err != nil {
+			return err
+		}
+		return c.withoutStore(ctx, n, laura)
 	}
 	patient, cancel := context.WithTimeout(ctx, stepLimit) // which leaves time to start the server
 	wrong := on(patient, c.fleet.nodes, outage)
@@ -104,11 +107,42 @@ func (c *check) restartPostgres(ctx context.Context) (string, error) {
 	if _, err := laura.post(ctx, c.fleet.nodes[1], "/set?key=after&value=restart"); err != nil {
 		return "", err
 	}
+	if _, _, err := c.somebodyIn(ctx, c.last(), "laura"); err != nil {
+		return "", err
+	}
 	next, err := c.leader(ctx, c.fleet.nodes)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("away for %v: 503 within %v; session there after %v; %s leads after %v",
+	return fmt.Sprintf("away for %v: 503 within %v, nobody lost a cookie, who had none was served; session there after %v; %s leads after %v",
 		away.Round(10*time.Millisecond), answered.Round(100*time.Microsecond), back.Round(100*time.Microsecond),
 		next.name, time.Since(began).Round(10*time.Millisecond)), nil
+}
+
+// withoutStore looks at a node that has no database, and at b's cookie.
+func (c *check) withoutStore(ctx context.Context, n *node, b *browser) error {
+	unavailable := func(what string, err error) error {
+		if r, ok := errors.AsType[*refusal](err); ok && r.status == http.StatusServiceUnavailable && r.text != "" {
+			return nil
+		}
+		return fmt.Errorf("%s, %s without a database: %v", n.name, what, err)
+	}
+	id := b.id()
+	if err := unavailable("save", second(b.post(ctx, n, "/set?key=during&value=outage"))); err != nil {
+		return err
+	}
+	if b.id() != id {
+		return fmt.Errorf("%s took the cookie away", n.name)
+	}
+	stranger, _, err := c.somebodyIn(ctx, n, "laura")
+	if err := unavailable("login", err); err != nil {
+		return err
+	}
+	if stranger.id() != "" {
+		return fmt.Errorf("%s gave a cookie for no session", n.name)
+	}
+	if err := refused(second(stranger.me(ctx, n))); err != nil { // it has no cookie: who would have to be asked?
+		return fmt.Errorf("%s, without a cookie: %w", n.name, err)
+	}
+	return nil
 }

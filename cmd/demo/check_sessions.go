@@ -74,7 +74,7 @@ func (c *check) saveAtOnce(ctx context.Context) (string, error) {
 	}
 	for i := range 2 {
 		for k := range each {
-			if v.Values[fmt.Sprintf("n%d-%d", i, k)] != fmt.Sprint(k) {
+			if v.Values[fmt.Sprintf("n%d-%d", i, k)] != any(fmt.Sprint(k)) {
 				return "", fmt.Errorf("a change is lost: %d values of %d are there", len(v.Values), 2*each)
 			}
 		}
@@ -85,7 +85,7 @@ func (c *check) saveAtOnce(ctx context.Context) (string, error) {
 	if conflicts.Load() == 0 {
 		return "", errors.New("no save met another: this proves nothing")
 	}
-	return fmt.Sprintf("%d changes, all there, on %s after %v; %d conflicts, each solved by repeating the change",
+	return fmt.Sprintf("%d changes, all there, on %s after %v; %d conflicts, each merged by the Manager",
 		2*each, c.last().name, took.Round(100*time.Microsecond), conflicts.Load()), nil
 }
 
@@ -199,8 +199,8 @@ func (c *check) forgedIDs(ctx context.Context) (string, error) {
 	if reads, queries, err = try(ids); err != nil {
 		return "", err
 	}
-	if reads != plausible || queries < plausible {
+	if reads < plausible || queries < plausible || queries > 2*plausible {
 		return "", fmt.Errorf("%d reads and %d queries for %d IDs of the right shape", reads, queries, plausible)
 	}
-	return fmt.Sprintf("%d impossible IDs: no query, %v each; %d of the right shape: a query each", impossible, each.Round(10*time.Microsecond), plausible), nil
+	return fmt.Sprintf("%d impossible IDs: no query, %v each; %d of the right shape: %d queries, to read them and to tell the log what became of them", impossible, each.Round(10*time.Microsecond), plausible, queries), nil
 }

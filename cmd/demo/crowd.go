@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -15,10 +16,15 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// crowd logs a user in many times, by a store of our own: it is quicker than
-// over HTTP.
-func (c *check) crowd(ctx context.Context, user string, n int) (browsers []*browser, err error) {
+// crowd logs a user in many times: once over HTTP, and then with copies of that
+// session by a store of our own, which is quicker. Their idle timeout ends after
+// idle.
+func (c *check) crowd(ctx context.Context, user string, n int, idle time.Duration) (browsers []*browser, err error) {
 	const atOnce = 1000
+	first, _, err := c.somebodyIn(ctx, c.fleet.nodes[0], user)
+	if err != nil {
+		return nil, err
+	}
 	config, err := pgxpool.ParseConfig(c.db.dsn)
 	if err != nil {
 		return nil, err
@@ -35,6 +41,17 @@ func (c *check) crowd(ctx context.Context, user string, n int) (browsers []*brow
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, store.Close(context.WithoutCancel(ctx))) }()
+	id, err := session.ParseID(first.id(), store.Window())
+	if err != nil {
+		return nil, err
+	}
+	model, err := store.Get(ctx, id.Key())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := store.Destroy(ctx, id.Key()); err != nil {
+		return nil, err
+	}
 	deadline := store.Now().Add(lifetime)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
@@ -43,7 +60,8 @@ func (c *check) crowd(ctx context.Context, user string, n int) (browsers []*brow
 		c.remember(id.Secret())
 		browsers = append(browsers, c.somebody().with(id.Secret()))
 		g.Go(func() error {
-			return second(store.Create(ctx, session.Record{Key: id.Key(), User: user, Deadline: deadline}))
+			return second(store.Create(ctx, session.Record{
+				Key: id.Key(), User: model.User, Deadline: deadline, Expires: store.Now().Add(idle), Data: model.Data}))
 		})
 	}
 	return browsers, g.Wait()

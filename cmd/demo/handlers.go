@@ -9,127 +9,158 @@ import (
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/sojourn-go/sojourn/session"
 )
 
 // view is a session as callers see it. Its key is no secret.
 type view struct {
-	Node     string            `json:"node"`
-	Key      string            `json:"key"`
-	User     string            `json:"user"`
-	Values   map[string]string `json:"values"`
-	Version  int64             `json:"version"`
-	Created  time.Time         `json:"created"`
-	Expires  time.Time         `json:"expires"`
-	Deadline time.Time         `json:"deadline"`
-	// Conflicts is how often a change had to be repeated.
+	Node     string         `json:"node"`
+	Key      string         `json:"key"`
+	User     string         `json:"user"`
+	Label    string         `json:"label"`
+	Values   map[string]any `json:"values"`
+	Version  int64          `json:"version"`
+	Created  time.Time      `json:"created"`
+	Expires  time.Time      `json:"expires"`
+	Deadline time.Time      `json:"deadline"`
+	// Conflicts is how often the Manager had to make a change again, to what
+	// others had saved meanwhile.
 	Conflicts int `json:"conflicts,omitempty"`
 }
 
-func (s *server) view(rec session.Record) (view, error) {
-	v, err := decode(rec)
-	return view{
-		Node: s.conf.Name, Key: rec.Key.String(), User: rec.User, Values: v, Version: rec.Version,
-		Created: rec.Created, Expires: rec.Expires, Deadline: rec.Deadline,
-	}, err
-}
-
-func (s *server) event(what string, rec session.Record, more ...zap.Field) {
-	s.log.Info(what, append(more, zap.String("user", rec.User), zap.Stringer("session", rec.Key))...)
+func (s *server) view(r *http.Request, sess *session.Session) (view, error) {
+	info := sess.Info()
+	v := view{
+		Node: s.conf.Name, Key: info.Key, User: info.User, Label: info.Label, Values: map[string]any{},
+		Created: info.Created, Expires: info.Expires, Deadline: info.Deadline,
+	}
+	v.Version, v.Conflicts = notesOf(r.Context())
+	for _, key := range sess.Keys() {
+		value, err := session.Get[any](sess, key)
+		if err != nil {
+			return v, err
+		}
+		v.Values[key] = value
+	}
+	return v, nil
 }
 
 // me answers with the session; with fresh=1 as the database has it.
-func (s *server) me(_ http.ResponseWriter, r *http.Request) (any, error) {
-	load := s.sessions.load
+func (s *server) me(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
 	if r.FormValue("fresh") != "" {
-		load = s.sessions.loadFresh
+		if err := sess.Reload(r.Context()); err != nil {
+			return nil, err
+		}
 	}
-	rec, err := load(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.view(rec)
+	return s.view(r, sess)
 }
 
-func (s *server) login(w http.ResponseWriter, r *http.Request) (any, error) {
+// login believes everybody. With keep=1 it lasts when the browser is closed.
+func (s *server) login(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
 	user := r.FormValue("user")
 	if user == "" {
-		return nil, badRequest("who? /login?user=alice")
+		return nil, badRequest("who? /login with a field user=alice")
 	}
-	rec, err := s.sessions.logIn(w, r, user)
-	if err != nil {
+	login := session.Login{Label: strings.TrimSpace(r.FormValue("label"))}
+	if login.Label == "" {
+		login.Label = deviceOf(r.UserAgent())
+	}
+	if r.FormValue("keep") != "" {
+		policy := session.PolicyRememberMe()
+		login.Policy = &policy
+	}
+	if err := sess.Login(r.Context(), user, login); err != nil {
 		return nil, err
 	}
-	s.event("logged in", rec)
-	return s.view(rec)
+	if err := tell(r, sess, "You are logged in as "+user+"."); err != nil {
+		return nil, err
+	}
+	return s.view(r, sess)
 }
 
-func (s *server) set(_ http.ResponseWriter, r *http.Request) (any, error) {
+// set does not care who else changes the session: the Manager merges.
+func (s *server) set(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
 	key, value := r.FormValue("key"), r.FormValue("value")
 	if key == "" {
-		return nil, badRequest("what? /set?key=colour&value=blue")
+		return nil, badRequest("what? /set with fields key=colour and value=blue")
 	}
-	rec, err := s.sessions.load(r)
-	if err != nil {
+	if err := sess.Set(key, value); err != nil {
 		return nil, err
 	}
-	return s.save(r.Context(), rec, key, value)
+	return s.save(r, sess)
 }
 
-func (s *server) save(ctx context.Context, rec session.Record, key, value string) (any, error) {
-	rec, conflicts, err := s.sessions.change(ctx, rec, func(v values) { v[key] = value })
-	if err != nil {
+// count adds one to a number: of two requests at once, both do.
+func (s *server) count(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
+	key := r.FormValue("key")
+	if key == "" {
+		return nil, badRequest("what? /count with a field key=clicks")
+	}
+	if _, err := session.Get[int](sess, key); err != nil {
+		return nil, badRequest("what has this key is no number")
+	}
+	if err := session.Update(sess, key, func(n int) int { return n + 1 }); err != nil {
 		return nil, err
 	}
-	saved, err := s.view(rec)
-	saved.Conflicts = conflicts
-	return saved, err
+	return s.save(r, sess)
 }
 
-// touch postpones the idle timeout; with later=1 without waiting for the
-// database, where that is possible.
-func (s *server) touch(_ http.ResponseWriter, r *http.Request) (any, error) {
-	do := s.store.Touch
+// save saves now, to tell what came of it: a session that has ended meanwhile
+// stays so.
+func (s *server) save(r *http.Request, sess *session.Session) (any, error) {
+	if err := sess.Save(r.Context()); err != nil {
+		return nil, err
+	}
+	return s.view(r, sess)
+}
+
+// touch postpones the idle timeout now; with later=1 without waiting for the
+// database, where that is possible. The Manager does so by itself, with the
+// first request after a minute.
+func (s *server) touch(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
+	touch := s.store.Touch
 	if r.FormValue("later") != "" {
-		do = s.store.TouchLater
+		touch = s.store.TouchLater
 	}
-	rec, err := s.sessions.touch(r, do)
+	expires, err := touch(r.Context(), sess.Key(), s.store.Now().Add(idleTimeout))
 	if err != nil {
 		return nil, err
 	}
-	return s.view(rec)
+	v, err := s.view(r, sess)
+	v.Expires = expires
+	return v, err
 }
 
-func (s *server) renew(w http.ResponseWriter, r *http.Request) (any, error) {
+// renew gives the session a new ID. For the grace period, which is for requests
+// that are under way, the old one leads to it.
+func (s *server) renew(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
 	grace, err := duration(r.FormValue("grace"), session.MaxGrace)
 	if err != nil {
 		return nil, badRequest("grace: " + err.Error())
 	}
-	rec, err := s.sessions.renew(w, r, grace)
-	if err != nil {
+	if err := sess.Renew(r.Context(), grace); err != nil {
 		return nil, err
 	}
-	s.event("renewed", rec, zap.Stringer("grace", grace))
-	return s.view(rec)
+	return s.view(r, sess)
 }
 
 // slow reads the session, says so (102, as an upload takes long), waits for ms
-// milliseconds and for the end of the request's body, and only then saves it.
-func (s *server) slow(w http.ResponseWriter, r *http.Request) (any, error) {
-	ms, err := strconv.Atoi("0" + r.URL.Query().Get("ms"))
+// milliseconds and for the end of the request's body, and only then saves it,
+// under a key of the caller's choice.
+func (s *server) slow(w http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
+	query := r.URL.Query()
+	ms, err := strconv.Atoi("0" + query.Get("ms"))
 	if err != nil || ms > int(slowLimit/time.Millisecond) {
 		return nil, badRequest("ms is not a number of milliseconds up to " + strconv.Itoa(int(slowLimit/time.Millisecond)))
 	}
-	rec, err := s.sessions.load(r)
-	if err != nil {
-		return nil, err
+	key := query.Get("key")
+	if key == "" {
+		key = "slow"
 	}
 	if r.ProtoAtLeast(1, 1) {
 		w.WriteHeader(http.StatusProcessing)
 	}
-	note, err := io.ReadAll(r.Body)
+	text, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, badRequest("the body is incomplete or longer than " + strconv.Itoa(bodyLimit) + " bytes")
 	}
@@ -138,71 +169,60 @@ func (s *server) slow(w http.ResponseWriter, r *http.Request) (any, error) {
 	case <-r.Context().Done():
 		return nil, context.Cause(r.Context())
 	}
-	reply, err := s.save(r.Context(), rec, "slow", strings.ToValidUTF8(string(note), "?"))
-	if errors.Is(err, errNoSession) {
-		s.event("late save refused", rec)
+	if err := sess.Set(key, string(text)); err != nil {
+		return nil, err
 	}
-	return reply, err
+	return s.save(r, sess)
+}
+
+// ended is the answer of those that end sessions.
+type ended struct {
+	Ended int64 `json:"ended"`
 }
 
 // logout ends the session; with strict=1 it answers once no node can serve it.
-func (s *server) logout(w http.ResponseWriter, r *http.Request) (any, error) {
-	end := s.store.Destroy
+func (s *server) logout(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
+	end := sess.Logout
 	if r.FormValue("strict") != "" {
-		end = s.store.DestroyStrict
+		end = sess.DestroyStrict
 	}
-	rec, err := s.sessions.logOut(w, r, end)
-	if err != nil {
+	if err := end(r.Context()); err != nil {
 		return nil, err
 	}
-	s.event("logged out", rec)
-	return map[string]int64{"ended": 1}, nil
+	return ended{1}, nil
 }
 
-func (s *server) logoutAll(w http.ResponseWriter, r *http.Request) (any, error) {
-	rec, ended, err := s.sessions.logOutEverywhere(w, r)
-	if err != nil {
-		return nil, err
-	}
-	s.event("logged out everywhere", rec, zap.Int64("ended", ended))
-	return map[string]int64{"ended": ended}, nil
+// logoutAll ends all sessions of the user.
+func (s *server) logoutAll(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
+	n, err := s.manager.RevokeUser(r.Context(), sess.User())
+	return ended{n}, err
 }
 
-// revoke ends those sessions of the user that the fields key name.
-func (s *server) revoke(_ http.ResponseWriter, r *http.Request) (any, error) {
-	if err := r.ParseForm(); err != nil {
-		return nil, badRequest("which? /revoke with fields key=…, of up to " + strconv.Itoa(listLimit) + " bytes in all")
-	}
-	rec, ended, err := s.sessions.revoke(r, r.Form["key"])
-	if err != nil {
-		return nil, err
-	}
-	s.event("revoked", rec, zap.Int64("ended", ended))
-	return map[string]int64{"ended": ended}, nil
+// list shows the user's sessions.
+func (s *server) list(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
+	return s.manager.Sessions(r.Context(), sess.User())
 }
 
-// device is one of the sessions of a user.
-type device struct {
-	Key     string    `json:"key"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires"`
-	This    bool      `json:"this"` // the one that asks
+// revoke ends the session of the user that key names, as in the list. Those of
+// others are as good as none.
+func (s *server) revoke(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
+	err := s.manager.Revoke(r.Context(), sess.User(), r.FormValue("key"))
+	if errors.Is(err, session.ErrNotFound) {
+		return nil, errNoDevice
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ended{1}, tell(r, sess, "That device is logged out.")
 }
 
-func (s *server) list(_ http.ResponseWriter, r *http.Request) (any, error) {
-	rec, err := s.sessions.load(r)
+// revokeOthers ends all sessions of the user but this.
+func (s *server) revokeOthers(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
+	n, err := s.manager.RevokeOthers(r.Context())
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.store.ListUser(r.Context(), rec.User)
-	if err != nil {
-		return nil, err
-	}
-	devices := []device{}
-	for _, other := range all {
-		devices = append(devices, device{other.Key.String(), other.Created, other.Expires, other.Key == rec.Key})
-	}
-	return devices, nil
+	return ended{n}, tell(r, sess, "Logged out elsewhere: "+strconv.FormatInt(n, 10)+".")
 }
 
 // duration reads a duration from 0 to most; without a unit, it is in seconds.

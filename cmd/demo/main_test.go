@@ -120,11 +120,15 @@ func TestTheCheckSucceedsOnAThrowawayServer(t *testing.T) {
 			t.Errorf("%+v", o)
 		}
 	}
-	if len(all) != 27 {
+	if len(all) != 32 {
 		t.Errorf("%d steps", len(all))
 	}
 	for name, numbers := range map[string]string{
-		"read from memory, without a query":           `1000 reads, 1000 from memory, 0 queries, \S+ each.*; past the memory: 200 reads, 0 from memory, 2\d\d queries`,
+		"read from memory, without a query":           `1000 reads, 1000 from memory, 0 queries, \S+ each.*; past the memory: 200 reads, 2\d\d queries`,
+		"merge what two nodes change":                 `both there after 1 conflict; 50 clicks counted, \d+ conflicts`,
+		"touch by use, now and then":                  `^101 requests: idle timeout 10m0s later, moved [1-5] time; in the database after`,
+		"stay logged in for 30 days":                  `^the cookie is kept for 7(19|20)h`,
+		"list devices, log out one, then the others":  `^laptop, phone, tablet; phone refused by .*404`,
 		"touch later":                                 `100 touches answered with \d+ queries, .* in the database after \S+$`,
 		"log out on node 1, how soon others refuse":   `200 logouts, .*from the call p50 \S+, p99 \S+, max \S+; after it has returned p50 `,
 		"log out 1,000 sessions in one call":          `1000 ended in \S+ with [1-5] notifications; .* 3000 reads`,

@@ -123,10 +123,9 @@ func serveNode(ctx context.Context, conf nodeConfig, log *zap.Logger) error {
 		pool.Close()
 		return err
 	}
-	listener, err := listen(conf.Addr)
+	server, err := newServer(conf, store, queries, log)
 	if err == nil {
-		log.Info(readyMessage, zap.String("addr", listener.Addr().String()), zap.Int("pid", os.Getpid()))
-		err = serveHTTP(ctx, listener, newServer(conf, store, queries, log).handler())
+		err = serveHTTP(ctx, conf.Addr, server.handler(), log)
 	}
 
 	// The last acts outlive ctx and have their own limit.
@@ -180,7 +179,12 @@ func listen(addr string) (net.Listener, error) {
 }
 
 // serveHTTP serves until ctx ends, and then finishes the requests under way.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+func serveHTTP(ctx context.Context, addr string, h http.Handler, log *zap.Logger) error {
+	l, err := listen(addr)
+	if err != nil {
+		return err
+	}
+	log.Info(readyMessage, zap.String("addr", l.Addr().String()), zap.Int("pid", os.Getpid()))
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {

@@ -5,6 +5,7 @@ import (
 	"embed"
 	"encoding/json"
 	"errors"
+	"html/template"
 	"io/fs"
 	"net/http"
 	"time"
@@ -22,21 +23,38 @@ const (
 	requestLimit = 10 * time.Second // the slow one excepted
 	slowLimit    = time.Minute
 	bodyLimit    = 4 << 10
-	listLimit    = 64 << 10 // of a body that lists sessions
 )
 
 // server is the HTTP side of a node.
 type server struct {
-	conf     nodeConfig
-	store    *pgstore.Store
-	queries  *queryCounter
-	sessions *sessions
-	log      *zap.Logger
+	conf    nodeConfig
+	store   *pgstore.Store
+	manager *session.Manager
+	page    *template.Template // of devices
+	queries *queryCounter
+	log     *zap.Logger
 }
 
-func newServer(conf nodeConfig, store *pgstore.Store, queries *queryCounter, log *zap.Logger) *server {
-	return &server{conf: conf, store: store, queries: queries, sessions: &sessions{store}, log: log}
+func newServer(conf nodeConfig, store *pgstore.Store, queries *queryCounter, log *zap.Logger) (*server, error) {
+	s := &server{conf: conf, store: store, queries: queries, log: log}
+	var err error
+	if s.page, err = parseDevices(); err != nil {
+		return nil, err
+	}
+	s.manager, err = newManager(store, s)
+	return s, err
 }
+
+// route is a request that needs its session.
+type route struct {
+	pattern string
+	handler handler
+	limit   time.Duration
+	anyone  bool // nobody has to be logged in
+}
+
+// handler returns what to answer as JSON.
+type handler func(w http.ResponseWriter, r *http.Request, sess *session.Session) (any, error)
 
 func (s *server) handler() http.Handler {
 	files, err := fs.Sub(page, "page")
@@ -44,28 +62,28 @@ func (s *server) handler() http.Handler {
 		panic(err) // the name is a constant
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /", http.FileServerFS(files))
-	for _, route := range []struct {
-		pattern string
-		handler handler
-		limit   time.Duration
-		body    int64
-	}{
-		{"GET /me", s.me, requestLimit, bodyLimit},
-		{"GET /sessions", s.list, requestLimit, bodyLimit},
-		{"GET /stats", s.stats, time.Second, bodyLimit},
-		{"POST /login", s.login, requestLimit, bodyLimit},
-		{"POST /set", s.set, requestLimit, bodyLimit},
-		{"POST /touch", s.touch, requestLimit, bodyLimit},
-		{"POST /renew", s.renew, requestLimit, bodyLimit},
-		{"POST /slow", s.slow, slowLimit, bodyLimit},
-		{"POST /logout", s.logout, requestLimit, bodyLimit},
-		{"POST /logout-all", s.logoutAll, requestLimit, bodyLimit},
-		{"POST /revoke", s.revoke, requestLimit, listLimit},
-	} {
-		mux.Handle(route.pattern, s.answer(route.handler, route.limit, route.body))
+	for _, file := range []string{"/{$}", "/page.css", "/page.js"} {
+		mux.Handle("GET "+file, http.FileServerFS(files))
 	}
-	return http.NewCrossOriginProtection().Handler(secured(mux))
+	mux.HandleFunc("GET /stats", s.stats)
+	mux.HandleFunc("GET "+devicesPath, s.devices)
+	for _, rt := range []route{
+		{"GET /me", s.me, requestLimit, false},
+		{"GET /sessions", s.list, requestLimit, false},
+		{"POST /login", s.login, requestLimit, true},
+		{"POST /set", s.set, requestLimit, false},
+		{"POST /count", s.count, requestLimit, false},
+		{"POST /touch", s.touch, requestLimit, false},
+		{"POST /renew", s.renew, requestLimit, false},
+		{"POST /slow", s.slow, slowLimit, false},
+		{"POST /logout", s.logout, requestLimit, false},
+		{"POST /logout-all", s.logoutAll, requestLimit, false},
+		{"POST /revoke", s.revoke, requestLimit, false},
+		{"POST /revoke-others", s.revokeOthers, requestLimit, false},
+	} {
+		mux.Handle(rt.pattern, s.answer(rt))
+	}
+	return http.NewCrossOriginProtection().Handler(secured(noting(s.manager.Handler(mux))))
 }
 
 // secured keeps answers out of caches and the page to what came with it.
@@ -73,42 +91,69 @@ func secured(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
-		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Referrer-Policy", "same-origin")
 		next.ServeHTTP(w, r)
 	})
 }
 
-// handler returns what to answer as JSON.
-type handler func(w http.ResponseWriter, r *http.Request) (any, error)
-
-func (s *server) answer(h handler, limit time.Duration, body int64) http.Handler {
+func (s *server) answer(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), limit)
+		ctx, cancel := context.WithTimeout(r.Context(), rt.limit)
 		defer cancel()
 		r = r.WithContext(ctx)
-		r.Body = http.MaxBytesReader(w, r.Body, body)
-		status := http.StatusOK
-		reply, err := h(w, r)
+		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit)
+		sess, err := session.FromContext(ctx)
 		if err != nil {
-			var text string
-			status, text = statusOf(err)
-			reply = map[string]string{"error": text}
-			if status >= http.StatusInternalServerError {
-				s.log.Warn("request failed", zap.String("request", r.Method+" "+r.URL.Path), zap.Int("status", status), zap.Error(err))
-			}
-			if status == http.StatusServiceUnavailable {
-				w.Header().Set("Retry-After", "1")
-			}
+			return // the Manager answers, through fail
 		}
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false) // it is not HTML, and people read it
-		_ = enc.Encode(reply)    // the browser may be gone
+		if sess.User() == "" && !rt.anyone {
+			s.fail(w, r, errNotLoggedIn)
+			return
+		}
+		reply, err := rt.handler(w, r, sess)
+		switch {
+		case err != nil:
+			s.fail(w, r, err)
+		case fromPage(r) && r.Method == http.MethodPost:
+			http.Redirect(w, r, devicesPath, http.StatusSeeOther)
+		default:
+			send(w, http.StatusOK, reply)
+		}
 	})
 }
+
+// fail answers with what went wrong.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status, text := statusOf(err)
+	if status >= http.StatusInternalServerError {
+		s.log.Warn("request failed", zap.String("request", r.Method+" "+r.URL.Path), zap.Int("status", status), zap.Error(err))
+	}
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	if fromPage(r) {
+		s.show(w, status, devicesView{Trouble: text})
+		return
+	}
+	send(w, status, map[string]string{"error": text})
+}
+
+func send(w http.ResponseWriter, status int, reply any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false) // it is not HTML, and people read it
+	_ = enc.Encode(reply)    // the browser may be gone
+}
+
+var (
+	// errNotLoggedIn says that a request has no live session of a user.
+	errNotLoggedIn = errors.New("not logged in")
+	// errNoDevice says that the user has no such session.
+	errNoDevice = errors.New("no such device")
+)
 
 // badRequest is a mistake of the caller's.
 type badRequest string
@@ -125,10 +170,12 @@ func statusOf(err error) (int, string) {
 		status int
 		text   string
 	}{
-		{errNoSession, http.StatusUnauthorized, "not logged in"},
+		{errNotLoggedIn, http.StatusUnauthorized, "not logged in"},
+		{errNoDevice, http.StatusNotFound, "there is no such session of yours"},
 		{session.ErrUnknown, http.StatusServiceUnavailable, "it may or may not have been done: look before you repeat it"},
 		{session.ErrConflict, http.StatusConflict, "the session was changed meanwhile: try again"},
 		{session.ErrExists, http.StatusConflict, "there is such a session already: try again"},
+		{session.ErrNotFound, http.StatusUnauthorized, "not logged in any more"},
 		{session.ErrTooLarge, http.StatusRequestEntityTooLarge, "too much for a session"},
 		{session.ErrInvalid, http.StatusBadRequest, "not possible in a session"},
 	} {

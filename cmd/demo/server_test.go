@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -22,7 +20,9 @@ func TestErrorsAreAnsweredByWhatTheCallerCanDo(t *testing.T) {
 		err    error
 		status int
 	}{
-		{errNoSession, http.StatusUnauthorized},
+		{errNotLoggedIn, http.StatusUnauthorized},
+		{session.ErrNotFound, http.StatusUnauthorized},
+		{errNoDevice, http.StatusNotFound},
 		{badRequest("who?"), http.StatusBadRequest},
 		{session.ErrInvalid, http.StatusBadRequest},
 		{session.ErrConflict, http.StatusConflict},
@@ -42,9 +42,10 @@ func TestErrorsAreAnsweredByWhatTheCallerCanDo(t *testing.T) {
 	}
 }
 
-func TestRequestsThatNeedNoDatabase(t *testing.T) {
+func TestRequestsWithoutASessionCostNoQuery(t *testing.T) {
 	t.Parallel()
-	h := newServer(nodeConfig{Name: "node 1"}, nil, &queryCounter{}, zap.NewNop()).handler()
+	h, s := newNode(t)
+	before := s.queries.counts().Application
 	for _, c := range []struct {
 		method, path, origin string
 		status               int
@@ -54,17 +55,18 @@ func TestRequestsThatNeedNoDatabase(t *testing.T) {
 		{"GET", "/page.js", "", http.StatusOK, "refresh"},
 		{"GET", "/page.css", "", http.StatusOK, "font"},
 		{"GET", "/nothing", "", http.StatusNotFound, ""},
+		{"GET", "/devices.html", "", http.StatusNotFound, ""},
+		{"GET", devicesPath, "", http.StatusOK, "Nobody is logged in"},
 		{"GET", "/me", "", http.StatusUnauthorized, "not logged in"},
-		{"GET", "/login?user=alice", "", http.StatusNotFound, ""},
+		{"GET", "/login?user=alice", "", http.StatusMethodNotAllowed, ""},
 		{"POST", "/login", "", http.StatusBadRequest, "user="},
 		{"POST", "/login?user=alice", "http://elsewhere.example", http.StatusForbidden, ""},
-		{"POST", "/set?value=blue", "", http.StatusBadRequest, "key="},
+		{"POST", "/set?value=blue", "", http.StatusUnauthorized, "not logged in"},
 		{"POST", "/logout", "", http.StatusUnauthorized, "not logged in"},
 		{"POST", "/logout?strict=1", "", http.StatusUnauthorized, "not logged in"},
 		{"POST", "/revoke?key=a", "", http.StatusUnauthorized, "not logged in"},
-		{"POST", "/revoke?key=%", "", http.StatusBadRequest, "key="},
-		{"POST", "/renew?grace=2h", "", http.StatusBadRequest, "1h0m0s"},
-		{"POST", "/slow?ms=-1", "", http.StatusBadRequest, "60000"},
+		{"POST", "/revoke-others", "", http.StatusUnauthorized, "not logged in"},
+		{"POST", "/logout-all", "", http.StatusUnauthorized, "not logged in"},
 	} {
 		r := httptest.NewRequest(c.method, c.path, nil)
 		if c.origin != "" {
@@ -86,6 +88,9 @@ func TestRequestsThatNeedNoDatabase(t *testing.T) {
 		if c.status == http.StatusOK && (answer.Header.Get("Cache-Control") != "no-store" || answer.Header.Get("Content-Security-Policy") == "") {
 			t.Errorf("%s %s: %v", c.method, c.path, answer.Header)
 		}
+	}
+	if after := s.queries.counts().Application; after != before {
+		t.Errorf("%d queries", after-before)
 	}
 }
 

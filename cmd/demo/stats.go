@@ -1,14 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/sojourn-go/sojourn/leader"
 	"github.com/sojourn-go/sojourn/session"
 )
+
+const statsLimit = time.Second
 
 // nodeStats is what a node knows of itself and of who leads.
 type nodeStats struct {
@@ -19,17 +23,20 @@ type nodeStats struct {
 	Stats   session.Stats `json:"stats"`
 }
 
-func (s *server) stats(_ http.ResponseWriter, r *http.Request) (any, error) {
+// stats needs no session, and so reads none.
+func (s *server) stats(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(uncounted(r.Context()), statsLimit)
+	defer cancel()
 	st := nodeStats{Node: s.conf.Name, PID: os.Getpid(), Queries: s.queries.counts(), Stats: s.store.Stats()}
 	st.Stats.MaintainedBy = s.shortName(st.Stats.MaintainedBy)
-	name, err := s.store.Leader(uncounted(r.Context()))
+	name, err := s.store.Leader(ctx)
 	switch {
 	case err == nil:
 		st.Leader = s.shortName(name)
 	case !errors.Is(err, leader.ErrNoLeader):
 		st.Leader = "unknown"
 	}
-	return st, nil
+	send(w, http.StatusOK, st)
 }
 
 // shortName leaves out what is the same for all nodes of the demo.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -17,10 +18,11 @@ import (
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/pgstore"
+	"github.com/sojourn-go/sojourn/session"
 )
 
 // newNode is a node's HTTP side with a store on a schema of its own.
-func newNode(t *testing.T) (http.Handler, *pgstore.Store) {
+func newNode(t *testing.T) (http.Handler, *server) {
 	t.Helper()
 	dsn, schema := dbtest.Postgres(t).Schema(t)
 	config, err := pgx.ParseConfig(dsn)
@@ -43,20 +45,32 @@ func newNode(t *testing.T) (http.Handler, *pgstore.Store) {
 			t.Error(err)
 		}
 	})
-	return newServer(nodeConfig{Name: "node 1"}, store, queries, zap.NewNop()).handler(), store
+	s, err := newServer(nodeConfig{Name: "node 1"}, store, queries, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.handler(), s
 }
 
-// ask sends a request with a cookie and reads the answer's JSON into reply.
-func ask(t *testing.T, h http.Handler, method, path, id string, form url.Values, reply any) (cookie string) {
-	t.Helper()
+// sendTo sends a request with a cookie, whatever the answer.
+func sendTo(h http.Handler, method, path, id string, form url.Values, header http.Header) *http.Response {
 	r := httptest.NewRequest(method, path, strings.NewReader(form.Encode()))
+	for name, values := range header {
+		r.Header[name] = values
+	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if id != "" {
 		r.AddCookie(&http.Cookie{Name: cookieName, Value: id})
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	answer := w.Result()
+	return w.Result()
+}
+
+// ask sends a request with a cookie and reads the answer's JSON into reply.
+func ask(t *testing.T, h http.Handler, method, path, id string, form url.Values, reply any) (cookie string) {
+	t.Helper()
+	answer := sendTo(h, method, path, id, form, nil)
 	if answer.StatusCode != http.StatusOK {
 		t.Fatalf("%s %s: %s", method, path, answer.Status)
 	}
@@ -71,7 +85,7 @@ func ask(t *testing.T, h http.Handler, method, path, id string, form url.Values,
 
 func TestRevokeEndsTheUsersOwnSessionsOnly(t *testing.T) {
 	t.Parallel()
-	h, store := newNode(t)
+	h, s := newNode(t)
 	logIn := func(user string) (id string, v view) {
 		id = ask(t, h, "POST", "/login?user="+user, "", nil, &v)
 		return id, v
@@ -80,25 +94,86 @@ func TestRevokeEndsTheUsersOwnSessionsOnly(t *testing.T) {
 	_, other := logIn("alice")
 	_, third := logIn("alice")
 	_, foreign := logIn("bob")
-	var reply struct{ Ended int }
-	ask(t, h, "POST", "/revoke", mine, url.Values{"key": {other.Key, foreign.Key, "nonsense"}}, &reply)
-	if reply.Ended != 1 {
-		t.Errorf("%d ended", reply.Ended)
+	for _, key := range []string{foreign.Key, "nonsense", ""} {
+		if answer := sendTo(h, "POST", "/revoke", mine, url.Values{"key": {key}}, nil); answer.StatusCode != http.StatusNotFound {
+			t.Errorf("%q: %s", key, answer.Status)
+		}
 	}
-	var left []device
+	ask(t, h, "POST", "/revoke", mine, url.Values{"key": {other.Key}}, &ended{})
+	var left []session.Info
 	ask(t, h, "GET", "/sessions", mine, nil, &left)
-	if len(left) != 2 || left[1].Key != third.Key {
+	if len(left) != 2 || !left[0].Current || left[1].Key != third.Key || left[1].Current {
 		t.Errorf("left: %+v", left)
 	}
-	if n, err := store.CountUser(t.Context(), "bob"); err != nil || n != 1 {
+	var reply ended
+	ask(t, h, "POST", "/revoke-others", mine, nil, &reply)
+	if reply.Ended != 1 {
+		t.Errorf("%d others ended", reply.Ended)
+	}
+	if n, err := s.store.CountUser(t.Context(), "bob"); err != nil || n != 1 {
 		t.Errorf("another user has %d sessions, %v", n, err)
+	}
+}
+
+func TestWrongRequestsAreRefusedAndChangeNothing(t *testing.T) {
+	t.Parallel()
+	h, _ := newNode(t)
+	var before, after view
+	id := ask(t, h, "POST", "/login?user=alice", "", nil, &before)
+	for path, says := range map[string]string{
+		"/set?value=blue":         "key=",
+		"/set?key=_flash&value=a": "not possible",
+		"/count":                  "key=",
+		"/renew?grace=2h":         "1h0m0s",
+		"/slow?ms=-1":             "60000",
+		"/login?user=":            "user=",
+		"/login?user=a%00b":       "not possible",
+		"/login?user=a&label=%ff": "not possible",
+		"/login?user=a&label=" + strings.Repeat("x", 201): "not possible",
+	} {
+		answer := sendTo(h, "POST", path, id, nil, nil)
+		body, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), says) || len(answer.Cookies()) > 0 {
+			t.Errorf("%s: %s, %s", path, answer.Status, body)
+		}
+	}
+	ask(t, h, "GET", "/me?fresh=1", id, nil, &after)
+	if after.Version != before.Version || after.Key != before.Key {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+}
+
+func TestASessionThatEndedMeanwhileIsRefusedWithoutACookie(t *testing.T) {
+	t.Parallel()
+	h, s := newNode(t)
+	var v view
+	id := ask(t, h, "POST", "/login?user=alice", "", nil, &v)
+	web := httptest.NewServer(h)
+	defer web.Close()
+	host := strings.TrimPrefix(web.URL, "http://")
+	b := &browser{http: web.Client(), seen: func(string) {}, cookie: id}
+	finish, err := b.slowly(t.Context(), &node{name: "node 1", addr: host}, "late")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.store.DestroyUser(t.Context(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	if err := refused(second(finish())); err != nil {
+		t.Error(err)
+	}
+	if b.id() != id {
+		t.Error("the late answer changed the cookie")
 	}
 }
 
 func TestReadsCostAQueryOnlyPastTheMemory(t *testing.T) {
 	t.Parallel()
-	h, store := newNode(t)
-	dbtest.Eventually(t, "the lease", func() bool { return store.Stats().Cache.Leased })
+	h, s := newNode(t)
+	dbtest.Eventually(t, "the lease", func() bool { return s.store.Stats().Cache.Leased })
 	id := ask(t, h, "POST", "/login?user=alice", "", nil, &view{})
 	cost := func(path string) (queries, own uint64) {
 		var before, after nodeStats

@@ -2,7 +2,6 @@
 
 const at = id => document.getElementById(id);
 const show = (id, text) => { at(id).textContent = text; };
-const clock = time => new Date(time).toLocaleTimeString();
 
 async function get(path) {
   const answer = await fetch(path);
@@ -45,25 +44,12 @@ function showSession(me, sessions) {
   at("in").hidden = me === null;
   if (me === null) return;
   show("user", me.user);
+  show("label", me.label);
   show("version", me.version);
-  show("expires", clock(me.expires));
+  show("expires", new Date(me.expires).toLocaleString());
   show("deadline", new Date(me.deadline).toLocaleString());
   show("values", Object.entries(me.values).map(([key, value]) => `${key} = ${value}`).join(", ") || "none");
-  at("sessions").replaceChildren(...sessions.map(s => {
-    const row = document.createElement("tr");
-    for (const text of [s.key.slice(0, 12), clock(s.created), clock(s.expires)]) {
-      row.insertCell().textContent = text;
-    }
-    row.insertCell().append(s.this ? "this one" : revoke(s.key));
-    return row;
-  }));
-}
-
-function revoke(key) {
-  const button = document.createElement("button");
-  button.textContent = "Log out";
-  button.addEventListener("click", () => post("/revoke", { key }));
-  return button;
+  show("devices", sessions.length);
 }
 
 let complaint = null; // about what was last tried; stays until something else is
@@ -97,7 +83,7 @@ async function post(path, fields) {
 for (const form of document.forms) {
   form.addEventListener("submit", event => {
     event.preventDefault();
-    post(form.dataset.post, new FormData(form));
+    post(form.getAttribute("action"), new FormData(form));
   });
 }
 
