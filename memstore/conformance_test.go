@@ -12,6 +12,8 @@ import (
 
 func TestConformance(t *testing.T) { sessiontest.Run(t, harness(time.Now)) }
 
+func TestHTTP(t *testing.T) { sessiontest.RunHTTP(t, harness(time.Now)) }
+
 // The machine's clock may say what it likes: only the store's counts.
 func TestConformanceWithAnotherClock(t *testing.T) {
 	for name, skew := range map[string]time.Duration{"a year ahead": 365 * 24 * time.Hour, "a year behind": -365 * 24 * time.Hour} {

@@ -17,8 +17,12 @@ func TestConformance(t *testing.T) {
 	sessiontest.Run(t, harness(func(t testing.TB) place { return migrated(t) }))
 }
 
-// Each node reads from its memory whatever it can.
-func TestConformanceCached(t *testing.T) {
+func TestConformanceCached(t *testing.T) { sessiontest.Run(t, cachedHarness()) }
+
+func TestHTTPCached(t *testing.T) { sessiontest.RunHTTP(t, cachedHarness()) }
+
+// cachedHarness is for nodes that read from their memory whatever they can.
+func cachedHarness() sessiontest.Harness {
 	h := harness(func(t testing.TB) place { return migrated(t) })
 	var mu sync.Mutex
 	nodes := map[string][]*Store{} // by schema
@@ -65,7 +69,7 @@ func TestConformanceCached(t *testing.T) {
 			forget(s, key)
 		}
 	}
-	sessiontest.Run(t, h)
+	return h
 }
 
 func harness(at func(testing.TB) place) sessiontest.Harness {

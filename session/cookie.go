@@ -29,7 +29,8 @@ type Cookie struct {
 	// same host can get at it all the same. Empty is "/".
 	Path string
 	// Insecure lets browsers send the cookie over plain HTTP, where anybody on
-	// the way can read it. It is for development without TLS.
+	// the way can read it. It is for development without TLS, which works with
+	// Secure cookies on localhost in most browsers, though not in Safari.
 	Insecure bool
 	// Partitioned keeps a cookie of embedded pages apart for each site that
 	// embeds them (CHIPS). Such a page also needs SameSite None in its Policy.

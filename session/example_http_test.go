@@ -172,3 +172,27 @@ func ExampleManager_Sessions() {
 	// GET /: phone 203.0.113.0/24 false; laptop 203.0.113.0/24 true; 1 ended, <nil>
 	// GET /: laptop 203.0.113.0/24 true; 0 ended, <nil>
 }
+
+// The cookie goes with requests of other sites' pages too, where SameSite
+// does not keep it back. net/http's CrossOriginProtection in front of the
+// handler refuses those that change something.
+func ExampleManager_crossOrigin() {
+	sessions, _, done := manage(session.Options{}, nil)
+	defer done()
+	transfer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s, err := session.FromContext(r.Context()); err == nil {
+			fmt.Fprint(w, s.Set("sent", 100))
+		}
+	})
+	handler := http.NewCrossOriginProtection().Handler(sessions.Handler(transfer))
+	for _, site := range []string{"same-origin", "cross-site"} { // browsers say this themselves
+		r := httptest.NewRequest(http.MethodPost, "https://www.example.com/transfer", nil)
+		r.Header.Set("Sec-Fetch-Site", site)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		fmt.Println(site, w.Code, len(w.Result().Cookies()))
+	}
+	// Output:
+	// same-origin 200 1
+	// cross-site 403 0
+}

@@ -36,23 +36,26 @@ const format = "1"
 // split takes the head off a record's data. What is left is the codec's.
 func split(data []byte) (h head, body []byte, err error) {
 	line, body, ok := bytes.Cut(data, []byte{'\n'})
-	fields := bytes.SplitN(line, []byte{' '}, 6)
-	if !ok || len(fields) != 6 || string(fields[0]) != format {
+	field := func() (text []byte) {
+		text, line, _ = bytes.Cut(line, []byte{' '})
+		return text
+	}
+	if !ok || string(field()) != format {
 		return head{}, nil, fmt.Errorf("%w: it has no head", ErrUndecodable)
 	}
-	if h.issued, err = strconv.ParseInt(string(fields[1]), 10, 64); err != nil {
+	if h.issued, err = strconv.ParseInt(string(field()), 10, 64); err != nil {
 		return head{}, nil, fmt.Errorf("%w: its head has no time", ErrUndecodable)
 	}
-	if h.loggedIn, err = strconv.ParseInt(string(fields[2]), 10, 64); err != nil {
+	if h.loggedIn, err = strconv.ParseInt(string(field()), 10, 64); err != nil {
 		return head{}, nil, fmt.Errorf("%w: its head has no time of login", ErrUndecodable)
 	}
-	h.name = string(fields[3])
-	if len(fields[4]) > 0 {
-		if err := json.Unmarshal(fields[4], &h.policy); err != nil {
+	h.name = string(field())
+	if policy := field(); len(policy) > 0 {
+		if err := json.Unmarshal(policy, &h.policy); err != nil {
 			return head{}, nil, fmt.Errorf("%w: the policy in its head: %w", ErrUndecodable, err)
 		}
 	}
-	h.about = fields[5]
+	h.about = line
 	return h, body, nil
 }
 

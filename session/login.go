@@ -159,7 +159,7 @@ func (s *Session) forget() {
 	if s.cookie || s.line != "" {
 		s.line = s.m.cookie.clear(s.policy)
 	}
-	s.dead = false
+	s.dead, s.refused = false, false
 	s.reset()
 }
 
@@ -303,7 +303,7 @@ func (s *Session) record(d *draft) (Record, error) {
 // become takes over a new ID.
 func (s *Session) become(rec Record, d draft) {
 	s.rec, s.head, s.policy = rec, d.head, d.policy
-	s.delta, s.dead = delta{}, false
+	s.delta, s.dead, s.refused = delta{}, false, false
 	_, s.body, _ = split(rec.Data) // we made it
 	s.line = s.m.cookie.set(d.id, d.policy, rec.Deadline.Sub(s.m.now()))
 }
@@ -349,7 +349,7 @@ func network(addr netip.Addr) string {
 		bits = 48
 	}
 	prefix, err := addr.Prefix(bits)
-	if err != nil {
+	if err != nil || !prefix.IsValid() {
 		return "" // it is no address
 	}
 	return prefix.String()

@@ -50,6 +50,9 @@ const touchLimit = time.Second
 // of range, of which the error names the field and the limit, and
 // errors.ErrUnsupported if an option needs what the store cannot do.
 func NewManager(store Store, opts Options) (*Manager, error) {
+	if store == nil {
+		return nil, fmt.Errorf("%w: the store is nil", ErrInvalid)
+	}
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
@@ -132,9 +135,10 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 				return
 			}
 		}
-		s := &Session{m: m, r: r, outer: outer}
+		s := &Session{m: m, outer: outer}
+		s.r = r.WithContext(context.WithValue(r.Context(), contextKey{}, s)) // hooks are given it too
 		a := newAnswer(w, s)
-		next.ServeHTTP(a.wrapped(), r.WithContext(context.WithValue(r.Context(), contextKey{}, s)))
+		next.ServeHTTP(a.wrapped(), s.r)
 		a.finish()
 	})
 }

@@ -55,7 +55,8 @@ type Options struct {
 	AnonymousOnOutage bool
 	// OnEvent, if not nil, is told what happens to sessions: for a log of
 	// logins and attacks. It is called in the request's goroutine, with its
-	// context where there is one, and may be called concurrently.
+	// context where there is one, and may be called concurrently. With it, an
+	// ID that is not found costs a second query, for what became of it.
 	OnEvent func(context.Context, Event)
 	// Address, if not nil, returns the address of the browser, of which a
 	// login keeps the network: 24 bits of an IPv4 address, 48 of an IPv6 one.

@@ -147,13 +147,13 @@ func (u unwrapping) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 func (s *Session) commit(header http.Header) error {
 	err := s.do(s.r.Context(), func() error {
 		defer func() { s.sealed = true }()
-		if !s.loaded || s.failure != nil {
+		if !s.loaded || s.refused || s.failure != nil {
 			return s.failure
 		}
 		if err := s.store(s.lasting); err != nil && !s.dead {
-			return err
+			s.failure = err
 		}
-		return nil // if it ended meanwhile the events tell; the answer may well be right
+		return s.failure // if it ended meanwhile the events tell; the answer may well be right
 	})
 	if err == nil {
 		s.writeHeader(header)

@@ -13,7 +13,8 @@ import (
 // Save saves now what would be saved before the first byte, for handlers that
 // go on for long or want to know. It is ErrNotFound if the session has ended
 // while the request was under way: the changes are dropped. It is ErrConflict
-// after Strict if somebody else has saved.
+// after Strict if somebody else has saved. When it fails, the handler answers:
+// only another Save tries again, and only Reload forgets what was to be saved.
 func (s *Session) Save(ctx context.Context) error {
 	return s.do(ctx, func() error {
 		if err := s.writable(); err != nil {
@@ -22,7 +23,9 @@ func (s *Session) Save(ctx context.Context) error {
 		if s.dead {
 			return errEnded
 		}
-		return s.store(exactly(ctx))
+		err := s.store(exactly(ctx))
+		s.refused = err != nil
+		return err
 	})
 }
 
@@ -43,11 +46,11 @@ func (s *Session) Reload(ctx context.Context) error {
 			return fmt.Errorf("%w: the request is over", ErrTooLate)
 		}
 		if s.rec.Key.IsZero() {
-			s.degraded = false
+			s.degraded, s.refused = false, false
 			s.failure = s.load(ctx, s.m.fresh)
 			return s.failure
 		}
-		s.delta = delta{}
+		s.delta, s.refused = delta{}, false
 		return s.refetch(ctx)
 	})
 }
@@ -56,11 +59,11 @@ func (s *Session) Reload(ctx context.Context) error {
 // changes, or a touch.
 func (s *Session) store(within limits) error {
 	switch {
-	case s.dead || s.degraded:
+	case s.dead || s.degraded || s.sealed && s.rec.Key.IsZero():
 		return nil
 	case s.rec.Key.IsZero():
 		wanted := len(s.values) > 0 || s.m.opts.SaveUninitialized && s.line == "" // not after a logout
-		if s.sealed || !wanted {
+		if !wanted {
 			return nil
 		}
 		return s.begin(within, s.draft("", nil), UserLimit{})
@@ -140,9 +143,9 @@ func (s *Session) again(ctx context.Context, err error, attempt int) error {
 // it. In a renewal's grace period it finds the successor. One that has got
 // another user is not for what the request did as the user before.
 func (s *Session) refetch(ctx context.Context) error {
-	was := s.rec.User
-	rec, err := s.m.fresh(ctx, s.rec.Key)
-	if err == nil && rec.User != was {
+	was, changes := s.rec, s.delta
+	rec, err := s.m.fresh(ctx, was.Key)
+	if err == nil && rec.User != was.User {
 		err = fmt.Errorf("%w: it has another user now", ErrNotFound)
 	}
 	if errors.Is(err, ErrNotFound) {
@@ -151,15 +154,15 @@ func (s *Session) refetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	changes := s.delta
 	if err := s.adopt(rec); err != nil {
 		return err
 	}
-	if s.rec.Key.IsZero() {
-		return s.died(ErrUndecodable)
-	}
 	if err := s.decode(); err != nil {
 		return err
+	}
+	if s.rec.Key.IsZero() { // it cannot be decoded any more
+		s.rec, s.delta = was, changes
+		return s.died(ErrUndecodable)
 	}
 	s.delta = changes
 	return s.delta.apply(s.values)
@@ -209,7 +212,7 @@ func (s *Session) encode(h head) ([]byte, error) {
 	}
 	body, err := s.m.opts.Codec.Encode(s.values)
 	if err != nil {
-		return nil, fmt.Errorf("session: encode: %w", err)
+		return nil, fmt.Errorf("%w: the values cannot be encoded: %w", ErrInvalid, err)
 	}
 	return join(h, body)
 }

@@ -39,6 +39,7 @@ type Session struct {
 	values    map[string]json.RawMessage // with the changes
 	delta     delta
 	exact     bool // whether a conflict is an error
+	refused   bool // whether the handler was told that they are not saved
 	degraded  bool
 	dead      bool   // whether it ended while the request was under way
 	sealed    bool   // whether the answer has begun
@@ -197,6 +198,8 @@ func (s *Session) decode() error {
 			s.failure = err
 			return err
 		}
+	}
+	if values == nil {
 		values = map[string]json.RawMessage{}
 	}
 	s.values = values
@@ -208,7 +211,7 @@ func (s *Session) decode() error {
 func (s *Session) close() {
 	_ = s.do(s.r.Context(), func() error { // it is always nil
 		s.closed = true
-		if s.dead || s.failure != nil || s.delta.empty() || s.rec.Key.IsZero() {
+		if s.dead || s.refused || s.failure != nil || s.delta.empty() || s.rec.Key.IsZero() {
 			return nil
 		}
 		if err := s.save(s.lasting); err != nil && !s.dead {

@@ -26,6 +26,9 @@ func Get[T any](s *Session, key string) (T, error) {
 // each may get the value.
 func Pop[T any](s *Session, key string) (T, error) {
 	var value T
+	if err := checkKey(key); err != nil {
+		return value, err
+	}
 	err := s.do(s.r.Context(), func() (err error) {
 		if value, err = read[T](s, key); err != nil || s.values[key] == nil {
 			return err
@@ -129,8 +132,11 @@ func (s *Session) Set(key string, v any) error {
 // Delete removes a value. It is no error if there is none, and else fails as
 // Set.
 func (s *Session) Delete(key string) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
 	return s.do(s.r.Context(), func() error {
-		if err := s.decode(); err != nil || s.rec.Key.IsZero() && s.values[key] == nil {
+		if err := s.decode(); err != nil || s.rec.Key.IsZero() && !s.degraded && s.values[key] == nil {
 			return err
 		}
 		return s.change(key, nil)

@@ -1,19 +1,23 @@
 package repotest
 
 import (
+	"go/ast"
 	"os"
+	"path"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
 
-// The README's example is a function that a test runs.
+// The README's example is a function that an Example runs.
 func TestTheReadmeShowsTestedCode(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	tested, err := os.ReadFile("../../pgstore/example_test.go")
+	tested, err := os.ReadFile("../../session/example_http_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,6 +27,42 @@ func TestTheReadmeShowsTestedCode(t *testing.T) {
 		t.Fatal("README.md has no Go example")
 	}
 	if !strings.Contains(string(tested), shown) {
-		t.Errorf("README.md shows what pgstore/example_test.go has not:\n%s", shown)
+		t.Errorf("README.md shows what session/example_http_test.go has not:\n%s", shown)
+	}
+}
+
+// testName is how documents name what shows a claim.
+var testName = regexp.MustCompile("`((?:Test|Fuzz|Example|Benchmark)[A-Za-z0-9_]*)`")
+
+func TestDocumentsNameTestsThatExist(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{}
+	for _, sources := range packages(t) {
+		for _, s := range sources {
+			for _, decl := range s.file.Decls {
+				if f, ok := decl.(*ast.FuncDecl); ok {
+					known[f.Name.Name] = true
+				}
+			}
+		}
+	}
+	named := 0
+	for _, name := range ours(t) {
+		if path.Ext(name) != ".md" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range testName.FindAllStringSubmatch(string(text), -1) {
+			named++
+			if !known[found[1]] {
+				t.Errorf("%s names %s, which does not exist", name, found[1])
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("no document names a test: this proves nothing")
 	}
 }
