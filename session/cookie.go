@@ -22,8 +22,8 @@ type Cookie struct {
 	// __Secure- or none. A name without __Host- lets other hosts of the domain
 	// plant cookies.
 	Name string
-	// Domain shares the cookie with all subdomains of a domain. Each of them can then read
-	// it and set another one. Empty is this host only.
+	// Domain shares the cookie with all subdomains of a domain. Each of them
+	// can then read it and set another one. Empty is this host only.
 	Domain string
 	// Path confines the cookie to a path. That is no protection: pages of the
 	// same host can get at it all the same. Empty is "/".
