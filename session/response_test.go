@@ -143,16 +143,17 @@ func TestAHandlersWriterCanDoWhatTheServersCan(t *testing.T) {
 	}
 }
 
-// Of the middleware of net/http that answers for a slow handler.
+// Of middleware that answers for a slow handler, as http.TimeoutHandler does.
 func TestAHandlerThatOutlivesItsRequestIsRefused(t *testing.T) {
 	t.Parallel()
 	f := newFrail(t, session.Options{})
 	cookie := f.begin("alice")
-	over, late := make(chan struct{}), make(chan struct{})
-	slow := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	loaded, over, late := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	slow := func(r *http.Request) {
 		defer close(late)
 		s, err := f.m.Session(r.Context())
 		f.must("Session", err)
+		close(loaded)
 		<-over
 		f.is("Set", s.Set("after", true), session.ErrTooLate)
 		f.is("Save", s.Save(r.Context()), session.ErrTooLate)
@@ -160,14 +161,18 @@ func TestAHandlerThatOutlivesItsRequestIsRefused(t *testing.T) {
 		if s.User() != "alice" {
 			f.Errorf("the user is %q", s.User())
 		}
-	})
+	}
 	r := httptest.NewRequest(http.MethodGet, "https://localhost/", nil)
 	r.Header.Set("Cookie", cookie)
 	answer := httptest.NewRecorder()
-	f.m.Handler(http.TimeoutHandler(slow, time.Millisecond, "too slow")).ServeHTTP(answer, r)
+	f.m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		go slow(r)
+		<-loaded
+		http.Error(w, "too slow", http.StatusServiceUnavailable)
+	})).ServeHTTP(answer, r)
 	close(over)
 	<-late
-	if answer.Code != http.StatusServiceUnavailable || answer.Body.String() != "too slow" {
+	if answer.Code != http.StatusServiceUnavailable || answer.Body.String() != "too slow\n" {
 		f.Errorf("the answer is %d %q", answer.Code, answer.Body)
 	}
 	f.has(cookie, "alice", "before")

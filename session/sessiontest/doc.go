@@ -5,6 +5,10 @@
 //		sessiontest.Run(t, sessiontest.Harness{New: newStore, Expire: expire})
 //	}
 //
+//	func TestHTTP(t *testing.T) {
+//		sessiontest.RunHTTP(t, sessiontest.Harness{New: newStore, Expire: expire})
+//	}
+//
 //	func BenchmarkStore(b *testing.B) {
 //		sessiontest.Benchmark(b, sessiontest.Harness{New: newStore})
 //	}

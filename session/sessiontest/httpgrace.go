@@ -108,8 +108,8 @@ func loginWithoutGrace(w *web) {
 	w.eventuallyGone(old)
 }
 
-// graceOfAnother has a request that saves after its user has given the browser
-// to another one, with a renewal in its grace period in between.
+// graceOfAnother has a request that saves when its user has given the browser to
+// another one.
 func graceOfAnother(w *web) {
 	s := w.begun()
 	p := s.b.begin(s.home, func(v *visit) { v.set("late", "private") }, nothing)
@@ -122,4 +122,16 @@ func graceOfAnother(w *web) {
 	if left := s.b.look(s.home); left.user != s.user+"2" || len(left.keys) > 0 {
 		s.Errorf("the other user has %+v; want nothing of the first one", left)
 	}
+
+	// A manager leaves no grace to a login. Others that renew may.
+	s = w.begun()
+	p = s.b.begin(s.home, func(v *visit) { v.set("late", "private") }, nothing)
+	rec := s.live(s.key)
+	rec.User += "2"
+	rec = s.renew(rec, time.Minute)
+	if r := p.finish(); len(r.set()) > 0 {
+		s.Error("the slow answer sets a cookie")
+	}
+	s.home.happened(1, session.EventSaveDropped)
+	s.same("the other user's session", s.live(rec.Key), rec)
 }
