@@ -167,17 +167,20 @@ func (o *object) nested() int {
 // text is the length of the string that b begins with, quotes included; that
 // of b if it does not end.
 func text(b []byte) int {
-	for i := 1; i < len(b); i++ {
-		n := bytes.IndexAny(b[i:], `"\`)
+	for i := 1; ; i++ {
+		n := bytes.IndexByte(b[i:], '"')
 		if n < 0 {
-			break
+			return len(b)
 		}
-		if i += n; b[i] == '"' {
+		i += n
+		slashes := i
+		for b[slashes-1] == '\\' {
+			slashes--
+		}
+		if (i-slashes)%2 == 0 { // else it is escaped
 			return i + 1
 		}
-		i++ // what is escaped
 	}
-	return len(b)
 }
 
 // marshal is json.Marshal that leaves <, > and & alone.

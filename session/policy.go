@@ -31,8 +31,9 @@ type Policy struct {
 	// AbsoluteTimeout; negative is never.
 	RenewAfter time.Duration `json:"renew,omitzero"`
 	// RenewGrace is for how long the ID before that still works, for requests
-	// that are under way and for answers that get lost. 0 is a minute,
-	// negative is none; at most MaxGrace.
+	// that are under way. 0 is a minute,
+	// negative is none; at most MaxGrace. A browser that does not get the
+	// answer with the new ID is logged out when it ends.
 	RenewGrace time.Duration `json:"grace,omitzero"`
 	// Persistent keeps the cookie when the browser is closed, until the
 	// deadline.
