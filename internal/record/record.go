@@ -1,0 +1,151 @@
+// Package record checks what stores with a database are given, and brings it
+// into the form in which they keep it: times in whole microseconds, which a
+// number holds that no setting of a connection can bend.
+package record
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Limits are what a store takes.
+type Limits struct {
+	// MaxData and MaxUser are the longest data and user in bytes.
+	MaxData, MaxUser int
+	// Longest is the longest lifetime of a session.
+	Longest time.Duration
+	// Slack is how much further ahead a deadline may lie, since those who
+	// compute it know the store's clock only about.
+	Slack time.Duration
+}
+
+// Content checks what is written whatever the operation: the key, the data and
+// the user. It is session.ErrInvalid or session.ErrTooLarge and names the field.
+func (l Limits) Content(rec session.Record) error {
+	if len(rec.Data) > l.MaxData {
+		return tooLarge("Record.Data", len(rec.Data), l.MaxData)
+	}
+	return cmp.Or(Key("Record.Key", rec.Key), l.text("Record.User", rec.User))
+}
+
+// User checks the name of a user that must not be empty.
+func (l Limits) User(field, user string) error {
+	if user == "" {
+		return Invalid("%s is empty", field)
+	}
+	return l.text(field, user)
+}
+
+// UserLimit checks a limit and whose it is.
+func (l Limits) UserLimit(user string, limit session.UserLimit) error {
+	if limit.Max < 0 {
+		return Invalid("UserLimit.Max is %d; it must not be negative", limit.Max)
+	}
+	return l.User("Record.User", user)
+}
+
+func (l Limits) text(field, user string) error {
+	switch {
+	case len(user) > l.MaxUser:
+		return tooLarge(field, len(user), l.MaxUser)
+	case !utf8.ValidString(user):
+		return Invalid("%s is not UTF-8", field)
+	}
+	if at := strings.IndexByte(user, 0); at >= 0 {
+		return Invalid("%s has a NUL at byte %d", field, at)
+	}
+	return nil
+}
+
+// New checks a session that is to be created, by a clock that shows now, and
+// returns it as it is kept: with a copy of its data, an expiry and times as
+// Deadline and Expiry make them. Its Version and Created stay as they were.
+//
+// Besides the errors of Content, it is session.ErrInvalid if the key has
+// another bucket than the deadline, and else what InTime says.
+func (l Limits) New(rec session.Record, now time.Time) (session.Record, error) {
+	if err := l.Content(rec); err != nil {
+		return rec, err
+	}
+	if rec.Deadline.IsZero() {
+		return rec, fmt.Errorf("%w: Record.Deadline is missing", session.ErrDeadline)
+	}
+	bucket := session.BucketOf(rec.Deadline)
+	rec.Deadline = Deadline(rec.Deadline)
+	if rec.Expires.IsZero() {
+		rec.Expires = rec.Deadline
+	}
+	rec.Expires = Expiry(rec.Expires)
+	if rec.Key.Bucket != 0 && rec.Key.Bucket != bucket {
+		return rec, Invalid("Record.Key has bucket %d; that of its deadline is %d", rec.Key.Bucket, bucket)
+	}
+	rec.Data = bytes.Clone(rec.Data)
+	return rec, l.InTime(rec, now)
+}
+
+// InTime checks the deadline and the expiry of a session that New has made, by
+// a clock that shows now. It is session.ErrDeadline when one of them has passed
+// or lies too far ahead. Stores ask again once they hold the lock: the wait for
+// it may have outlasted the session.
+func (l Limits) InTime(rec session.Record, now time.Time) error {
+	late := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", session.ErrDeadline, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case !rec.Deadline.After(now):
+		return late("Record.Deadline passed %v ago", now.Sub(rec.Deadline).Round(time.Millisecond))
+	case rec.Deadline.After(now.Add(l.Longest + l.Slack)):
+		return late("Record.Deadline is %v away; the longest lifetime is %v", rec.Deadline.Sub(now).Round(time.Second), l.Longest)
+	case !rec.Expires.After(now):
+		return late("Record.Expires passed %v ago", now.Sub(rec.Expires).Round(time.Millisecond))
+	case rec.Expires.After(rec.Deadline):
+		return late("Record.Expires is %v after Record.Deadline", rec.Expires.Sub(rec.Deadline))
+	}
+	return nil
+}
+
+// Window is w, widened by Slack on both sides: what a store asks its database
+// about.
+func (l Limits) Window(w session.Window) session.Window {
+	w.Grace += l.Slack
+	w.Longest += l.Slack
+	return w
+}
+
+// Possible reports whether a session of that key may exist. A store need not
+// ask its database about another one.
+func (l Limits) Possible(key session.Key, w session.Window) bool {
+	return key.Hash != [sha256.Size]byte{} && (key.Bucket == 0 || l.Window(w).Contains(key.Bucket))
+}
+
+// Key is session.ErrInvalid for the zero Key.
+func Key(field string, key session.Key) error {
+	if key.IsZero() {
+		return Invalid("%s is zero", field)
+	}
+	return nil
+}
+
+// Grace is session.ErrInvalid unless grace is from 0 to session.MaxGrace.
+func Grace(grace time.Duration) error {
+	if grace < 0 || grace > session.MaxGrace {
+		return Invalid("grace is %v; it must be from 0 to %v", grace, session.MaxGrace)
+	}
+	return nil
+}
+
+// Invalid is session.ErrInvalid with the reason.
+func Invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", session.ErrInvalid, fmt.Sprintf(format, args...))
+}
+
+func tooLarge(field string, got, limit int) error {
+	return fmt.Errorf("%w: %s has %d bytes; the limit is %d", session.ErrTooLarge, field, got, limit)
+}

@@ -1,0 +1,107 @@
+package sqlitestore
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Create implements session.Store.
+func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record, error) {
+	made, err := s.create(ctx, rec, session.UserLimit{})
+	return made.rec, wrap("create", err)
+}
+
+// CreateLimited implements session.UserIndex.
+func (s *Store) CreateLimited(ctx context.Context, rec session.Record, limit session.UserLimit) (session.Record, []session.Key, error) {
+	if err := s.limits.UserLimit(rec.User, limit); err != nil {
+		return session.Record{}, nil, wrap("create", err)
+	}
+	made, err := s.create(ctx, rec, limit)
+	return made.rec, made.evicted, wrap("create", err)
+}
+
+// made is a new session and what was ended to make room for it.
+type made struct {
+	rec     session.Record
+	evicted []session.Key
+}
+
+func (s *Store) create(ctx context.Context, rec session.Record, limit session.UserLimit) (made, error) {
+	if err := s.begun(ctx); err != nil {
+		return made{}, err
+	}
+	rec, err := s.limits.New(rec, s.Now())
+	if err != nil {
+		return made{}, err
+	}
+	var evicted []session.Key // by an attempt whose outcome is open
+	out, err := write(ctx, s, len(rec.Data), func(t *tx) (made, error) {
+		now := t.now()
+		if t.lost != nil {
+			if done, err := t.created(rec); err != nil {
+				return made{}, err
+			} else if done != nil {
+				return made{*done, evicted}, nil
+			}
+		}
+		if err := t.free(rec, now); err != nil {
+			return made{}, err
+		}
+		rec := rec
+		rec.Version, rec.Created = 1, now
+		var err error
+		if evicted, err = t.makeRoom(rec, nil, limit, now); err != nil {
+			return made{}, err
+		}
+		return made{rec, evicted}, t.insert(rec)
+	})
+	if err == nil {
+		s.stats.creates.Add(1)
+		s.stats.destroys.Add(uint64(len(out.evicted)))
+	}
+	return out, err
+}
+
+// free checks that a session can be created at this time.
+func (t *tx) free(rec session.Record, now time.Time) error {
+	if err := t.s.limits.InTime(rec, now); err != nil {
+		return err
+	}
+	r, err := t.find(session.Key{Hash: rec.Key.Hash}, findBare)
+	if err == nil && r != nil {
+		return session.ErrExists
+	}
+	return err
+}
+
+func (t *tx) insert(rec session.Record) error {
+	native := int64(0)
+	if rec.Key.Bucket != 0 {
+		native = 1
+	}
+	_, err := t.exec(insert, rec.Key.Hash[:], int64(session.BucketOf(rec.Deadline)), native, rec.Version,
+		record.Micros(rec.Expires), record.Micros(rec.Deadline), record.Micros(rec.Created),
+		nullText(rec.User), nullBytes(rec.Data))
+	return err
+}
+
+// created returns the session, if an attempt whose outcome was open has created
+// it: nobody but its caller knows the key, so one of the same content is it.
+func (t *tx) created(rec session.Record) (*session.Record, error) {
+	r, err := t.find(session.Key{Hash: rec.Key.Hash}, find)
+	switch {
+	case err != nil || r == nil:
+		return nil, err
+	case r.rec.Version != 1 || !r.ended.IsZero():
+		return nil, unknown(t.lost) // it may have been this one and changed since
+	case r.rec.User != rec.User || !r.rec.Deadline.Equal(rec.Deadline) || !bytes.Equal(r.rec.Data, rec.Data):
+		return nil, session.ErrExists
+	}
+	out := r.rec
+	out.Key = rec.Key
+	return &out, nil
+}

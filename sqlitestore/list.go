@@ -1,0 +1,117 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql/driver"
+	"iter"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Len implements session.Lister. It reads the whole table.
+func (s *Store) Len(ctx context.Context) (int64, error) {
+	n, err := s.number(ctx, count, record.Micros(s.Now()))
+	return n, wrap("len", err)
+}
+
+// A page is read at once: nothing is held between two pages.
+const (
+	keysPerPage     = 5000
+	sessionsPerPage = 500
+)
+
+// Keys implements session.Lister.
+func (s *Store) Keys(ctx context.Context) iter.Seq2[session.Key, error] {
+	return func(yield func(session.Key, error) bool) {
+		err := pages(ctx, s, pageKeys, keysPerPage, func(v []driver.Value) (int64, session.Key, error) {
+			scan := scanner{values: v}
+			id := scan.number()
+			key := session.Key{Hash: [32]byte(scan.hash())}
+			key.Bucket = int32(scan.number())
+			return id, key, scan.err
+		}, func(k session.Key) bool { return yield(k, nil) })
+		if err != nil {
+			yield(session.Key{}, wrap("list keys", err))
+		}
+	}
+}
+
+// All implements session.Lister.
+func (s *Store) All(ctx context.Context) iter.Seq2[session.Record, error] {
+	return func(yield func(session.Record, error) bool) {
+		err := pages(ctx, s, page, sessionsPerPage, func(v []driver.Value) (int64, session.Record, error) {
+			r, err := rowOf(v)
+			return r.id, r.rec, err
+		}, func(rec session.Record) bool { return yield(rec, nil) })
+		if err != nil {
+			yield(session.Record{}, wrap("list", err))
+		}
+	}
+}
+
+// pages walks along the ids, which only grow, until visit says no.
+func pages[T any](ctx context.Context, s *Store, q query, size int, read func([]driver.Value) (int64, T, error), visit func(T) bool) error {
+	last, page := int64(0), []T(nil)
+	for {
+		from := last
+		err := s.scan(ctx, func(c *conn) error {
+			page = page[:0]
+			return c.query(ctx, q, func(v []driver.Value) error {
+				id, item, err := read(v)
+				page, last = append(page, item), id
+				return err
+			}, from, record.Micros(s.Now()), int64(size))
+		})
+		if err != nil {
+			return err
+		}
+		for _, item := range page {
+			if !visit(item) {
+				return nil
+			}
+		}
+		if len(page) < size {
+			return nil
+		}
+	}
+}
+
+// clearBatch is how many sessions one transaction of Clear ends.
+const clearBatch = 1000
+
+// Clear implements session.Clearer. It ends sessions in transactions of up to
+// 1,000, so that other writes get in between. What a session is renewed to
+// meanwhile has a higher id and so is still to come.
+func (s *Store) Clear(ctx context.Context) (total int64, err error) {
+	type result struct{ last, rows, live int64 }
+	last := int64(0)
+	for {
+		from := last
+		done, err := write(ctx, s, 0, func(t *tx) (r result, err error) {
+			now := record.Micros(t.now())
+			err = t.query(context.Background(), clearNext, func(v []driver.Value) error {
+				scan := scanner{values: v}
+				r.last = scan.number()
+				if scan.number() > now {
+					r.live++
+				}
+				r.rows++
+				return scan.err
+			}, from, int64(clearBatch))
+			if err == nil && r.rows > 0 {
+				_, err = t.exec(clearUpTo, from, r.last, now)
+			}
+			return r, err
+		})
+		total += done.live
+		s.stats.destroys.Add(uint64(done.live))
+		if err != nil {
+			return total, wrap("clear", err)
+		}
+		if done.rows < clearBatch {
+			return total, nil
+		}
+		last = done.last
+	}
+}

@@ -1,0 +1,174 @@
+package sqlitestore
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
+)
+
+// Options configure a Store. The zero Options work. All processes that use one
+// file must have the same Table, Longest and RetireGrace.
+type Options struct {
+	// Table names the sessions table; empty means migrations/sqlite.DefaultTable.
+	Table string
+
+	// Longest is the longest lifetime of a session; 0 means 30 days.
+	Longest time.Duration
+
+	// MaxData and MaxUser limit a session's data and user, in bytes; 0 means
+	// 1 MiB and 255.
+	MaxData, MaxUser int
+
+	// Synchronous is what the store's writes wait for (sqlite.org/pragma.html,
+	// synchronous).
+	Synchronous Synchronous
+
+	// BatchItems and BatchBytes bound what one transaction writes for
+	// concurrent callers; 0 means 500 and 1 MiB.
+	BatchItems, BatchBytes int
+
+	// WriteTimeout is how long a call waits for other connections to the file
+	// that keep it locked, before it fails with ErrLocked; 0 means 10 s. Callers
+	// may give up earlier by their context.
+	WriteTimeout time.Duration
+
+	// Readers is how many connections the store reads with at a time; 0 means
+	// the number of CPUs, and at least four. Two more are for listings and one
+	// for writes. A *sql.DB that is limited to fewer connections gives half of
+	// them.
+	Readers int
+
+	// RetireGrace is for how long a dead session is remembered: an ended one
+	// after its bucket has passed, one that was idle after its expiry. 0 means
+	// a day. A write that began while its session was live must not last longer.
+	RetireGrace time.Duration
+
+	// PruneInterval is the mean time between two passes of pruning; each wait is
+	// jittered by a quarter. 0 means a minute. Negative: this process does not
+	// prune until StartPruning, and then each minute.
+	PruneInterval time.Duration
+
+	// NextPrune, if set, is asked for each wait instead. It is called from one
+	// goroutine.
+	NextPrune func() time.Duration
+
+	// NodeName is for Stats.MaintainedBy; empty means host name and process ID.
+	NodeName string
+
+	// OnError, if set, is told of every failure of background work, which is
+	// also logged. It is called from one goroutine and must not block.
+	OnError func(error)
+
+	// Logger is silent if nil. It never sees a session ID.
+	Logger *zap.Logger
+}
+
+// Synchronous says what survives a power failure. Whatever it is, nothing that
+// was acknowledged is lost when only the process crashes.
+type Synchronous int
+
+const (
+	// SynchronousFull waits until a write is on disk. It is the default.
+	SynchronousFull Synchronous = iota
+	// SynchronousNormal does not: a power failure or a crash of the operating
+	// system may undo the last writes, logouts included, but does not damage
+	// the file.
+	SynchronousNormal
+)
+
+// clockSlack is how far beyond the longest lifetime a deadline may lie: those
+// who compute it may have read the clock before it was set back.
+const clockSlack = time.Minute
+
+func (o Options) withDefaults() Options {
+	o.Table = cmp.Or(o.Table, migrations.DefaultTable)
+	o.Longest = cmp.Or(o.Longest, 30*24*time.Hour)
+	o.MaxData = cmp.Or(o.MaxData, 1<<20)
+	o.MaxUser = cmp.Or(o.MaxUser, 255)
+	o.BatchItems = cmp.Or(o.BatchItems, 500)
+	o.BatchBytes = cmp.Or(o.BatchBytes, 1<<20)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
+	o.Readers = cmp.Or(o.Readers, max(4, runtime.GOMAXPROCS(0)))
+	o.RetireGrace = cmp.Or(o.RetireGrace, 24*time.Hour)
+	o.PruneInterval = cmp.Or(o.PruneInterval, time.Minute)
+	o.NodeName = cmp.Or(o.NodeName, hostAndPID())
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	return o
+}
+
+// maxBlob is SQLite's default limit of a row, SQLITE_MAX_LENGTH, less what
+// else is in a row.
+const maxBlob = 1_000_000_000 - 10_000
+
+func (o Options) validate() error {
+	for _, c := range []struct {
+		field string
+		got   time.Duration
+		least time.Duration
+	}{
+		{"Longest", o.Longest, time.Second},
+		{"WriteTimeout", o.WriteTimeout, time.Millisecond},
+		{"RetireGrace", o.RetireGrace, time.Minute},
+	} {
+		if c.got < c.least {
+			return fmt.Errorf("sqlitestore: Options.%s is %v; it must be at least %v", c.field, c.got, c.least)
+		}
+	}
+	for _, c := range []struct {
+		field     string
+		got, most int
+	}{
+		{"MaxData", o.MaxData, maxBlob},
+		{"MaxUser", o.MaxUser, 1 << 16},
+		{"BatchItems", o.BatchItems, 10_000},
+		{"BatchBytes", o.BatchBytes, maxBlob},
+		{"Readers", o.Readers, 1000},
+	} {
+		if c.got < 1 || c.got > c.most {
+			return fmt.Errorf("sqlitestore: Options.%s is %d; it must be from 1 to %d", c.field, c.got, c.most)
+		}
+	}
+	if o.Synchronous != SynchronousFull && o.Synchronous != SynchronousNormal {
+		return fmt.Errorf("sqlitestore: Options.Synchronous is %d; it must be SynchronousFull or SynchronousNormal", o.Synchronous)
+	}
+	return nil
+}
+
+func (o Options) limits() record.Limits {
+	return record.Limits{MaxData: o.MaxData, MaxUser: o.MaxUser, Longest: o.Longest, Slack: clockSlack}
+}
+
+func (o Options) migrations() migrations.Config { return migrations.Config{Table: o.Table} }
+
+func (o Options) pruneInterval() time.Duration {
+	if o.PruneInterval < 0 { // started by hand
+		return time.Minute
+	}
+	return o.PruneInterval
+}
+
+func (o Options) nextPrune() time.Duration {
+	if o.NextPrune != nil {
+		return max(o.NextPrune(), time.Millisecond)
+	}
+	mean := o.pruneInterval()
+	return mean*3/4 + rand.N(mean/2+1)
+}
+
+func hostAndPID() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s:%d", host, os.Getpid())
+}

@@ -1,0 +1,198 @@
+package sqlitestore
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// age moves a session's times into the past, as if that long had gone by.
+func age(t testing.TB, s *Store, path string, by time.Duration, keys ...session.Key) {
+	t.Helper()
+	db := openDB(t, DSN(path))
+	sqlExec(t, db, `PRAGMA ignore_check_constraints = 1`)
+	for _, key := range keys {
+		micros := by.Microseconds()
+		n := sqlExec(t, db, `UPDATE sojourn_sessions SET expires_at = expires_at - ?2, deadline = deadline - ?2, ended_at = ended_at - ?2,
+			bucket = (deadline - ?2 + 3599999999) / 3600000000 WHERE key = ?1`, key.Hash[:], micros)
+		if n != 1 {
+			t.Fatalf("%d rows", n)
+		}
+	}
+}
+
+func rowsOf(t testing.TB, s *Store) int64 {
+	t.Helper()
+	var n int64
+	err := s.scan(t.Context(), func(c *conn) error {
+		return c.sql.QueryRowContext(t.Context(), `SELECT count(*) FROM sojourn_sessions`).Scan(&n)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestPruningDeletesWhatIsLongDead(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := openStore(t, path, quiet)
+	keep := create(t, s, newSession(s, "live"))
+	var past, idle, foreign []session.Key
+	for i := range 1300 { // more than a batch
+		rec := newSession(s, "data")
+		switch i % 2 {
+		case 0:
+			rec = create(t, s, rec)
+			past = append(past, rec.Key)
+			if i%4 == 0 {
+				if _, err := s.Destroy(t.Context(), rec.Key); err != nil {
+					t.Fatal(err)
+				}
+			}
+		case 1:
+			if i%10 == 1 {
+				rec.Key = session.ForeignKey("prune", rec.Key.String())
+				foreign = append(foreign, rec.Key)
+			} else {
+				idle = append(idle, rec.Key)
+			}
+			create(t, s, rec)
+		}
+	}
+	last := create(t, s, newSession(s, "last"))
+	age(t, s, path, 28*time.Hour, past...) // deadline, grace and bucket
+	db := openDB(t, DSN(path))
+	for _, key := range slices.Concat(idle, foreign) {
+		sqlExec(t, db, `UPDATE sojourn_sessions SET expires_at = ?2 WHERE key = ?1`, key.Hash[:], record.Micros(s.Now().Add(-25*time.Hour)))
+	}
+	p, err := s.PruneNow(t.Context())
+	if want := int64(len(past) + len(idle)); err != nil || p.Rows != want {
+		t.Errorf("PruneNow = %+v, %v; want %d rows", p, err, want)
+	}
+	if got, want := rowsOf(t, s), int64(len(foreign)+2); got != want {
+		t.Errorf("%d rows are left; want %d", got, want)
+	}
+	for _, rec := range []session.Record{keep, last} {
+		if _, err := s.Get(t.Context(), rec.Key); err != nil {
+			t.Errorf("Get of a live session: %v", err)
+		}
+	}
+	for _, key := range foreign {
+		if fate, err := s.Fate(t.Context(), key); fate != session.FateExpired || err != nil {
+			t.Errorf("Fate of a foreign session = %v, %v", fate, err)
+		}
+		if _, err := s.Put(t.Context(), session.Record{Key: key}); !errors.Is(err, session.ErrNotFound) {
+			t.Errorf("Put to a foreign session that was swept: %v", err)
+		}
+	}
+	if again, err := s.PruneNow(t.Context()); err != nil || again.Rows != 0 {
+		t.Errorf("PruneNow again = %+v, %v", again, err)
+	}
+	if st := s.Stats(); st.Pruned.Rows != p.Rows || st.Maintained.IsZero() || st.MaintainedBy == "" {
+		t.Errorf("Stats: %+v", st)
+	}
+}
+
+// Neither goes before its time: the ended until its bucket and the grace have
+// passed, the idle until the grace has.
+func TestPruningKeepsWhatMayBeAskedFor(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := openStore(t, path, quiet)
+	var keys []session.Key
+	for range 3 {
+		keys = append(keys, create(t, s, newSession(s, "data")).Key)
+	}
+	create(t, s, newSession(s, "the highest"))
+	if _, err := s.Destroy(t.Context(), keys[0]); err != nil {
+		t.Fatal(err)
+	}
+	age(t, s, path, 25*time.Hour, keys[0], keys[1])
+	sqlExec(t, openDB(t, DSN(path)), `UPDATE sojourn_sessions SET expires_at = ?2 WHERE key = ?1`, keys[2].Hash[:], record.Micros(s.Now().Add(-23*time.Hour)))
+	if p, err := s.PruneNow(t.Context()); err != nil || p.Rows != 0 {
+		t.Errorf("PruneNow = %+v, %v", p, err)
+	}
+	if n := rowsOf(t, s); n != 4 {
+		t.Errorf("%d rows are left; want 4", n)
+	}
+}
+
+// Listings and Clear walk along the ids, so none may be used twice.
+func TestTheHighestIDStays(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := openStore(t, path, quiet)
+	var keys []session.Key
+	for range 3 {
+		keys = append(keys, create(t, s, newSession(s, "data")).Key)
+	}
+	age(t, s, path, 28*time.Hour, keys...)
+	if p, err := s.PruneNow(t.Context()); err != nil || p.Rows != 2 {
+		t.Errorf("PruneNow = %+v, %v; want 2 rows", p, err)
+	}
+	var id int64
+	rec := create(t, s, newSession(s, "next"))
+	err := openDB(t, DSN(path)).QueryRowContext(t.Context(), `SELECT id FROM sojourn_sessions WHERE key = ?1`, rec.Key.Hash[:]).Scan(&id)
+	if err != nil || id != 4 {
+		t.Errorf("the next id is %d, %v; want 4", id, err)
+	}
+}
+
+func TestAStorePrunesAtItsStart(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := openStore(t, path, quiet)
+	key := create(t, s, newSession(s, "data")).Key
+	create(t, s, newSession(s, "the highest"))
+	age(t, s, path, 28*time.Hour, key)
+	node := openStore(t, path, Options{PruneInterval: time.Hour, NodeName: "the one"})
+	eventually(t, "it has pruned", func() bool { return node.Stats().Pruned.Rows == 1 })
+	eventually(t, "it says so", func() bool { return node.Stats().MaintainedBy == "the one" })
+}
+
+func TestProcessesTakeTurns(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	first := openStore(t, path, Options{PruneInterval: time.Hour, NodeName: "first"})
+	eventually(t, "the first one has pruned", func() bool { return !first.Stats().Maintained.IsZero() })
+	second := openStore(t, path, Options{PruneInterval: time.Hour, NodeName: "second"})
+	eventually(t, "the second one sees it", func() bool { return second.Stats().MaintainedBy == "first" })
+	if _, err := second.PruneNow(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if by := second.Stats().MaintainedBy; by != "second" {
+		t.Errorf("after its PruneNow, MaintainedBy is %q", by)
+	}
+}
+
+// Passes in the background look through the table bit by bit.
+func TestSweepingGoesRoundTheTable(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := openStore(t, path, Options{NextPrune: func() time.Duration { return time.Millisecond }, PruneInterval: time.Nanosecond})
+	var keys []session.Key
+	for range 100 {
+		keys = append(keys, create(t, s, newSession(s, "data")).Key)
+	}
+	create(t, s, newSession(s, "the highest"))
+	db := openDB(t, DSN(path))
+	for round := range 3 {
+		for i, key := range keys {
+			if i%3 == round {
+				sqlExec(t, db, `UPDATE sojourn_sessions SET expires_at = ?2 WHERE key = ?1`, key.Hash[:], record.Micros(s.Now().Add(-25*time.Hour)))
+			}
+		}
+		want := uint64(0)
+		for i := range keys {
+			if i%3 <= round {
+				want++
+			}
+		}
+		eventually(t, "they are swept", func() bool { return uint64(s.Stats().Pruned.Rows) == want })
+	}
+}

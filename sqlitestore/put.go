@@ -1,0 +1,78 @@
+package sqlitestore
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Put implements session.Putter. When the answer to a commit was lost, it is
+// written again: the version then grows by two.
+func (s *Store) Put(ctx context.Context, rec session.Record) (session.Record, error) {
+	out, err := s.put(ctx, rec)
+	return out, wrap("put", err)
+}
+
+func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, error) {
+	if err := s.begun(ctx); err != nil {
+		return session.Record{}, err
+	}
+	if err := s.limits.Content(rec); err != nil {
+		return session.Record{}, err
+	}
+	rec.Data = bytes.Clone(rec.Data)
+	type result struct {
+		rec session.Record
+		new bool
+	}
+	out, err := write(ctx, s, len(rec.Data), func(t *tx) (result, error) {
+		now := t.now()
+		// By the hash alone: with another bucket it would be another session's.
+		r, err := t.find(session.Key{Hash: rec.Key.Hash}, findBare)
+		switch {
+		case err != nil:
+			return result{}, err
+		case r == nil:
+			rec, err := t.putNew(rec, now)
+			return result{rec, true}, err
+		case rec.Key.Bucket != 0 && rec.Key.Bucket != r.rec.Key.Bucket:
+			return result{}, record.Invalid("Record.Key has bucket %d; that of its deadline is %d", rec.Key.Bucket, r.rec.Key.Bucket)
+		case !r.live(now):
+			return result{}, session.ErrNotFound // also in the grace period of a renewal
+		case rec.User != "" && rec.User != r.rec.User:
+			return result{}, session.ErrUserChanged
+		}
+		rec, err := t.replace(r, rec, now)
+		return result{rec, false}, err
+	})
+	switch {
+	case err != nil:
+		return session.Record{}, err
+	case out.new:
+		s.stats.creates.Add(1)
+	default:
+		s.stats.saves.Add(1)
+	}
+	return out.rec, nil
+}
+
+func (t *tx) putNew(rec session.Record, now time.Time) (session.Record, error) {
+	if rec.Deadline.IsZero() {
+		rec.Deadline = now.Add(t.s.opts.Longest)
+		if rec.Key.Bucket != 0 { // the key says when
+			rec.Deadline = time.Unix(int64(rec.Key.Bucket)*3600, 0)
+		}
+	}
+	if rec.Expires.After(rec.Deadline) {
+		rec.Expires = time.Time{} // the deadline, as it is kept
+	}
+	rec, err := t.s.limits.New(rec, now)
+	if err != nil {
+		return session.Record{}, err
+	}
+	rec.Version, rec.Created = 1, now
+	return rec, t.insert(rec)
+}

@@ -1,0 +1,116 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// readers are connections for reading. In WAL mode nobody who writes keeps them
+// waiting.
+type readers struct {
+	open  func(ctx context.Context) (*conn, error)
+	slots chan struct{} // taken by who reads
+	gone  chan struct{} // closed when nobody may read anymore
+	wait  time.Duration
+
+	mu   sync.Mutex
+	idle []*conn // the one used last is the next: it has pages in its cache
+}
+
+func newReaders(db *sql.DB, texts *queries, n int, opts Options) *readers {
+	return &readers{
+		open: func(ctx context.Context) (*conn, error) {
+			return newConn(ctx, db, texts, opts)
+		},
+		slots: make(chan struct{}, n),
+		gone:  make(chan struct{}),
+		wait:  opts.WriteTimeout,
+	}
+}
+
+// do calls f with a connection, and again while the database is locked.
+func (r *readers) do(ctx context.Context, f func(*conn) error) error {
+	select {
+	case r.slots <- struct{}{}:
+	case <-r.gone:
+		return session.ErrClosed
+	case <-ctx.Done():
+		return wait.Ended(ctx)
+	}
+	defer func() { <-r.slots }()
+	c, err := r.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.put(c)
+	if err = f(c); err == nil || !isBusy(err) {
+		return err
+	}
+	return retry(ctx, r.wait, func() error { return f(c) })
+}
+
+func (r *readers) take(ctx context.Context) (*conn, error) {
+	r.mu.Lock()
+	if last := len(r.idle) - 1; last >= 0 {
+		c := r.idle[last]
+		r.idle = r.idle[:last]
+		r.mu.Unlock()
+		return c, nil
+	}
+	r.mu.Unlock()
+	return r.open(ctx)
+}
+
+func (r *readers) put(c *conn) {
+	r.mu.Lock()
+	r.idle = append(r.idle, c)
+	r.mu.Unlock()
+}
+
+// close waits for the connections in use.
+func (r *readers) close(ctx context.Context) error {
+	close(r.gone)
+	for range cap(r.slots) {
+		r.slots <- struct{}{}
+	}
+	var errs []error
+	for _, c := range r.idle {
+		errs = append(errs, c.close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// retry calls f until the database is not locked, for as long as limit.
+func retry(ctx context.Context, limit time.Duration, f func() error) error {
+	var until time.Time
+	for try := 1; ; try++ {
+		err := f()
+		if err == nil || !isBusy(err) {
+			return err
+		}
+		if until.IsZero() {
+			until = time.Now().Add(limit)
+		}
+		if time.Now().After(until) {
+			return fmt.Errorf("for %v: %w", limit, err)
+		}
+		if !wait.Sleep(ctx, backoff(try)) {
+			return fmt.Errorf("%w: %w", wait.Ended(ctx), err)
+		}
+	}
+}
+
+// backoff is how long to wait for those who write: a commit takes a fraction of
+// a millisecond or a few.
+func backoff(try int) time.Duration {
+	most := min(100*time.Microsecond<<min(try, 6), 5*time.Millisecond)
+	return most/2 + rand.N(most/2)
+}

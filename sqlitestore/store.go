@@ -1,0 +1,263 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/wait"
+	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+var _ interface {
+	session.Store
+	session.Clock
+	session.Putter
+	session.Lister
+	session.Clearer
+	session.UserIndex
+	session.Pruner
+	session.Teller
+	session.Statser
+} = (*Store)(nil)
+
+// Store keeps sessions in an SQLite database. Use Open or New to make one. All
+// methods may be called concurrently.
+type Store struct {
+	opts   Options
+	limits record.Limits
+	log    *zap.Logger
+	now    func() time.Time
+
+	points, scans *readers
+	writer        *writer
+	pruning       *pruning
+	stats         counters
+
+	closed   atomic.Bool
+	stop     context.CancelFunc
+	owned    *sql.DB // set by Open
+	finished chan struct{}
+	closing  sync.Once
+	closeErr error // valid once finished is closed
+}
+
+// scanners is how many connections are for what may take long.
+const scanners = 2
+
+// New returns a store on the table that Up of migrations/sqlite has made. The
+// pool stays the caller's and must outlive the store. ctx bounds New only.
+//
+// The store keeps connections of the pool for itself and sets up those as it
+// needs them: one to write, others to read. New checks what it cannot set, and
+// is ErrUnsuitable unless
+//
+//   - the database is in WAL mode, or in memory and shared by the pool's
+//     connections,
+//   - the pool may have at least four connections,
+//   - its connections have a busy_timeout, without which the caller's own writes
+//     would fail whenever the store writes.
+//
+// A pool that was opened with the DSN function is suitable. The driver's other
+// settings do not matter to the store.
+func New(ctx context.Context, db *sql.DB, opts Options) (*Store, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	s, err := newStore(ctx, db, opts, time.Now)
+	return s, wrap("new", err)
+}
+
+func newStore(ctx context.Context, db *sql.DB, opts Options, now func() time.Time) (*Store, error) {
+	names, err := migrations.NamesOf(opts.Table)
+	if err != nil {
+		return nil, err
+	}
+	most := db.Stats().MaxOpenConnections
+	if most > 0 && most < 4 {
+		return nil, fmt.Errorf("%w: it is limited to %d connections; the store needs at least 4 (SetMaxOpenConns)", ErrUnsuitable, most)
+	}
+	points, scans := opts.Readers, scanners
+	if most > 0 && points+scans+1 > most/2 {
+		points, scans = max(1, most/2-2), 1
+	}
+	if err := checkPool(ctx, db, opts); err != nil {
+		return nil, err
+	}
+	texts := newQueries(names)
+	c, err := newConn(ctx, db, texts, opts)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		opts:     opts,
+		limits:   opts.limits(),
+		log:      opts.Logger.Named("sqlitestore").With(zap.String("table", opts.Table)),
+		now:      now,
+		points:   newReaders(db, texts, points, opts),
+		scans:    newReaders(db, texts, scans, opts),
+		finished: make(chan struct{}),
+	}
+	s.writer = newWriter(s, c)
+	if err := s.check(ctx, c); err != nil {
+		return nil, errors.Join(err, s.points.close(ctx), c.close(ctx))
+	}
+	s.start()
+	return s, nil
+}
+
+// check finds out before the first request whether the store can read and
+// write.
+func (s *Store) check(ctx context.Context, writing *conn) error {
+	if err := retry(ctx, s.opts.WriteTimeout, s.writer.begin); err != nil {
+		return fmt.Errorf("begin to write: %w", err)
+	}
+	_, err := writing.exec(tryWrite)
+	s.writer.rollback()
+	if err != nil {
+		return fmt.Errorf("try to write: %w", err)
+	}
+	// Another connection than the one that writes has to see the same tables.
+	err = s.points.do(ctx, func(c *conn) error {
+		return migrations.Validate(ctx, c.sql, s.opts.migrations())
+	})
+	if errors.Is(err, migrations.ErrNotMigrated) && migrations.Validate(ctx, writing.sql, s.opts.migrations()) == nil {
+		return fmt.Errorf("%w: each of its connections has a database of its own; use Open, or DSN with a file", ErrUnsuitable)
+	}
+	return err
+}
+
+// checkPool looks at a connection as the caller gets it.
+func checkPool(ctx context.Context, db *sql.DB, opts Options) error {
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }() // it goes back to the pool
+	return retry(ctx, opts.WriteTimeout, func() error {
+		if err := migrations.Validate(ctx, c, opts.migrations()); err != nil {
+			return err
+		}
+		var mode string
+		var timeout int64
+		if err := c.QueryRowContext(ctx, `PRAGMA journal_mode`).Scan(&mode); err != nil {
+			return fmt.Errorf("read journal_mode: %w", err)
+		}
+		if err := c.QueryRowContext(ctx, `PRAGMA busy_timeout`).Scan(&timeout); err != nil {
+			return fmt.Errorf("read busy_timeout: %w", err)
+		}
+		switch {
+		case mode != "wal" && mode != "memory":
+			return fmt.Errorf("%w: its journal_mode is %s instead of wal: with another one, reads and writes wait for each other", ErrUnsuitable, mode)
+		case timeout == 0:
+			return fmt.Errorf("%w: its busy_timeout is 0: its other writes would fail whenever the store writes", ErrUnsuitable)
+		}
+		return nil
+	})
+}
+
+func (s *Store) start() {
+	var run context.Context
+	run, s.stop = context.WithCancel(context.Background())
+	s.pruning = newPruning(s)
+	var writing sync.WaitGroup
+	writing.Go(func() { s.writer.run(run) })
+	go func() {
+		defer close(s.finished)
+		writing.Wait()
+		<-s.pruning.stop()
+		s.closeErr = s.release()
+	}()
+	if s.opts.PruneInterval > 0 {
+		s.StartPruning()
+	}
+}
+
+// release gives all connections back.
+func (s *Store) release() error {
+	ctx := context.Background() // nothing here waits for others
+	errs := []error{s.points.close(ctx), s.scans.close(ctx), s.writer.conn.close(ctx)}
+	if s.owned != nil {
+		errs = append(errs, s.owned.Close())
+	}
+	s.stop()
+	return errors.Join(errs...)
+}
+
+// Close implements session.Store. It leaves a caller's *sql.DB open.
+func (s *Store) Close(ctx context.Context) error {
+	s.closing.Do(func() {
+		s.closed.Store(true)
+		s.pruning.close()
+		s.writer.close()
+	})
+	select {
+	case <-s.finished:
+		return wrap("close", s.closeErr)
+	case <-ctx.Done():
+		s.stop() // what has no lock yet fails instead of lasting
+		return wrap("close", wait.Ended(ctx))
+	}
+}
+
+// Now implements session.Clock: it is the machine's clock.
+func (s *Store) Now() time.Time { return s.now().UTC().Round(0) }
+
+// Window implements session.Clock.
+func (s *Store) Window() session.Window {
+	return session.Window{Now: s.Now(), Grace: s.opts.RetireGrace, Longest: s.opts.Longest}
+}
+
+// begun is the start of every call.
+func (s *Store) begun(ctx context.Context) error {
+	if s.closed.Load() {
+		return session.ErrClosed
+	}
+	return wait.Ended(ctx)
+}
+
+// read calls f with a connection for lookups.
+func (s *Store) read(ctx context.Context, f func(*conn) error) error {
+	if err := s.begun(ctx); err != nil {
+		return err
+	}
+	return s.points.do(ctx, f)
+}
+
+// scan calls f with a connection for what may take long.
+func (s *Store) scan(ctx context.Context, f func(*conn) error) error {
+	if err := s.begun(ctx); err != nil {
+		return err
+	}
+	return s.scans.do(ctx, f)
+}
+
+// write has the writer call f and returns what it returned, once that is
+// committed. f may be called again. bytes is about how much it writes.
+func write[T any](ctx context.Context, s *Store, bytes int, f func(*tx) (T, error)) (T, error) {
+	var none T
+	if err := s.begun(ctx); err != nil {
+		return none, err
+	}
+	result := new(T) // the writer's until it is settled
+	err := s.writer.do(ctx, &op{size: bytes + 200, do: func(t *tx) (err error) {
+		*result, err = f(t)
+		return err
+	}})
+	if err != nil {
+		if isRefusal(err) {
+			s.stats.refused.Add(1)
+		}
+		return none, err
+	}
+	return *result, nil
+}

@@ -1,0 +1,129 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql/driver"
+	"time"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// A transaction of pruning changes few rows, and others may write between two
+// of them. Nobody who reads notices either.
+const (
+	retireBatch = 500
+	sweepBatch  = 500 // ids
+	prunePause  = 2 * time.Millisecond
+)
+
+// retire deletes the rows whose bucket has passed. The bucket, not the
+// deadline: until it has passed, another deadline would make the key good again.
+func (p *pruning) retire(ctx context.Context) (done session.Pruned, err error) {
+	for {
+		n, err := write(ctx, p.s, 0, func(t *tx) (int64, error) {
+			oldest := session.BucketOf(t.now().Add(-p.s.opts.RetireGrace))
+			return t.exec(retire, int64(oldest), int64(retireBatch))
+		})
+		done.Rows += n
+		if err != nil || n < retireBatch {
+			return done, err
+		}
+		if !wait.Sleep(ctx, prunePause) {
+			return done, wait.Ended(ctx)
+		}
+	}
+}
+
+// sweepPart looks through the next part of the table, and begins again at its
+// end.
+func (p *pruning) sweepPart(ctx context.Context, after int64, done *session.Pruned) error {
+	last, err := p.s.lastID(ctx)
+	if err != nil {
+		return err
+	}
+	to := min(last, after+max(last/sweepPasses, 20*sweepBatch))
+	if after, err = p.sweep(ctx, after, to, done); err != nil {
+		return err
+	}
+	if after >= last {
+		after = 0
+	}
+	_, err = write(ctx, p.s, 0, func(t *tx) (int64, error) { return t.exec(setSwept, after) })
+	return err
+}
+
+// sweep removes sessions with ids above after, up to to, that have been idle
+// for longer than any write that began before can last. It returns up to where
+// it came.
+func (p *pruning) sweep(ctx context.Context, after, to int64, done *session.Pruned) (int64, error) {
+	for after < to {
+		first, found, err := p.s.idle(ctx, after)
+		if err != nil {
+			return after, err
+		}
+		if first == 0 { // no row is left
+			return to, nil
+		}
+		after = first + sweepBatch - 1
+		if !found {
+			continue
+		}
+		n, err := write(ctx, p.s, 0, func(t *tx) (n int64, err error) {
+			for _, q := range []query{sweepNative, sweepForeign} {
+				changed, err := t.exec(q, first, first+sweepBatch, p.s.longIdle())
+				if err != nil {
+					return 0, err
+				}
+				if q == sweepNative { // the others keep a tombstone
+					n += changed
+				}
+			}
+			return n, nil
+		})
+		done.Rows += n
+		if err != nil {
+			return after, err
+		}
+		if !wait.Sleep(ctx, prunePause) {
+			return after, wait.Ended(ctx)
+		}
+	}
+	return after, nil
+}
+
+// longIdle is the expiry before which a session is as good as forgotten.
+func (s *Store) longIdle() int64 {
+	return record.Micros(record.Expiry(s.Now().Add(-s.opts.RetireGrace)))
+}
+
+// idle returns the first id above after, and whether there is anything to sweep
+// in the batch that begins there.
+func (s *Store) idle(ctx context.Context, after int64) (first int64, found bool, err error) {
+	err = s.scan(ctx, func(c *conn) error {
+		err := c.query(ctx, nextID, func(v []driver.Value) error {
+			first, _ = v[0].(int64) // NULL in an empty table
+			return nil
+		}, after)
+		if err != nil || first == 0 {
+			return err
+		}
+		return c.query(ctx, sweepFind, func(v []driver.Value) error {
+			scan := scanner{values: v}
+			found = scan.number() == 1
+			return scan.err
+		}, first, first+sweepBatch, s.longIdle())
+	})
+	return first, found, err
+}
+
+func (s *Store) lastID(ctx context.Context) (last int64, err error) {
+	err = s.scan(ctx, func(c *conn) error {
+		return c.query(ctx, maxID, func(v []driver.Value) error {
+			last, _ = v[0].(int64) // NULL in an empty table
+			return nil
+		})
+	})
+	return last, err
+}

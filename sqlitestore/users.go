@@ -1,0 +1,137 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// ListUser implements session.UserIndex.
+func (s *Store) ListUser(ctx context.Context, user string) ([]session.Record, error) {
+	recs, err := s.listUser(ctx, user)
+	return recs, wrap("list user", err)
+}
+
+func (s *Store) listUser(ctx context.Context, user string) (recs []session.Record, err error) {
+	if err := s.limits.User("user", user); err != nil {
+		return nil, err
+	}
+	err = s.scan(ctx, func(c *conn) error {
+		recs = nil
+		now := s.Now()
+		return c.query(ctx, ofUser, func(v []driver.Value) error {
+			r, err := rowOf(v)
+			if err == nil && r.live(now) {
+				recs = append(recs, r.rec)
+			}
+			return err
+		}, user)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return recs, nil
+}
+
+// CountUser implements session.UserIndex.
+func (s *Store) CountUser(ctx context.Context, user string) (int64, error) {
+	if err := s.limits.User("user", user); err != nil {
+		return 0, wrap("count user", err)
+	}
+	n, err := s.number(ctx, countUser, user, record.Micros(s.Now()))
+	return n, wrap("count user", err)
+}
+
+// number reads one number.
+func (s *Store) number(ctx context.Context, q query, args ...any) (n int64, err error) {
+	err = s.scan(ctx, func(c *conn) error {
+		return c.query(ctx, q, func(v []driver.Value) error {
+			scan := scanner{values: v}
+			n = scan.number()
+			return scan.err
+		}, args...)
+	})
+	return n, err
+}
+
+// DestroyUser implements session.UserIndex. It is one transaction.
+func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.Key) (int64, error) {
+	n, err := s.destroyUser(ctx, user, slices.Clone(except))
+	return n, wrap("destroy user", err)
+}
+
+func (s *Store) destroyUser(ctx context.Context, user string, except []session.Key) (int64, error) {
+	if err := s.limits.User("user", user); err != nil {
+		return 0, err
+	}
+	n, err := write(ctx, s, 0, func(t *tx) (n int64, err error) {
+		now := t.now()
+		rows, err := t.ofUser(user)
+		if err != nil {
+			return 0, err
+		}
+		for _, r := range rows {
+			spared := slices.ContainsFunc(except, func(k session.Key) bool {
+				return k.Hash == r.rec.Key.Hash && (k.Bucket == 0 || k.Bucket == r.rec.Key.Bucket)
+			})
+			if spared {
+				continue
+			}
+			if err := t.end(r, now); err != nil {
+				return 0, err
+			}
+			if r.live(now) {
+				n++
+			}
+		}
+		return n, nil
+	})
+	s.stats.destroys.Add(uint64(n))
+	return n, err
+}
+
+// ofUser returns the rows of a user that were not ended, those created first
+// first.
+func (t *tx) ofUser(user string) (rows []*row, err error) {
+	err = t.query(context.Background(), ofUserBare, func(v []driver.Value) error {
+		r, err := rowOf(v)
+		rows = append(rows, r)
+		return err
+	}, user)
+	return rows, err
+}
+
+// makeRoom ends sessions of rec's user, if the limit says so, until rec fits.
+// The row that rec replaces, if any, does not count.
+func (t *tx) makeRoom(rec session.Record, replaced *row, limit session.UserLimit, now time.Time) ([]session.Key, error) {
+	if limit.Max == 0 {
+		return nil, nil
+	}
+	rows, err := t.ofUser(rec.User)
+	if err != nil {
+		return nil, err
+	}
+	rows = slices.DeleteFunc(rows, func(r *row) bool {
+		return !r.live(now) || replaced != nil && r.id == replaced.id
+	})
+	surplus := len(rows) + 1 - limit.Max
+	if surplus <= 0 {
+		return nil, nil
+	}
+	if !limit.Evict {
+		return nil, fmt.Errorf("%w: the limit is %d", session.ErrUserLimit, limit.Max)
+	}
+	var keys []session.Key
+	for _, r := range rows[:surplus] {
+		keys = append(keys, r.rec.Key)
+		if err := t.end(r, now); err != nil {
+			return nil, err
+		}
+	}
+	return keys, nil
+}
