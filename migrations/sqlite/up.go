@@ -42,11 +42,16 @@ func up(ctx context.Context, db *sql.DB, cfg Config, fsys fs.FS) error {
 		ctx, cancel = context.WithTimeoutCause(ctx, cfg.LockWait, ErrLocked)
 		defer cancel()
 	}
+	var busy error // of the last attempt that found the lock taken
 	for try := 1; ; try++ {
 		err := n.attempt(ctx, db, steps)
 		if code := codeOf(err); code != codeBusy && code != codeLocked {
+			if busy != nil && errors.Is(err, context.DeadlineExceeded) {
+				err = busy // the limit cut an attempt short: that says less
+			}
 			return because(ctx, err)
 		}
+		busy = err
 		if !wait.Sleep(ctx, rand.N(time.Duration(min(try, 20))*5*time.Millisecond)) {
 			return because(ctx, err)
 		}

@@ -283,7 +283,7 @@ func TestUpWaitsForOthersAndGivesUpInTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	var driver *sqlite.Error
-	if err := Up(t.Context(), db, Config{LockWait: 20 * time.Millisecond}); !errors.Is(err, ErrLocked) || !errors.As(err, &driver) {
+	if err := Up(t.Context(), db, Config{LockWait: 500 * time.Millisecond}); !errors.Is(err, ErrLocked) || !errors.As(err, &driver) {
 		t.Errorf("after LockWait: %v; want ErrLocked and the driver's error", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
