@@ -90,14 +90,18 @@ func (k trialKind) madeUpFor(t *testing.T, p place, mods ...func(*pgxpool.Config
 
 // staysLost is about answers that get lost while nobody can be asked again.
 func (k trialKind) staysLost(t *testing.T, p place) {
-	s, proxy := p.brittle(t, Options{NodeName: "hasty", WriteTimeout: 200 * time.Millisecond})
+	s, proxy := p.brittle(t, Options{NodeName: "hasty", WriteTimeout: time.Second})
 	k.warm(t, p, s)
 	for _, fault := range []faultproxy.Fault{faultproxy.CutAfterwards, faultproxy.CutBefore, faultproxy.HangAfterwards} {
 		tr := k.prepare(t, p, s)
 		lost := proxy.Trigger(faultproxy.ToServer, k.when(tr), fault)
 		proxy.Refuse()
 		err := tr.do(t.Context())
-		<-lost
+		select {
+		case <-lost:
+		case <-time.After(time.Minute): // it got no further than to a connection, which is refused
+			t.Fatalf("the write ended before its request was sent: %v", err)
+		}
 		wantErr(t, "nobody to ask", err, session.ErrUnknown)
 		wantErr(t, "nobody to ask", err, context.DeadlineExceeded)
 		if fault != faultproxy.HangAfterwards { // what was lost is not forgotten
