@@ -360,10 +360,10 @@ func TestALookupHoldsThreeLocksAtMost(t *testing.T) {
 		return query[int](t, p, `SELECT count(*)::int FROM pg_locks WHERE pid = $1 AND locktype = 'relation'`, conn.PgConn().PID())
 	}
 	// The planner locks the partition and its two indexes, a plan that is kept
-	// the partition and the primary key.
+	// the partition and the primary key. An autovacuum may end that plan.
 	first, kept := held(l.q.get, 1), held(l.q.get, 10)
-	if first != 3 || kept != 2 {
-		t.Errorf("a lookup holds %d locks, and %d with a plan that is kept; want 3 and 2", first, kept)
+	if first != 3 || kept < 2 || kept > 3 {
+		t.Errorf("a lookup holds %d locks, and %d with a plan that is kept; want 3, and 2 or 3", first, kept)
 	}
 	t.Logf("through the parent, with %d partitions, it holds %d and %d", len(p.parts(t)), held(s.onParent.get, 1), held(s.onParent.get, 10))
 }
