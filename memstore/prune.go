@@ -2,58 +2,10 @@ package memstore
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/sojourn-go/sojourn/session"
 )
-
-// pruner owns the goroutine that prunes.
-type pruner struct {
-	mu     sync.Mutex
-	closed bool
-	cancel context.CancelFunc // nil: it does not run
-	done   <-chan struct{}    // of the latest one, which awaits those before it
-}
-
-func (p *pruner) start(run func(ctx context.Context)) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || p.cancel != nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	before, done := p.done, make(chan struct{})
-	p.cancel, p.done = cancel, done
-	go func() {
-		defer close(done)
-		if before != nil {
-			<-before
-		}
-		run(ctx)
-	}()
-}
-
-// stop ends the goroutine, if there is one, and awaits it until ctx ends.
-func (p *pruner) stop(ctx context.Context, forever bool) error {
-	p.mu.Lock()
-	p.closed = p.closed || forever
-	if p.cancel != nil {
-		p.cancel()
-		p.cancel = nil
-	}
-	done := p.done
-	p.mu.Unlock()
-	if done == nil {
-		return nil
-	}
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
 
 // StartPruning implements session.Pruner.
 func (s *Store) StartPruning() {
@@ -61,7 +13,7 @@ func (s *Store) StartPruning() {
 	if interval < 0 {
 		interval = time.Minute
 	}
-	s.prune.start(func(ctx context.Context) {
+	s.prune.Start(func(ctx context.Context) {
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
 		for {
@@ -79,7 +31,7 @@ func (s *Store) StartPruning() {
 
 // StopPruning implements session.Pruner.
 func (s *Store) StopPruning(ctx context.Context) error {
-	return wrap("stop pruning", s.prune.stop(ctx, false))
+	return wrap("stop pruning", s.prune.Stop(ctx))
 }
 
 // PruneNow implements session.Pruner. It empties the rows of expired sessions,

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -15,7 +16,7 @@ import (
 type Store struct {
 	opts   Options
 	table  *table
-	prune  pruner
+	prune  worker.Worker
 	closed atomic.Bool
 	stats  session.Stats // guarded by the table's lock
 }
@@ -38,7 +39,7 @@ func newStore(opts Options, t *table) *Store { return &Store{opts: opts, table: 
 // Close implements session.Store.
 func (s *Store) Close(ctx context.Context) error {
 	s.closed.Store(true)
-	err := s.prune.stop(ctx, true)
+	err := s.prune.Close(ctx)
 	if err == nil {
 		err = s.table.acquire(ctx) // behind the last write under way
 	}

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/leader"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -19,13 +20,10 @@ import (
 // pruning is this node's part in the maintenance of the table. One node leads
 // and does a pass now and then, on the very connection that holds its lock.
 type pruning struct {
-	s *Store
+	s      *Store
+	worker worker.Worker
 
-	mu     sync.Mutex
-	cancel context.CancelFunc // not nil while this node takes part
-	done   chan struct{}
-	closed bool
-
+	mu    sync.Mutex
 	state leader.State
 	total session.Pruned
 	sweep sweeper // of the leader's passes
@@ -34,59 +32,14 @@ type pruning struct {
 func newPruning(s *Store) *pruning { return &pruning{s: s} }
 
 // StartPruning implements session.Pruner.
-func (s *Store) StartPruning() { s.pruning.start() }
+func (s *Store) StartPruning() { s.pruning.worker.Start(s.pruning.run) }
 
 // StopPruning implements session.Pruner.
 func (s *Store) StopPruning(ctx context.Context) error {
 	if s.closed.Load() {
 		return wrap("stop pruning", session.ErrClosed)
 	}
-	select {
-	case <-s.pruning.stop():
-		return nil
-	case <-ctx.Done():
-		return wrap("stop pruning", wait.Ended(ctx))
-	}
-}
-
-func (p *pruning) start() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || p.cancel != nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	before, done := p.done, make(chan struct{})
-	p.cancel, p.done = cancel, done
-	go func() {
-		defer close(done)
-		if before != nil {
-			<-before
-		}
-		p.run(ctx)
-	}()
-}
-
-// stop ends this node's part; the channel is closed when it has ended.
-func (p *pruning) stop() <-chan struct{} {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.done == nil {
-		p.done = make(chan struct{})
-		close(p.done)
-	}
-	if p.cancel != nil {
-		p.cancel()
-		p.cancel = nil
-	}
-	return p.done
-}
-
-func (p *pruning) close() {
-	p.mu.Lock()
-	p.closed = true
-	p.mu.Unlock()
-	<-p.stop()
+	return wrap("stop pruning", s.pruning.worker.Stop(ctx))
 }
 
 func (p *pruning) report(st *session.Stats) {

@@ -225,7 +225,7 @@ func (s *Store) Close(ctx context.Context) error {
 			}
 			s.lanes.Wait()
 			s.stop(session.ErrClosed)
-			s.pruning.close()
+			_ = s.pruning.worker.Close(context.Background()) // which does not end
 			s.loops.Wait()
 			s.control.Close()
 			s.pulse.Close()

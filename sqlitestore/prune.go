@@ -9,6 +9,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -18,69 +19,25 @@ type pruning struct {
 	s    *Store
 	pass chan struct{} // held by who prunes
 
+	worker worker.Worker
+
 	mu     sync.Mutex
-	cancel context.CancelFunc // not nil while it runs
-	done   chan struct{}      // of the latest one, which awaits those before it
-	closed bool
 	total  session.Pruned
 	latest turn
 }
 
-func newPruning(s *Store) *pruning {
-	p := &pruning{s: s, pass: make(chan struct{}, 1), done: make(chan struct{})}
-	close(p.done)
-	return p
-}
+func newPruning(s *Store) *pruning { return &pruning{s: s, pass: make(chan struct{}, 1)} }
 
 // StartPruning implements session.Pruner. It prunes at once, unless another
 // process has just done so, and then each PruneInterval.
-func (s *Store) StartPruning() { s.pruning.start() }
+func (s *Store) StartPruning() { s.pruning.worker.Start(s.pruning.run) }
 
 // StopPruning implements session.Pruner.
 func (s *Store) StopPruning(ctx context.Context) error {
 	if s.closed.Load() {
 		return wrap("stop pruning", session.ErrClosed)
 	}
-	select {
-	case <-s.pruning.stop():
-		return nil
-	case <-ctx.Done():
-		return wrap("stop pruning", wait.Ended(ctx))
-	}
-}
-
-func (p *pruning) start() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || p.cancel != nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	before, done := p.done, make(chan struct{})
-	p.cancel, p.done = cancel, done
-	go func() {
-		defer close(done)
-		<-before
-		p.run(ctx)
-	}()
-}
-
-// stop ends this process's part; the channel is closed when it has ended.
-func (p *pruning) stop() <-chan struct{} {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cancel != nil {
-		p.cancel()
-		p.cancel = nil
-	}
-	return p.done
-}
-
-func (p *pruning) close() {
-	p.mu.Lock()
-	p.closed = true
-	p.mu.Unlock()
-	p.stop()
+	return wrap("stop pruning", s.pruning.worker.Stop(ctx))
 }
 
 func (p *pruning) report(st *session.Stats) {

@@ -174,7 +174,7 @@ func (s *Store) start() {
 	go func() {
 		defer close(s.finished)
 		writing.Wait()
-		<-s.pruning.stop()
+		_ = s.pruning.worker.Close(context.Background()) // which does not end
 		s.closeErr = s.release()
 	}()
 	if s.opts.PruneInterval > 0 {
@@ -197,7 +197,7 @@ func (s *Store) release() error {
 func (s *Store) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		s.closed.Store(true)
-		s.pruning.close()
+		_ = s.pruning.worker.Close(ctx) // it gives up at once; those who write are waited for below
 		s.writer.close()
 	})
 	select {
