@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlitecode"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -117,7 +118,7 @@ func TestALockThatIsKeptFailsWritesInTime(t *testing.T) {
 	rec := create(t, s, newSession(s, "data"))
 	release := holdLock(t, openDB(t, DSN(path)))
 	_, err := s.Save(t.Context(), rec)
-	if !errors.Is(err, ErrLocked) || errors.Is(err, session.ErrUnknown) || codeOf(err) != codeBusy {
+	if !errors.Is(err, ErrLocked) || errors.Is(err, session.ErrUnknown) || sqlitecode.Of(err) != sqlitecode.Busy {
 		t.Errorf("Save: %v; want ErrLocked with the driver's error", err)
 	}
 	if _, err := s.Get(t.Context(), rec.Key); err != nil {

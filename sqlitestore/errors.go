@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sojourn-go/sojourn/internal/sqlitecode"
 	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -30,38 +31,10 @@ var (
 	ErrUnsuitable = errors.New("sqlitestore: unsuitable *sql.DB")
 )
 
-// Primary result codes (sqlite.org/rescode.html).
-const (
-	codeBusy       = 5
-	codeLocked     = 6
-	codeNoMem      = 7
-	codeReadOnly   = 8
-	codeInterrupt  = 9
-	codeCorrupt    = 11
-	codeFull       = 13
-	codeCantOpen   = 14
-	codeProtocol   = 15
-	codeTooBig     = 18
-	codeConstraint = 19
-	codeNotADB     = 26
-)
-
-// codeOf is the primary result code of a driver's error, or 0.
-func codeOf(err error) int {
-	var coded interface {
-		error
-		Code() int
-	}
-	if errors.As(err, &coded) {
-		return coded.Code() & 0xff
-	}
-	return 0
-}
-
 // isBusy reports whether it may work a moment later.
 func isBusy(err error) bool {
-	switch codeOf(err) {
-	case codeBusy, codeLocked, codeProtocol:
+	switch sqlitecode.Of(err) {
+	case sqlitecode.Busy, sqlitecode.Locked, sqlitecode.Protocol:
 		return true
 	}
 	return false
@@ -71,8 +44,8 @@ func isBusy(err error) bool {
 // happen yet: after an I/O error what was written may be found in the log when
 // it is next recovered.
 func isOpen(err error) bool {
-	switch codeOf(err) {
-	case codeBusy, codeLocked, codeNoMem, codeReadOnly, codeInterrupt, codeFull, codeProtocol, codeTooBig, codeConstraint:
+	switch sqlitecode.Of(err) {
+	case sqlitecode.Busy, sqlitecode.Locked, sqlitecode.NoMem, sqlitecode.ReadOnly, sqlitecode.Interrupt, sqlitecode.Full, sqlitecode.Protocol, sqlitecode.TooBig, sqlitecode.Constraint:
 		return false
 	}
 	return true
@@ -81,14 +54,14 @@ func isOpen(err error) bool {
 // explain adds to an error of the driver what it means.
 func explain(err error) error {
 	var meaning error
-	switch codeOf(err) {
-	case codeFull:
+	switch sqlitecode.Of(err) {
+	case sqlitecode.Full:
 		meaning = ErrFull
-	case codeReadOnly, codeCantOpen:
+	case sqlitecode.ReadOnly, sqlitecode.CantOpen:
 		meaning = ErrReadOnly
-	case codeBusy, codeLocked, codeProtocol:
+	case sqlitecode.Busy, sqlitecode.Locked, sqlitecode.Protocol:
 		meaning = ErrLocked
-	case codeCorrupt, codeNotADB:
+	case sqlitecode.Corrupt, sqlitecode.NotADB:
 		meaning = ErrDamaged
 	default:
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"modernc.org/sqlite"
 
+	"github.com/sojourn-go/sojourn/internal/sqlitecode"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -160,7 +161,7 @@ func TestBackgroundFailuresAreReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeLater(t, s)
-	if err := <-failed; err == nil || codeOf(err) != codeConstraint {
+	if err := <-failed; err == nil || sqlitecode.Of(err) != sqlitecode.Constraint {
 		t.Errorf("OnError was told %v", err)
 	}
 	if s.Stats().BackgroundErrors == 0 {

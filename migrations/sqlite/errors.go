@@ -3,6 +3,8 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+
+	"github.com/sojourn-go/sojourn/internal/sqlitecode"
 )
 
 // The errors of this package. Match them with errors.Is: what is returned
@@ -40,28 +42,6 @@ var (
 	ErrLocked = errors.New("migrations/sqlite: another connection is writing")
 )
 
-// Primary result codes (sqlite.org/rescode.html).
-const (
-	codeBusy     = 5
-	codeLocked   = 6
-	codeReadOnly = 8
-	codeCorrupt  = 11
-	codeCantOpen = 14
-	codeNotADB   = 26
-)
-
-// codeOf is the primary result code of a driver's error, or 0.
-func codeOf(err error) int {
-	var coded interface {
-		error
-		Code() int
-	}
-	if errors.As(err, &coded) {
-		return coded.Code() & 0xff
-	}
-	return 0
-}
-
 func (n names) errorf(sentinel error, format string, args ...any) error {
 	return fmt.Errorf("%w: table %q: %w", sentinel, n.table, fmt.Errorf(format, args...))
 }
@@ -69,12 +49,12 @@ func (n names) errorf(sentinel error, format string, args ...any) error {
 // explain adds what was being done to an error of the database, and the
 // sentinel that says what it means here.
 func (n names) explain(doing string, err error) error {
-	switch codeOf(err) {
-	case codeNotADB, codeCorrupt:
+	switch sqlitecode.Of(err) {
+	case sqlitecode.NotADB, sqlitecode.Corrupt:
 		return n.errorf(ErrNotDatabase, "%s: %w", doing, err)
-	case codeReadOnly, codeCantOpen:
+	case sqlitecode.ReadOnly, sqlitecode.CantOpen:
 		return n.errorf(ErrReadOnly, "%s: %w", doing, err)
-	case codeBusy, codeLocked:
+	case sqlitecode.Busy, sqlitecode.Locked:
 		return n.errorf(ErrLocked, "%s: %w", doing, err)
 	}
 	return fmt.Errorf("migrations/sqlite: %s: table %q: %w", doing, n.table, err)

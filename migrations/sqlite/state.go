@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sojourn-go/sojourn/internal/sqlitecode"
 )
 
 // Querier is a *sql.DB, *sql.Conn or *sql.Tx.
@@ -61,7 +63,7 @@ SELECT type, name FROM main.sqlite_schema WHERE name = ?1 COLLATE NOCASE OR name
 		err := db.QueryRowContext(ctx, `SELECT schema_version, min_compatible FROM `+n.meta).Scan(&st.version, &st.minCompatible)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
-		case codeOf(err) == 1: // SQLITE_ERROR: it has no such columns
+		case sqlitecode.Of(err) == 1: // SQLITE_ERROR: it has no such columns
 			return st, n.errorf(ErrForeignTable, "%s is not the meta table: %w", n.meta, err)
 		case err != nil:
 			return st, n.explain("read the meta table", err)

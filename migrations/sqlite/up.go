@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlitecode"
 	"github.com/sojourn-go/sojourn/internal/sqlmigrate"
 	"github.com/sojourn-go/sojourn/internal/wait"
 )
@@ -45,7 +46,7 @@ func up(ctx context.Context, db *sql.DB, cfg Config, fsys fs.FS) error {
 	var busy error // of the last attempt that found the lock taken
 	for try := 1; ; try++ {
 		err := n.attempt(ctx, db, steps)
-		if code := codeOf(err); code != codeBusy && code != codeLocked {
+		if code := sqlitecode.Of(err); code != sqlitecode.Busy && code != sqlitecode.Locked {
 			if busy != nil && errors.Is(err, context.DeadlineExceeded) {
 				err = busy // the limit cut an attempt short: that says less
 			}
