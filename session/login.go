@@ -132,13 +132,8 @@ func (s *Session) Logout(ctx context.Context) error {
 
 func (s *Session) end(ctx context.Context, destroy func(context.Context, ...Key) (int64, error)) error {
 	return s.do(ctx, func() error {
-		switch {
-		case s.closed:
-			return fmt.Errorf("%w: the request is over", ErrTooLate)
-		case s.degraded:
-			return ErrDegraded
-		case s.failure != nil:
-			return s.failure
+		if err := s.usable(); err != nil {
+			return err
 		}
 		if !s.rec.Key.IsZero() {
 			ended, err := destroy(ctx, s.rec.Key)

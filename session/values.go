@@ -214,17 +214,24 @@ func (s *Session) update(key string, u update) error {
 
 // writable decodes the values too.
 func (s *Session) writable() error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if s.rec.Key.IsZero() && s.sealed {
+		return fmt.Errorf("%w: a new session needs a cookie", ErrTooLate)
+	}
+	return s.decode()
+}
+
+// usable says whether the session was read, and its request still lasts.
+func (s *Session) usable() error {
 	switch {
 	case s.closed:
 		return fmt.Errorf("%w: the request is over", ErrTooLate)
 	case s.degraded:
 		return ErrDegraded
-	case s.failure != nil:
-		return s.failure
-	case s.rec.Key.IsZero() && s.sealed:
-		return fmt.Errorf("%w: a new session needs a cookie", ErrTooLate)
 	}
-	return s.decode()
+	return s.failure
 }
 
 func checkKey(key string) error {

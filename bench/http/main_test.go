@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"math"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
-	"github.com/sojourn-go/sojourn/internal/pgserver"
 )
 
 // With this variable set the test binary is the command.
@@ -27,20 +25,9 @@ func TestMain(m *testing.M) {
 	dbtest.Main(m)
 }
 
-func needPostgres(t *testing.T) {
-	t.Helper()
-	_, err := pgserver.Find(t.Context())
-	if errors.Is(err, pgserver.ErrNotInstalled) && os.Getenv("CI") != "true" {
-		t.Skipf("%v; run: %s", err, pgserver.InstallHint())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestEveryCandidateAnswersEveryWorkload(t *testing.T) {
 	t.Parallel()
-	needPostgres(t)
+	dbtest.Need(t)
 	p := plan{rounds: 2, duration: 10 * time.Millisecond, clients: 3, sessions: 8, progress: io.Discard}
 	res, err := measure(t.Context(), p)
 	if err != nil {
@@ -83,19 +70,8 @@ func TestEveryCandidateAnswersEveryWorkload(t *testing.T) {
 
 func TestAnInterruptEndsEverything(t *testing.T) {
 	t.Parallel()
-	needPostgres(t)
-	temp, err := os.MkdirTemp("", "bench-") // below a folder that the server's account may enter
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(temp); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.Chmod(temp, 0o711); err != nil {
-		t.Fatal(err)
-	}
+	dbtest.Need(t)
+	temp := dbtest.Folder(t)
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

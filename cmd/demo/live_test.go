@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sojourn-go/sojourn/internal/dbtest"
 )
 
 // running is a demo that somebody looks at.
@@ -33,7 +35,7 @@ var nodeLine = regexp.MustCompile(`^  node \d   (http://127\.0\.0\.1:\d+)/   pro
 
 func begin(t *testing.T) *running {
 	t.Helper()
-	needPostgres(t)
+	dbtest.Need(t)
 	d := &running{}
 	d.cmd, d.temp = command(t, "")
 	stdout, err := d.cmd.StdoutPipe()
@@ -175,7 +177,7 @@ func TestNothingOutlivesADemoThatIsKilled(t *testing.T) {
 
 func TestAReaderThatGoesAwayStopsTheDemo(t *testing.T) {
 	t.Parallel()
-	needPostgres(t)
+	dbtest.Need(t)
 	cmd, temp := command(t, "")
 	read, write, err := os.Pipe()
 	if err != nil {

@@ -18,7 +18,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
-	"github.com/sojourn-go/sojourn/internal/pgserver"
 )
 
 // With this variable set the test binary is the demo. Nodes inherit it.
@@ -35,18 +34,7 @@ func TestMain(m *testing.M) {
 // folder of its own for temporary files.
 func command(t *testing.T, url string, args ...string) (cmd *exec.Cmd, temp string) {
 	t.Helper()
-	temp, err := os.MkdirTemp("", "demo-") // short enough, and below a folder that all may enter
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(temp); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.Chmod(temp, 0o711); err != nil {
-		t.Fatal(err)
-	}
+	temp = dbtest.Folder(t)
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -71,17 +59,6 @@ func finish(t *testing.T, url string, args ...string) (code int, stdout, stderr,
 		t.Fatalf("%v\n%s%s", err, &out, &errs)
 	}
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String(), temp
-}
-
-func needPostgres(t *testing.T) {
-	t.Helper()
-	_, err := pgserver.Find(t.Context())
-	if errors.Is(err, pgserver.ErrNotInstalled) && os.Getenv("CI") != "true" {
-		t.Skipf("%v; run: %s", err, pgserver.InstallHint())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func outcomes(t *testing.T, stdout string) []outcome {
@@ -112,7 +89,7 @@ func mustBeEmpty(t *testing.T, dir string) {
 
 func TestTheCheckSucceedsOnAThrowawayServer(t *testing.T) {
 	t.Parallel()
-	needPostgres(t)
+	dbtest.Need(t)
 	code, stdout, stderr, temp := finish(t, "", "-check", "-json")
 	all := outcomes(t, stdout)
 	for _, o := range all {

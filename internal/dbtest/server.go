@@ -65,6 +65,35 @@ func own(t testing.TB, pg *pgserver.Server) *Server {
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 
+// Need ends a test that starts its servers by other means than this package if
+// Postgres is not installed.
+func Need(t testing.TB) {
+	t.Helper()
+	if _, err := pgserver.Find(t.Context()); err != nil {
+		missing(t, err, pgserver.ErrNotInstalled, pgserver.InstallHint())
+	}
+}
+
+// Folder makes a folder for temporary files, TMPDIR for programs that start
+// servers: its path is short enough for sockets, and the servers' account may
+// enter it. It is deleted when the test ends.
+func Folder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // missing ends the test: it is skipped where the program is only not
 // installed, unless this is CI.
 func missing(t testing.TB, err, notInstalled error, hint string) {
