@@ -52,6 +52,7 @@ func TestTouchLaterAnswersAtOnceAndWritesOnce(t *testing.T) {
 			}
 		}
 		awaitExpiry(t, p, rec.Key, want)
+		dbtest.Eventually(t, "it is counted", func() bool { return s.Stats().Touches > 0 })
 	})
 	if st := s.Stats(); len(asked) != 1 || st.Touches != 1 || st.LateTouchFailures != 0 {
 		t.Errorf("%d writes, Stats.Touches %d and LateTouchFailures %d; want 1, 1 and 0", len(asked), st.Touches, st.LateTouchFailures)
