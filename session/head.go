@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/sojourn-go/sojourn/internal/jsonobject"
 )
 
 // head is what a Manager keeps of a session beside its values: a line of text
@@ -64,7 +66,7 @@ func join(h head, body []byte) ([]byte, error) {
 	var policy []byte
 	if h.policy != nil {
 		var err error
-		if policy, err = marshal(h.policy); err != nil {
+		if policy, err = jsonobject.Marshal(h.policy); err != nil {
 			return nil, err
 		}
 	}
@@ -84,7 +86,7 @@ func (h head) loggedInAt() time.Time {
 
 // describe makes about. It is never wrong: its fields are text.
 func describe(a about) []byte {
-	text, err := marshal(a)
+	text, err := jsonobject.Marshal(a)
 	if err != nil {
 		return nil
 	}

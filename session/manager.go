@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/respond"
 )
 
 // Manager gives the requests of a web service their sessions: it reads and
@@ -137,9 +139,7 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		}
 		s := &Session{m: m, outer: outer}
 		s.r = r.WithContext(context.WithValue(r.Context(), contextKey{}, s)) // hooks are given it too
-		a := newAnswer(w, s)
-		next.ServeHTTP(a.wrapped(), s.r)
-		a.finish()
+		respond.Serve(w, serving{s}, func(w http.ResponseWriter) { next.ServeHTTP(w, s.r) })
 	})
 }
 

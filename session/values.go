@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/sojourn-go/sojourn/internal/jsonobject"
 )
 
 // flashKey is the value that holds the flashes.
@@ -256,7 +258,7 @@ func decodeValue[T any](key string, raw json.RawMessage) (value T, err error) {
 }
 
 func encodeValue(key string, v any) (json.RawMessage, error) {
-	raw, err := marshal(v)
+	raw, err := jsonobject.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("session: the value %q cannot be encoded: %w", key, err)
 	}
