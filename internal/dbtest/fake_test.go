@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sojourn-go/sojourn/internal/mysqlserver"
 	"github.com/sojourn-go/sojourn/internal/pgserver"
 )
 
@@ -73,6 +74,41 @@ func TestSharedServerCannotBeEndedByATest(t *testing.T) {
 		}
 	}
 	if err := Conn(t, Postgres(t).DSN("postgres")).Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMissingMySQLIsSkippedInCIAndMissingMariaDBIsNot(t *testing.T) {
+	t.Setenv("CI", "true")
+	notThere := fmt.Errorf("start: %w", mysqlserver.ErrNotInstalled)
+	broken := errors.New("out of disk space")
+	for _, tt := range []struct {
+		flavour        mysqlserver.Flavour
+		err            error
+		skipped, fails bool
+	}{
+		{mysqlserver.MySQL, notThere, true, false},
+		{mysqlserver.MySQL, broken, false, true},
+		{mysqlserver.MariaDB, notThere, false, true},
+	} {
+		got := try(t, func(tb testing.TB) { missingMySQL(tb, tt.flavour, tt.err) })
+		if got.skipped != tt.skipped || got.failed != tt.fails || !strings.Contains(got.text, tt.err.Error()) {
+			t.Errorf("%s, %v: skipped %v and failed %v with %q, want %v and %v", tt.flavour, tt.err, got.skipped, got.failed, got.text, tt.skipped, tt.fails)
+		}
+	}
+}
+
+func TestSharedMySQLCannotBeEndedByATest(t *testing.T) {
+	t.Parallel()
+	for name, do := range map[string]func(*MySQLServer){
+		"stop": (*MySQLServer).Stop, "kill": (*MySQLServer).Kill, "pause": (*MySQLServer).Pause, "resume": (*MySQLServer).Resume,
+		"restart": func(s *MySQLServer) { s.Restart(s.t) },
+	} {
+		if got := try(t, func(tb testing.TB) { do(MariaDB(tb)) }); !got.failed {
+			t.Errorf("%s: no complaint", name)
+		}
+	}
+	if err := DB(t, MariaDB(t).DSN("mysql"), nil).PingContext(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

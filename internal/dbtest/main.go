@@ -19,12 +19,13 @@ var shared struct {
 	err     error
 }
 
-// Main runs the tests of a package, stops the shared server, fails if a
+// Main runs the tests of a package, stops the shared servers, fails if a
 // goroutine is left, and exits. Call it from TestMain.
 func Main(m *testing.M, opts ...goleak.Option) {
 	shared.mu.Lock()
 	shared.running = true
 	shared.mu.Unlock()
+	mysqls.begin()
 
 	code := m.Run()
 
@@ -38,6 +39,10 @@ func Main(m *testing.M, opts ...goleak.Option) {
 			fmt.Fprintln(os.Stderr, "dbtest: stop the shared server:", err)
 			code = max(code, 1)
 		}
+	}
+	if err := mysqls.end(); err != nil {
+		fmt.Fprintln(os.Stderr, "dbtest: stop the shared servers:", err)
+		code = max(code, 1)
 	}
 	// A failed test may well have left something behind: its own message counts.
 	if code == 0 {

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/loopback"
+	"github.com/sojourn-go/sojourn/internal/throwaway"
 )
 
 // ErrNoBouncer is returned when PgBouncer is not installed.
@@ -25,9 +26,8 @@ var ErrNoBouncer = errors.New("pgserver: pgbouncer not found")
 
 // Bouncer is a running PgBouncer in front of one database and for one user.
 type Bouncer struct {
-	home  string
-	owner *os.File
-	proc  *process
+	home  *throwaway.Home
+	proc  *throwaway.Process
 	dsn   string
 	close sync.Once
 }
@@ -62,7 +62,7 @@ func StartBouncer(ctx context.Context, dsn string, settings map[string]string) (
 	}
 	sweep(ctx)
 	b := &Bouncer{}
-	if b.home, b.owner, err = newHome(); err != nil {
+	if b.home, err = throwaway.NewHome(homePrefix); err != nil {
 		return nil, fmt.Errorf("pgserver: start pgbouncer: %w", err)
 	}
 	const attempts = 5
@@ -78,7 +78,7 @@ func StartBouncer(ctx context.Context, dsn string, settings map[string]string) (
 	}
 }
 
-func (b *Bouncer) launch(ctx context.Context, path string, acct *account, target *pgx.ConnConfig, settings map[string]string) error {
+func (b *Bouncer) launch(ctx context.Context, path string, acct *throwaway.Account, target *pgx.ConnConfig, settings map[string]string) error {
 	port, err := loopback.FreePort()
 	if err != nil {
 		return err
@@ -92,8 +92,8 @@ func (b *Bouncer) launch(ctx context.Context, path string, acct *account, target
 	}
 	b.dsn = u.String()
 
-	users := filepath.Join(b.home, "users.txt")
-	conf := filepath.Join(b.home, "pgbouncer.ini")
+	users := filepath.Join(b.home.Dir, "users.txt")
+	conf := filepath.Join(b.home.Dir, "pgbouncer.ini")
 	files := map[string]string{
 		users: iniQuote(target.User) + " " + iniQuote(target.Password) + "\n",
 		conf:  bouncerConfig(target, users, port, settings),
@@ -102,7 +102,7 @@ func (b *Bouncer) launch(ctx context.Context, path string, acct *account, target
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			return err
 		}
-		if err := acct.own(name); err != nil {
+		if err := acct.Own(name); err != nil {
 			return err
 		}
 	}
@@ -113,9 +113,9 @@ func (b *Bouncer) launch(ctx context.Context, path string, acct *account, target
 	}
 	defer log.Close()
 	cmd := exec.Command(path, conf)
-	acct.prepare(cmd)
+	acct.Prepare(cmd, configPrefix)
 	cmd.Stdout, cmd.Stderr = log, log
-	if b.proc, err = spawn(cmd); err != nil {
+	if b.proc, err = throwaway.Spawn(cmd, sigImmediate); err != nil {
 		return err
 	}
 	return b.awaitReady(ctx)
@@ -157,8 +157,8 @@ func (b *Bouncer) awaitReady(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-b.proc.done:
-			return fmt.Errorf("it ended (%v)", b.proc.cmd.ProcessState)
+		case <-b.proc.Done():
+			return fmt.Errorf("it ended (%v)", b.proc.State())
 		case <-ctx.Done():
 			return errors.Join(context.Cause(ctx), err)
 		case <-tick.C:
@@ -169,7 +169,7 @@ func (b *Bouncer) awaitReady(ctx context.Context) error {
 // DSN is the URL of the database behind PgBouncer.
 func (b *Bouncer) DSN() string { return b.dsn }
 
-func (b *Bouncer) logPath() string { return filepath.Join(b.home, "pgbouncer.log") }
+func (b *Bouncer) logPath() string { return filepath.Join(b.home.Dir, "pgbouncer.log") }
 
 // Close ends PgBouncer with all its connections and deletes its folder. It may
 // be called repeatedly.
@@ -177,10 +177,10 @@ func (b *Bouncer) Close() error {
 	var err error
 	b.close.Do(func() {
 		if b.proc != nil {
-			_ = b.proc.cmd.Process.Kill()
-			<-b.proc.done
+			_ = b.proc.OS().Kill()
+			<-b.proc.Done()
 		}
-		err = errors.Join(os.RemoveAll(b.home), b.owner.Close())
+		err = b.home.Close()
 	})
 	return err
 }

@@ -26,11 +26,11 @@ func (s *Server) Stop() error {
 }
 
 func (s *Server) shutdown() error {
-	if s.proc == nil || !s.proc.alive() {
+	if !s.proc.Alive() {
 		return nil
 	}
 	err := errors.Join(s.signal(sigFast), s.signal(sigResume)) // a paused server first has to wake up
-	if err == nil && s.proc.ended(stopLimit) {
+	if err == nil && s.proc.Ended(stopLimit) {
 		return nil
 	}
 	s.endNow()
@@ -46,7 +46,7 @@ func (s *Server) Kill() error {
 	if s.closed {
 		return ErrClosed
 	}
-	if s.proc == nil || !s.proc.alive() {
+	if !s.proc.Alive() {
 		return nil
 	}
 	s.endNow()
@@ -54,13 +54,13 @@ func (s *Server) Kill() error {
 }
 
 func (s *Server) endNow() {
-	if s.proc == nil || !s.proc.alive() {
+	if !s.proc.Alive() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
 	defer cancel()
-	killTree(ctx, s.proc.cmd.Process)
-	<-s.proc.done
+	killTree(ctx, s.proc.OS())
+	<-s.proc.Done()
 }
 
 // Restart stops the server if it runs and starts it again on the same port.
@@ -94,14 +94,14 @@ func (s *Server) locked(do func() error) error {
 	switch {
 	case s.closed:
 		return ErrClosed
-	case s.proc == nil || !s.proc.alive():
+	case !s.proc.Alive():
 		return ErrNotRunning
 	}
 	return do()
 }
 
 func (s *Server) signal(sig os.Signal) error {
-	err := s.proc.cmd.Process.Signal(sig)
+	err := s.proc.OS().Signal(sig)
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
 	}
@@ -117,13 +117,13 @@ func (s *Server) Close() error {
 		return nil
 	}
 	s.closed = true
-	if s.proc != nil && s.proc.alive() {
+	if s.proc.Alive() {
 		// Unlike a kill, an immediate shutdown frees the shared memory.
 		_ = s.signal(sigImmediate)
 		_ = s.signal(sigResume)
-		if !s.proc.ended(stopLimit) {
+		if !s.proc.Ended(stopLimit) {
 			s.endNow()
 		}
 	}
-	return errors.Join(os.RemoveAll(s.home), s.owner.Close())
+	return s.home.Close()
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sojourn-go/sojourn/internal/throwaway"
 )
 
 // ErrNotInstalled is returned when no usable Postgres is found.
@@ -104,7 +106,7 @@ func inspect(ctx context.Context, dir string) (Installation, error) {
 	}
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version")
-	acct.prepare(cmd)
+	acct.Prepare(cmd, configPrefix)
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -119,4 +121,15 @@ func inspect(ctx context.Context, dir string) (Installation, error) {
 		return Installation{}, fmt.Errorf("postgres --version: %w", err)
 	}
 	return Installation{Version: major, Release: strings.TrimSpace(string(out)), BinDir: dir}, nil
+}
+
+// configPrefix begins the environment variables that the programs read.
+const configPrefix = "PG"
+
+func serverAccount() (*throwaway.Account, error) {
+	acct, err := throwaway.ServerAccount("postgres", "nobody")
+	if err != nil {
+		return nil, fmt.Errorf("pgserver: %w", err)
+	}
+	return acct, nil
 }

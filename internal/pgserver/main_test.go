@@ -31,7 +31,7 @@ func child() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	fmt.Println(s.home)
+	fmt.Println(s.home.Dir)
 	fmt.Println(s.DSN("postgres"))
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/loopback"
+	"github.com/sojourn-go/sojourn/internal/throwaway"
 )
 
 const (
@@ -41,15 +42,14 @@ type Config struct {
 // Server is a running Postgres. Its methods are safe for concurrent use.
 type Server struct {
 	inst     Installation
-	acct     *account
+	acct     *throwaway.Account
 	settings map[string]string
-	home     string
-	owner    *os.File
+	home     *throwaway.Home
 	port     int
 	password string
 
 	mu     sync.Mutex // serialises starting and ending
-	proc   *process
+	proc   *throwaway.Process
 	closed bool
 }
 
@@ -75,11 +75,11 @@ func start(ctx context.Context, cfg Config, fill func(*Server) error) (*Server, 
 		return nil, err
 	}
 	sweep(ctx)
-	home, owner, err := newHome()
+	home, err := throwaway.NewHome(homePrefix)
 	if err != nil {
 		return nil, fmt.Errorf("pgserver: start: %w", err)
 	}
-	s := &Server{inst: inst, acct: acct, settings: settings(cfg), home: home, owner: owner}
+	s := &Server{inst: inst, acct: acct, settings: settings(cfg), home: home}
 	err = fill(s)
 	if err == nil {
 		s.mu.Lock()
@@ -176,9 +176,9 @@ func (s *Server) launchOnce(ctx context.Context) error {
 		args = append(args, "-c", name+"="+s.settings[name])
 	}
 	cmd := exec.Command(filepath.Join(s.inst.BinDir, "postgres"), args...)
-	s.acct.prepare(cmd)
+	s.acct.Prepare(cmd, configPrefix)
 	cmd.Stdout, cmd.Stderr = log, log
-	if s.proc, err = spawn(cmd); err != nil {
+	if s.proc, err = throwaway.Spawn(cmd, sigImmediate); err != nil {
 		return err
 	}
 	if err := s.awaitReady(ctx); err != nil {
@@ -199,8 +199,8 @@ func (s *Server) awaitReady(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-s.proc.done:
-			return fmt.Errorf("the server ended (%v)", s.proc.cmd.ProcessState)
+		case <-s.proc.Done():
+			return fmt.Errorf("the server ended (%v)", s.proc.State())
 		case <-ctx.Done():
 			return errors.Join(context.Cause(ctx), err)
 		case <-tick.C:
@@ -242,10 +242,10 @@ func (s *Server) Version() int { return s.inst.Version }
 func (s *Server) Installation() Installation { return s.inst }
 
 // DataDir is the server's data folder.
-func (s *Server) DataDir() string { return filepath.Join(s.home, "data") }
+func (s *Server) DataDir() string { return dataDir(s.home.Dir) }
 
 // LogPath is the file that holds what the server printed, over all restarts.
-func (s *Server) LogPath() string { return filepath.Join(s.home, "server.log") }
+func (s *Server) LogPath() string { return filepath.Join(s.home.Dir, "server.log") }
 
 // Log returns what the server has printed so far.
 func (s *Server) Log() string {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sojourn-go/sojourn/internal/throwaway"
 )
 
 func TestServerKeepsCommitsOverAKill(t *testing.T) {
@@ -66,7 +68,7 @@ func TestKillEndsAStatementThatRuns(t *testing.T) {
 	if err := <-ended; err == nil {
 		t.Fatal("the statement succeeded")
 	}
-	if line, err := commandLine(t.Context(), int(pid)); err == nil && strings.Contains(line, "postgres") {
+	if line, err := throwaway.CommandLine(t.Context(), int(pid)); err == nil && strings.Contains(line, "postgres") {
 		t.Errorf("the backend still runs: %s", line)
 		if backend, err := os.FindProcess(int(pid)); err == nil {
 			_ = backend.Kill()
@@ -119,7 +121,7 @@ func TestClosedServerLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := os.Stat(s.home); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(s.home.Dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("its folder: %v, want none", err)
 	}
 	if err := connects(t.Context(), s.DSN("postgres")); err == nil {
@@ -232,7 +234,7 @@ func TestOldTemplatesAreReplaced(t *testing.T) {
 	if again := startOnce(); again != first {
 		t.Error("a fresh template was not used again")
 	}
-	yesterday := time.Now().Add(-templateAge - time.Hour)
+	yesterday := time.Now().Add(-throwaway.TemplateAge - time.Hour)
 	for _, path := range passwords() {
 		if err := os.Chtimes(path, yesterday, yesterday); err != nil {
 			t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/sojourn-go/sojourn/internal/throwaway"
 )
 
 // StartStandby starts a hot standby of the primary. The primary is stopped for
@@ -32,7 +34,7 @@ func StartStandby(ctx context.Context, primary *Server, cfg Config) (*Server, er
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				return err
 			}
-			if err := s.acct.own(path); err != nil {
+			if err := s.acct.Own(path); err != nil {
 				return err
 			}
 		}
@@ -50,7 +52,7 @@ func (s *Server) copyTo(ctx context.Context, dir string) error {
 	if err := s.shutdown(); err != nil {
 		return err
 	}
-	if err := copyFolder(ctx, s.DataDir(), dir); err != nil {
+	if err := throwaway.CopyFolder(ctx, s.DataDir(), dir); err != nil {
 		return errors.Join(err, s.launch(ctx))
 	}
 	return s.launch(ctx)
@@ -60,7 +62,7 @@ func (s *Server) copyTo(ctx context.Context, dir string) error {
 func (s *Server) Promote(ctx context.Context) error {
 	return s.locked(func() error {
 		cmd := exec.CommandContext(ctx, filepath.Join(s.inst.BinDir, "pg_ctl"), "promote", "-w", "-D", s.DataDir())
-		s.acct.prepare(cmd)
+		s.acct.Prepare(cmd, configPrefix)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("pgserver: promote: %w: %s", err, strings.TrimSpace(string(out)))
 		}

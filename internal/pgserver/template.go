@@ -13,12 +13,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
-)
 
-// Temporary folders are cleaned by age, cache folders by hand: a template that
-// lost some of its old files would break every server made from it.
-const templateAge = 24 * time.Hour
+	"github.com/sojourn-go/sojourn/internal/throwaway"
+)
 
 const hba = `host all         postgres 127.0.0.1/32 scram-sha-256
 host replication postgres 127.0.0.1/32 scram-sha-256
@@ -26,53 +23,21 @@ host all         all      127.0.0.1/32 trust
 `
 
 // initialise makes a data folder at dir, owned by acct, and returns the
-// superuser's password. It copies a cached one where there is a cache.
-func initialise(ctx context.Context, inst Installation, acct *account, dir string) (password string, err error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return initdb(ctx, inst, acct, dir) // no home, no cache
-	}
-	cache = filepath.Join(cache, "sojourn-postgres")
-	if err := os.MkdirAll(cache, 0o700); err != nil {
-		return "", err
-	}
+// superuser's password.
+func initialise(ctx context.Context, inst Installation, acct *throwaway.Account, dir string) (password string, err error) {
 	key, err := templateKey(inst, acct)
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(cache, key)
-
-	// Several test programs start at the same time: one of them makes the
-	// template, and nobody replaces it while others copy it.
-	guard, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return "", err
-	}
-	defer guard.Close()
-	if err := lock(guard, false); err != nil {
-		return "", err
-	}
-	if !fresh(path) {
-		if err := lock(guard, true); err != nil { // not an upgrade: another may come first
-			return "", err
-		}
-		if !fresh(path) {
-			prune(cache)
-			if err := makeTemplate(ctx, inst, acct, path); err != nil {
-				return "", err
-			}
-		}
-	}
-	secret, err := os.ReadFile(filepath.Join(path, "password"))
-	if err != nil {
-		return "", err
-	}
-	return string(secret), copyFolder(ctx, filepath.Join(path, "data"), dir)
+	return throwaway.Template{
+		Cache: "sojourn-postgres", Key: key, HomePrefix: homePrefix,
+		Make: func(ctx context.Context, dir string) (string, error) { return initdb(ctx, inst, acct, dir) },
+	}.Copy(ctx, dir)
 }
 
 // templateKey tells builds apart that call themselves the same, and not where
 // they are unpacked.
-func templateKey(inst Installation, acct *account) (string, error) {
+func templateKey(inst Installation, acct *throwaway.Account) (string, error) {
 	program, err := os.Stat(filepath.Join(inst.BinDir, "postgres"))
 	if err != nil {
 		return "", err
@@ -82,61 +47,7 @@ func templateKey(inst Installation, acct *account) (string, error) {
 	return fmt.Sprintf("%d-%s", inst.Version, hex.EncodeToString(sum[:8])), nil
 }
 
-// prune deletes the templates that are too old to be used.
-func prune(cache string) {
-	guards, err := filepath.Glob(filepath.Join(cache, "*.lock"))
-	if err != nil {
-		return
-	}
-	for _, name := range guards {
-		path := strings.TrimSuffix(name, ".lock")
-		if fresh(path) {
-			continue
-		}
-		guard, err := os.OpenFile(name, os.O_RDWR, 0)
-		if err != nil {
-			continue
-		}
-		if tryLock(guard) && !fresh(path) {
-			os.RemoveAll(path)
-		}
-		guard.Close()
-	}
-}
-
-func fresh(path string) bool {
-	info, err := os.Stat(filepath.Join(path, "password"))
-	return err == nil && time.Since(info.ModTime()).Abs() < templateAge
-}
-
-// makeTemplate initialises in a folder that the server's user can reach and
-// copies the result to path.
-func makeTemplate(ctx context.Context, inst Installation, acct *account, path string) error {
-	home, owner, err := newHome()
-	if err != nil {
-		return err
-	}
-	defer owner.Close()
-	defer os.RemoveAll(home)
-	data := filepath.Join(home, "data")
-	password, err := initdb(ctx, inst, acct, data)
-	if err != nil {
-		return err
-	}
-	if err := os.RemoveAll(path); err != nil {
-		return err
-	}
-	if err := os.Mkdir(path, 0o700); err != nil {
-		return err
-	}
-	if err := copyFolder(ctx, data, filepath.Join(path, "data")); err != nil {
-		return err
-	}
-	// The last file written is the one that fresh looks for.
-	return os.WriteFile(filepath.Join(path, "password"), []byte(password), 0o600)
-}
-
-func initdb(ctx context.Context, inst Installation, acct *account, dir string) (string, error) {
+func initdb(ctx context.Context, inst Installation, acct *throwaway.Account, dir string) (string, error) {
 	password := rand.Text()
 	verifier, err := scramVerifier(password)
 	if err != nil {
@@ -145,7 +56,7 @@ func initdb(ctx context.Context, inst Installation, acct *account, dir string) (
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", err
 	}
-	if err := acct.own(dir); err != nil {
+	if err := acct.Own(dir); err != nil {
 		return "", err
 	}
 	pwfile := dir + ".pwfile"
@@ -153,13 +64,13 @@ func initdb(ctx context.Context, inst Installation, acct *account, dir string) (
 		return "", err
 	}
 	defer os.Remove(pwfile)
-	if err := acct.own(pwfile); err != nil {
+	if err := acct.Own(pwfile); err != nil {
 		return "", err
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(inst.BinDir, "initdb"),
 		"-D", dir, "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync",
 		"-A", "scram-sha-256", "--pwfile="+pwfile)
-	acct.prepare(cmd)
+	acct.Prepare(cmd, configPrefix)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("pgserver: initdb: %w: %s", err, strings.TrimSpace(string(out)))
 	}
@@ -184,12 +95,4 @@ func scramVerifier(password string) (string, error) {
 	stored := sha256.Sum256(mac("Client Key"))
 	b64 := base64.StdEncoding.EncodeToString
 	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, b64(salt), b64(stored[:]), b64(mac("Server Key"))), nil
-}
-
-func copyFolder(ctx context.Context, from, to string) error {
-	out, err := exec.CommandContext(ctx, "cp", "-a", from, to).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("pgserver: copy %s: %w: %s", from, err, strings.TrimSpace(string(out)))
-	}
-	return nil
 }

@@ -32,13 +32,14 @@ func Installable() bool {
 }
 
 // Install installs the package with apt-get and writes what it does to out. No
-// service is started. Where that is not possible it returns an error that holds
-// the command to run.
+// service is started, and no package that is in the way is removed: then it
+// fails. Where that is not possible it returns an error that holds the command
+// to run.
 func (p Package) Install(ctx context.Context, out io.Writer) error {
 	if !Installable() {
 		return fmt.Errorf("%s is not installed; run: %s", p.Debian, p.Hint())
 	}
-	install := append([]string{"install", "-y", "-q", "--no-install-recommends"}, strings.Fields(p.Debian)...)
+	install := append([]string{"install", "-y", "-q", "--no-install-recommends", "--no-remove", "-o", "DPkg::Lock::Timeout=60"}, strings.Fields(p.Debian)...)
 	for _, args := range [][]string{{"update", "-q"}, install} {
 		cmd := exec.CommandContext(ctx, "apt-get", args...)
 		fmt.Fprintln(out, "+", strings.Join(cmd.Args, " "))

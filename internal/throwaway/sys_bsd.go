@@ -1,19 +1,20 @@
 //go:build darwin || freebsd || netbsd || openbsd
 
-package pgserver
+package throwaway
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 )
 
-// There is no parent death signal: sweep cleans up after a killed process.
-func setDeathSignal(*exec.Cmd) {}
+// There is no parent death signal: Sweep cleans up after a killed process.
+func setDeathSignal(*exec.Cmd, os.Signal) {}
 
-// children returns the direct children of a process.
-func children(ctx context.Context, pid int) ([]int, error) {
+// Children returns the direct children of a process.
+func Children(ctx context.Context, pid int) ([]int, error) {
 	out, err := exec.CommandContext(ctx, "ps", "-A", "-o", "pid=,ppid=").Output()
 	if err != nil {
 		return nil, err
@@ -33,7 +34,8 @@ func children(ctx context.Context, pid int) ([]int, error) {
 	return pids, nil
 }
 
-func commandLine(ctx context.Context, pid int) (string, error) {
+// CommandLine returns the command line of a process.
+func CommandLine(ctx context.Context, pid int) (string, error) {
 	out, err := exec.CommandContext(ctx, "ps", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
 	return string(out), err
 }

@@ -1,4 +1,4 @@
-package pgserver
+package throwaway
 
 import (
 	"bytes"
@@ -12,11 +12,16 @@ import (
 	"syscall"
 )
 
-// setDeathSignal makes the child end with the thread that starts it.
-func setDeathSignal(cmd *exec.Cmd) { cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT }
+// setDeathSignal makes the child get the signal when the thread ends that
+// starts it.
+func setDeathSignal(cmd *exec.Cmd, sig os.Signal) {
+	if s, ok := sig.(syscall.Signal); ok {
+		cmd.SysProcAttr.Pdeathsig = s
+	}
+}
 
-// children returns the direct children of a process.
-func children(_ context.Context, pid int) ([]int, error) {
+// Children returns the direct children of a process.
+func Children(_ context.Context, pid int) ([]int, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return nil, err
@@ -35,14 +40,16 @@ func children(_ context.Context, pid int) ([]int, error) {
 		}
 		child, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if err != nil {
-			return nil, fmt.Errorf("pgserver: %s: %w", path, err)
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 		pids = append(pids, child)
 	}
 	return pids, nil
 }
 
-func commandLine(_ context.Context, pid int) (string, error) {
+// CommandLine returns the words of a process's command line, with a space
+// after each.
+func CommandLine(_ context.Context, pid int) (string, error) {
 	line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
 	return strings.ReplaceAll(string(line), "\x00", " "), err
 }

@@ -1,0 +1,357 @@
+package dbtest
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/sojourn-go/sojourn/internal/faultproxy"
+	"github.com/sojourn-go/sojourn/internal/mysqlserver"
+	"github.com/sojourn-go/sojourn/internal/wait"
+)
+
+// MySQLConfig says what kind of server to start. The zero value is a fast one.
+type MySQLConfig struct {
+	Settings map[string]string // server variables
+	Durable  bool              // flush commits to disk
+}
+
+// MySQLServer is a running MariaDB or MySQL, as seen by one test. Its methods
+// may be called from any goroutine of the test.
+type MySQLServer struct {
+	*mysqlCore
+	t      testing.TB
+	shared bool
+}
+
+// mysqlCore is what all views of a server have in common.
+type mysqlCore struct {
+	my     *mysqlserver.Server
+	number atomic.Int64
+}
+
+// sharedMySQL are the servers of this test binary.
+type sharedMySQL struct {
+	mu      sync.Mutex
+	running bool // Main is there to stop them
+	servers map[mysqlserver.Flavour]*mysqlCore
+	errs    map[mysqlserver.Flavour]error
+}
+
+var mysqls = sharedMySQL{
+	servers: map[mysqlserver.Flavour]*mysqlCore{},
+	errs:    map[mysqlserver.Flavour]error{},
+}
+
+func (all *sharedMySQL) begin() {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.running = true
+}
+
+func (all *sharedMySQL) end() error {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.running = false
+	var errs []error
+	for _, core := range all.servers {
+		errs = append(errs, core.my.Close())
+	}
+	clear(all.servers)
+	return errors.Join(errs...)
+}
+
+func (all *sharedMySQL) server(t testing.TB, f mysqlserver.Flavour) *MySQLServer {
+	t.Helper()
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if !all.running {
+		t.Fatal("dbtest: TestMain must call dbtest.Main, which stops the shared server")
+	}
+	if all.servers[f] == nil && all.errs[f] == nil {
+		my, err := mysqlserver.Start(t.Context(), f, mysqlserver.Config{})
+		if err == nil {
+			all.servers[f] = &mysqlCore{my: my}
+		}
+		// Otherwise every later test would wait for the same failure.
+		all.errs[f] = err
+	}
+	if err := all.errs[f]; err != nil {
+		missingMySQL(t, f, err)
+	}
+	return &MySQLServer{mysqlCore: all.servers[f], t: t, shared: true}
+}
+
+// missingMySQL ends the test. MySQL comes from a place where it is not always
+// to be had: its tests are skipped without it even where CI=true is set.
+func missingMySQL(t testing.TB, f mysqlserver.Flavour, err error) {
+	t.Helper()
+	if f == mysqlserver.MySQL && errors.Is(err, mysqlserver.ErrNotInstalled) {
+		t.Skipf("%v; run: %s", err, mysqlserver.InstallHint(f))
+	}
+	missing(t, err, mysqlserver.ErrNotInstalled, mysqlserver.InstallHint(f))
+}
+
+// NeedMariaDB ends a test that starts its servers by other means than this
+// package if MariaDB is not installed.
+func NeedMariaDB(t testing.TB) {
+	t.Helper()
+	if _, err := mysqlserver.Find(t.Context(), mysqlserver.MariaDB); err != nil {
+		missingMySQL(t, mysqlserver.MariaDB, err)
+	}
+}
+
+// MariaDB returns the shared MariaDB of this test binary. It does not flush
+// commits and cannot be stopped, killed, paused or restarted by a test.
+func MariaDB(t testing.TB) *MySQLServer {
+	t.Helper()
+	return mysqls.server(t, mysqlserver.MariaDB)
+}
+
+// MySQL returns the shared MySQL of this test binary, as MariaDB does.
+func MySQL(t testing.TB) *MySQLServer {
+	t.Helper()
+	return mysqls.server(t, mysqlserver.MySQL)
+}
+
+// StartMariaDB starts a MariaDB that belongs to the test, which may stop, kill
+// and pause it. It is deleted when the test ends.
+func StartMariaDB(t testing.TB, cfg MySQLConfig) *MySQLServer {
+	t.Helper()
+	return startMySQL(t, mysqlserver.MariaDB, cfg)
+}
+
+// StartMySQL starts a MySQL that belongs to the test, as StartMariaDB does.
+func StartMySQL(t testing.TB, cfg MySQLConfig) *MySQLServer {
+	t.Helper()
+	return startMySQL(t, mysqlserver.MySQL, cfg)
+}
+
+func startMySQL(t testing.TB, f mysqlserver.Flavour, cfg MySQLConfig) *MySQLServer {
+	t.Helper()
+	my, err := mysqlserver.Start(t.Context(), f, mysqlserver.Config{Durable: cfg.Durable, Settings: cfg.Settings})
+	if err != nil {
+		missingMySQL(t, f, err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("end of the server's log:\n%s", tail(my.Log(), 4000))
+		}
+		if err := my.Close(); err != nil {
+			t.Error("dbtest:", err)
+		}
+	})
+	return &MySQLServer{mysqlCore: &mysqlCore{my: my}, t: t}
+}
+
+// EachMySQL runs a test on the shared MariaDB and on the shared MySQL, in
+// parallel subtests. That of MySQL is skipped where it cannot be had.
+func EachMySQL(t *testing.T, test func(t *testing.T, s *MySQLServer)) {
+	t.Helper()
+	eachMySQL(t, func(t *testing.T, f mysqlserver.Flavour) { test(t, mysqls.server(t, f)) })
+}
+
+// StartEachMySQL runs a test on a MariaDB and on a MySQL of its own, as
+// EachMySQL does.
+func StartEachMySQL(t *testing.T, cfg MySQLConfig, test func(t *testing.T, s *MySQLServer)) {
+	t.Helper()
+	eachMySQL(t, func(t *testing.T, f mysqlserver.Flavour) { test(t, startMySQL(t, f, cfg)) })
+}
+
+func eachMySQL(t *testing.T, test func(*testing.T, mysqlserver.Flavour)) {
+	t.Helper()
+	for _, f := range mysqlserver.Flavours() {
+		t.Run(strings.ToLower(string(f)), func(t *testing.T) {
+			t.Parallel()
+			test(t, f)
+		})
+	}
+}
+
+// DSN returns the data source name of a database for the superuser root, in the
+// format of github.com/go-sql-driver/mysql.
+func (s *MySQLServer) DSN(database string) string { return s.my.DSN(database) }
+
+// IsMariaDB tells the two flavours apart.
+func (s *MySQLServer) IsMariaDB() bool {
+	return s.my.Installation().Flavour == mysqlserver.MariaDB
+}
+
+// Port is the TCP port on 127.0.0.1. A restart keeps it.
+func (s *MySQLServer) Port() int { return s.my.Port() }
+
+// Log returns what the server has printed so far.
+func (s *MySQLServer) Log() string { return s.my.Log() }
+
+// Stop shuts the server down. Restart starts it again.
+func (s *MySQLServer) Stop() { s.control("stop", s.my.Stop) }
+
+// Kill ends the server and all its connections at once, like a crash.
+// Restart starts it again; acknowledged commits are then still there.
+func (s *MySQLServer) Kill() { s.control("kill", s.my.Kill) }
+
+// Pause stops the whole server: everything hangs, open connections too.
+func (s *MySQLServer) Pause() { s.control("pause", s.my.Pause) }
+
+// Resume ends a Pause.
+func (s *MySQLServer) Resume() { s.control("resume", s.my.Resume) }
+
+// Restart stops the server if it runs and starts it again on the same port.
+func (s *MySQLServer) Restart(t testing.TB) {
+	t.Helper()
+	s.control("restart", func() error { return s.my.Restart(t.Context()) })
+}
+
+func (s *MySQLServer) control(what string, do func() error) {
+	s.t.Helper()
+	if s.shared {
+		s.t.Errorf("dbtest: %s: other tests use this server; start one of your own", what)
+		return
+	}
+	if err := do(); err != nil {
+		s.t.Errorf("dbtest: %s: %v", what, err)
+	}
+}
+
+// Database creates a database and returns its DSN. It is dropped when the test
+// ends, whoever is still connected.
+func (s *MySQLServer) Database(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("test_%d", s.number.Add(1))
+	if err := s.withConn(t.Context(), func(ctx context.Context, db *sql.DB) error {
+		_, err := db.ExecContext(ctx, "CREATE DATABASE "+name)
+		return err
+	}); err != nil {
+		t.Fatalf("dbtest: create %s: %v", name, err)
+	}
+	if s.shared { // one of the test's own needs no cleaning, and may be dead by then
+		t.Cleanup(func() {
+			if err := s.withConn(context.Background(), func(ctx context.Context, db *sql.DB) error {
+				return drop(ctx, db, name)
+			}); err != nil {
+				t.Errorf("dbtest: drop %s: %v", name, err)
+			}
+		})
+	}
+	return s.DSN(name)
+}
+
+// drop ends the connections to a database first: the server goes on with the
+// statement of a client that is gone, and may do so for long.
+func drop(ctx context.Context, db *sql.DB, name string) error {
+	ids, err := connections(ctx, db, name)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		_, err := db.ExecContext(ctx, fmt.Sprint("KILL ", id))
+		if err != nil && !isAnswer(err, noSuchThread) {
+			return err
+		}
+	}
+	_, err = db.ExecContext(ctx, "DROP DATABASE IF EXISTS "+name)
+	return err
+}
+
+// Errors of the server (the servers' error message references).
+const (
+	noSuchThread  = 1094
+	cannotConvert = 3854
+)
+
+func isAnswer(err error, number uint16) bool {
+	var answer *mysql.MySQLError
+	return errors.As(err, &answer) && answer.Number == number
+}
+
+// connections lists those to a database. MySQL lists none as long as the text
+// of anybody's statement cannot be converted for the list.
+func connections(ctx context.Context, db *sql.DB, name string) (ids []int64, err error) {
+	for {
+		ids, err = column[int64](ctx, db, "SELECT id FROM information_schema.processlist WHERE db = ?", name)
+		if !isAnswer(err, cannotConvert) || !wait.Sleep(ctx, interval) {
+			return ids, err
+		}
+	}
+}
+
+// column reads a statement's only column.
+func column[T any](ctx context.Context, db *sql.DB, query string, args ...any) (values []T, err error) {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var value T
+		if err := rows.Scan(&value); err != nil {
+			return nil, err
+		}
+		values = append(values, value)
+	}
+	return values, rows.Err()
+}
+
+// withConn calls do with connections of its own. The error says so if the
+// server is gone.
+func (s *MySQLServer) withConn(ctx context.Context, do func(context.Context, *sql.DB) error) error {
+	ctx, cancel := context.WithTimeout(ctx, opLimit)
+	defer cancel()
+	db, err := sql.Open("mysql", s.DSN(""))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(do(ctx, db), db.Close()); err != nil {
+		return errors.Join(err, s.my.Err())
+	}
+	return nil
+}
+
+// DB opens a pool of connections; mod, if not nil, changes its configuration
+// first. The pool is closed when the test ends, which fails if a connection was
+// not released.
+func DB(t testing.TB, dsn string, mod func(*mysql.Config)) *sql.DB {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal("dbtest:", err)
+	}
+	cfg.Logger = &mysql.NopLogger{} // tests break connections on purpose
+	if mod != nil {
+		mod(cfg)
+	}
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		t.Fatal("dbtest:", err)
+	}
+	db := sql.OpenDB(connector)
+	t.Cleanup(func() {
+		Eventually(t, "every connection of a pool is released", func() bool { return db.Stats().InUse == 0 })
+		_ = db.Close() // the test may have broken connections on purpose
+	})
+	return db
+}
+
+// MySQLProxy starts a proxy that can break the connections to the server of
+// dsn, and returns it and the DSN to use instead. It ends with the test.
+func MySQLProxy(t testing.TB, dsn string) (*faultproxy.Proxy, string) {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal("dbtest:", err)
+	}
+	p, err := faultproxy.New(cfg.Addr)
+	if err != nil {
+		t.Fatal("dbtest:", err)
+	}
+	t.Cleanup(p.Close)
+	cfg.Addr = p.Addr()
+	return p, cfg.FormatDSN()
+}

@@ -1,0 +1,101 @@
+package mysqlserver
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/sojourn-go/sojourn/internal/throwaway"
+)
+
+// initialise makes a data folder at dir, owned by acct, and returns the
+// superuser's password.
+func initialise(ctx context.Context, inst Installation, acct *throwaway.Account, dir string) (password string, err error) {
+	key, err := templateKey(inst, acct)
+	if err != nil {
+		return "", err
+	}
+	return throwaway.Template{
+		Cache: "sojourn-mysql", Key: key, HomePrefix: homePrefix,
+		Make: func(ctx context.Context, dir string) (string, error) { return initialiseNew(ctx, inst, acct, dir) },
+	}.Copy(ctx, dir)
+}
+
+// templateKey tells builds apart that call themselves the same, and not where
+// they are unpacked.
+func templateKey(inst Installation, acct *throwaway.Account) (string, error) {
+	program, err := os.Stat(inst.Program)
+	if err != nil {
+		return "", err
+	}
+	id := fmt.Sprintf("%s\n%d\n%d\n%v\n%s", inst.Release, program.Size(), program.ModTime().UnixNano(), acct, superuser(""))
+	sum := sha256.Sum256([]byte(id))
+	return fmt.Sprintf("%s-%s-%s", programName(inst.Flavour), inst.Version, hex.EncodeToString(sum[:8])), nil
+}
+
+// superuser makes root the only user that can log in, with a password.
+func superuser(password string) string {
+	return `DELETE FROM mysql.user WHERE user = '' OR user = 'root' AND host <> 'localhost';
+FLUSH PRIVILEGES;
+ALTER USER 'root'@'localhost' IDENTIFIED BY '` + password + `';
+CREATE USER 'root'@'127.0.0.1' IDENTIFIED BY '` + password + `';
+GRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;
+`
+}
+
+func initialiseNew(ctx context.Context, inst Installation, acct *throwaway.Account, dir string) (string, error) {
+	password := rand.Text()
+	tmp := dir + ".tmp" // the system's may be out of the account's reach
+	for _, folder := range []string{dir, tmp} {
+		if err := errors.Join(os.Mkdir(folder, 0o700), acct.Own(folder)); err != nil {
+			return "", err
+		}
+	}
+	defer os.RemoveAll(tmp)
+	file := dir + ".sql"
+	if err := os.WriteFile(file, []byte(superuser(password)), 0o600); err != nil {
+		return "", err
+	}
+	defer os.Remove(file)
+	if err := acct.Own(file); err != nil {
+		return "", err
+	}
+	var cmd *exec.Cmd
+	if inst.Flavour == MySQL {
+		cmd = inst.build(ctx, "--initialize-insecure", "--datadir="+dir, "--tmpdir="+tmp, "--init-file="+file,
+			"--innodb-redo-log-capacity=32M", "--innodb-flush-method=nosync", "--innodb-use-native-aio=OFF", "--skip-log-bin", "--mysqlx=OFF")
+	} else {
+		script, err := installScript(inst)
+		if err != nil {
+			return "", err
+		}
+		cmd = exec.CommandContext(ctx, script, "--no-defaults", "--datadir="+dir, "--tmpdir="+tmp, "--extra-file="+file,
+			"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve",
+			"--innodb-log-file-size=32M", "--innodb-flush-method=nosync", "--innodb-use-native-aio=OFF")
+	}
+	acct.Prepare(cmd, configPrefixes...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("mysqlserver: initialise a data folder: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return password, nil
+}
+
+// installScript makes a data folder of MariaDB. It lies beside the program or
+// in the bin folder beside its own.
+func installScript(inst Installation) (string, error) {
+	beside := filepath.Dir(inst.Program)
+	for _, dir := range []string{beside, filepath.Join(filepath.Dir(beside), "bin"), filepath.Join(filepath.Dir(beside), "scripts")} {
+		path := filepath.Join(dir, "mariadb-install-db")
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("mysqlserver: there is no mariadb-install-db for %s", inst.Program)
+}

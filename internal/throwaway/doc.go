@@ -1,0 +1,11 @@
+// Package throwaway runs server programs for tests.
+//
+// A server lives in a folder of its own below the system's temporary folder
+// ([Home]) and belongs to the process that started it: on Linux it ends with
+// that process even when it is killed, elsewhere the next [Sweep] ends it and
+// removes what it left. Its data folder is a copy of an initialised one that is
+// kept in the user's cache folder for a day ([Template]).
+//
+// Database servers refuse to run as root. A process of root runs them as
+// another user ([Account]).
+package throwaway
