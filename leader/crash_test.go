@@ -6,9 +6,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
@@ -17,47 +20,86 @@ import (
 
 const crashKey = 42
 
-// leadUntilKilled is the main function of the process that the test kills.
-func leadUntilKilled(dsn string) {
+// leadUntilKilled is the main function of the process that the tests kill: it
+// runs the statement, which takes long, as the leader.
+func leadUntilKilled(dsn, statement string) {
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the test's process
 		os.Exit(3)
 	}()
-	c, err := pgx.ParseConfig(dsn)
-	if err == nil {
-		err = leader.Run(context.Background(), leader.Postgres(c, crashKey, "child"), leader.Options{},
-			func(leading context.Context, term *leader.Term[*pgx.Conn]) error {
-				return term.Do(leading, time.Hour, sql(`SELECT pg_sleep(600)`))
+	err := func() error {
+		if strings.HasPrefix(dsn, "postgres://") {
+			c, err := pgx.ParseConfig(dsn)
+			if err != nil {
+				return err
+			}
+			return leader.Run(context.Background(), leader.Postgres(c, crashKey, "child"), leader.Options{},
+				func(leading context.Context, term *leader.Term[*pgx.Conn]) error {
+					return term.Do(leading, time.Hour, sql(statement))
+				})
+		}
+		c, err := mysql.ParseDSN(dsn)
+		if err != nil {
+			return err
+		}
+		return leader.Run(context.Background(), leader.MySQL(c, crashKey, "child"), leader.Options{},
+			func(leading context.Context, term *myTerm) error {
+				return term.Do(leading, time.Hour, mySQL(statement))
 			})
-	}
+	}()
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(4)
+}
+
+// startLeader starts a process that leads until it is killed.
+func startLeader(t *testing.T, dsn, statement string) (kill func()) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command(self)
+	child.Env = append(os.Environ(), childEnv+"="+dsn, childStatementEnv+"="+statement)
+	child.Stderr = os.Stderr
+	alive, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill = sync.OnceFunc(func() {
+		if err := child.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		_ = child.Wait()
+		_ = alive.Close()
+	})
+	t.Cleanup(kill)
+	return kill
+}
+
+// succeed has somebody follow a leader, which is then killed, and waits until
+// the heir leads.
+func succeed[C any](t *testing.T, heir leader.Locker[C], kill func()) {
+	t.Helper()
+	terms := make(chan *leader.Term[C])
+	var states recorder
+	opts := quick
+	opts.OnChange = states.record
+	contend(t, heir, opts, telling(terms, lead))
+	dbtest.Eventually(t, "the heir follows", func() bool { return states.last().Connected })
+	killed := time.Now()
+	kill()
+	receive(t, "the heir's term", terms)
+	t.Logf("led %v after the kill", time.Since(killed).Round(time.Millisecond))
 }
 
 func TestAnotherTakesOverWhenTheLeaderIsKilledInALongStatement(t *testing.T) {
 	t.Parallel()
 	dsn := dbtest.Postgres(t).Database(t)
 	db := dbtest.Conn(t, dsn)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	child := exec.Command(self)
-	child.Env = append(os.Environ(), childEnv+"="+dsn)
-	child.Stderr = os.Stderr
-	alive, err := child.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer alive.Close()
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = child.Process.Kill()
-		_ = child.Wait()
-	}()
-
+	kill := startLeader(t, dsn, `SELECT pg_sleep(600)`)
 	dbtest.Eventually(t, "the child is in the middle of its statement", func() bool {
 		var n int
 		err := db.QueryRow(within(t), `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'child (leader)'
@@ -67,16 +109,26 @@ func TestAnotherTakesOverWhenTheLeaderIsKilledInALongStatement(t *testing.T) {
 		}
 		return n == 1
 	})
-	terms := make(chan *pgTerm)
-	var states recorder
-	opts := quick
-	opts.OnChange = states.record
-	contend(t, leader.Postgres(config(t, dsn), crashKey, "heir"), opts, telling(terms, lead))
-	dbtest.Eventually(t, "the heir follows", func() bool { return states.last().Connected })
-	if err := child.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	killed := time.Now()
-	receive(t, "the heir's term", terms)
-	t.Logf("led %v after the kill", time.Since(killed).Round(time.Millisecond))
+	succeed(t, leader.Postgres(config(t, dsn), crashKey, "heir"), kill)
+}
+
+func TestAnotherTakesOverWhenTheLeaderOfAMySQLIsKilled(t *testing.T) {
+	t.Parallel()
+	dbtest.EachMySQL(t, func(t *testing.T, s *dbtest.MySQLServer) {
+		dsn := s.Database(t)
+		db := dbtest.DB(t, dsn, nil)
+		// The server looks after the client of a sleeping statement every five
+		// seconds, after that of another one when it is done.
+		kill := startLeader(t, dsn, `SELECT sleep(600)`)
+		dbtest.Eventually(t, "the child is in the middle of its statement", func() bool {
+			var n int
+			err := db.QueryRowContext(within(t), `SELECT count(*) FROM information_schema.processlist
+				WHERE info = 'SELECT sleep(600)' AND db = database()`).Scan(&n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n == 1
+		})
+		succeed(t, leader.MySQL(myConfig(t, dsn), crashKey, "heir"), kill)
+	})
 }

@@ -2,7 +2,8 @@
 //
 // Each process calls [Run] with a work function. Run connects, tries to take the
 // lock, and while it has it, the work runs. The lock is the database's, held by
-// a connection that is used for nothing else; [Postgres] uses advisory locks.
+// a connection that is used for nothing else: [Postgres] uses advisory locks,
+// [MySQL] those of GET_LOCK, in MariaDB too.
 //
 // # States
 //
@@ -13,7 +14,7 @@
 //	            ┌────────────┐   ┌─────┴──────┐
 //	Run ───────▶│ connecting ├──▶│ following  │ tries the lock about every Poll
 //	            └────────────┘   └─────┬──────┘
-//	                   ▲               │ got it, and pg_locks says so
+//	                   ▲               │ got it, and the server says so
 //	                   │               ▼
 //	                   │         ┌────────────┐ verifies about every Verify
 //	                   │         │  leading   │ and after each Term.Do
@@ -48,6 +49,8 @@
 //
 // # What happens when
 //
+// In Postgres; what is different in MariaDB and MySQL follows below.
+//
 //   - ctx ends: the work stops, the session ends, the next follower leads within
 //     its Poll. A work that does not stop has its session cut after a second.
 //   - The work fails or returns: the same, and this process competes again after
@@ -57,7 +60,7 @@
 //     (client_connection_check_interval: Postgres 14 and newer on Linux, macOS,
 //     illumos and BSD; elsewhere when the statement ends).
 //   - The network goes silent: the leader notices at its next verification, or at
-//     the limit of the Do that is running. The server notices after about ten
+//     the limit of the Do that is running. Postgres notices after about ten
 //     seconds, by keepalives and tcp_user_timeout. Nobody leads in between.
 //   - The server ends the session, restarts or fails over: the leader notices at
 //     once inside of a Do, else at the next verification. Everybody reconnects.
@@ -68,7 +71,26 @@
 //   - A pooler is in between: [Run] returns [ErrPooled]. A lock taken through it
 //     would belong to whoever uses the server connection next.
 //
+// # MariaDB and MySQL
+//
+//   - The lock belongs to one server, not to a database nor to a cluster: see
+//     [MySQL].
+//   - The process dies in the middle of a statement: the server goes on with it,
+//     and keeps the lock, to its end. It looks after its client only in a sleep.
+//     So keep statements short.
+//   - A statement is abandoned, for its limit or a context that ended: the server
+//     is told to end the session, by another connection, for it would go on with
+//     that statement. The same is done about a lock whose answer got lost.
+//   - The network goes silent: the server notices after a minute, by
+//     wait_timeout. A Do must not be silent for as long either.
+//   - The server becomes read-only: read_only or innodb_read_only is on, even if
+//     the user could still write.
+//   - A proxy is in between that gives each statement another server connection,
+//     or sends reads elsewhere: [ErrPooled] as soon as connection_id says so. One
+//     that keeps to a connection after GET_LOCK cannot be told from the server,
+//     and should be configured not to end sessions by itself.
+//
 // The connection is not part of any pool, so no pool retires it, and it belongs
-// to the package: it is opened, verified and closed here. Timeouts that the role
-// or the database set for all sessions are off for this one.
+// to the package: it is opened, verified and closed here. Timeouts that the
+// role, the database or the server set for all sessions are off for this one.
 package leader

@@ -16,10 +16,7 @@ import (
 	"github.com/sojourn-go/sojourn/leader"
 )
 
-type (
-	pgTerm = leader.Term[*pgx.Conn]
-	pgWork = func(context.Context, *pgTerm) error
-)
+type pgTerm = leader.Term[*pgx.Conn]
 
 // quick makes elections short. Nothing is timed with it.
 var quick = leader.Options{Poll: 20 * time.Millisecond, Verify: 20 * time.Millisecond, Timeout: 20 * time.Second}
@@ -29,7 +26,7 @@ type election struct {
 	stop func() // ends it, waits for it, checks its answer; may be repeated
 }
 
-func contend(t testing.TB, locker leader.Locker[*pgx.Conn], opts leader.Options, work pgWork) election {
+func contend[C any](t testing.TB, locker leader.Locker[C], opts leader.Options, work func(context.Context, *leader.Term[C]) error) election {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -52,14 +49,14 @@ func contend(t testing.TB, locker leader.Locker[*pgx.Conn], opts leader.Options,
 }
 
 // lead is a work that ends with its term.
-func lead(leading context.Context, _ *pgTerm) error {
+func lead[C any](leading context.Context, _ *leader.Term[C]) error {
 	<-leading.Done()
 	return nil
 }
 
 // telling is a work that tells each term and then does next.
-func telling(terms chan<- *pgTerm, next pgWork) pgWork {
-	return func(leading context.Context, term *pgTerm) error {
+func telling[C any](terms chan<- *leader.Term[C], next func(context.Context, *leader.Term[C]) error) func(context.Context, *leader.Term[C]) error {
+	return func(leading context.Context, term *leader.Term[C]) error {
 		select {
 		case terms <- term:
 		case <-leading.Done():

@@ -2,8 +2,10 @@ package leader_test
 
 import (
 	"context"
+	dbsql "database/sql"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
@@ -33,6 +35,16 @@ func ExampleRun() {
 				}
 			}
 		})
+	}
+	_ = run
+}
+
+// The same with MariaDB or MySQL. The lock belongs to the server, so the name of
+// the database is a part of its key.
+func ExampleMySQL() {
+	run := func(ctx context.Context, config *mysql.Config, work func(context.Context, *leader.Term[*dbsql.Conn]) error) error {
+		locker := leader.MySQL(config, leader.Key("shop", config.DBName, "jobs", "cleanup"), "shop cleanup")
+		return leader.Run(ctx, locker, leader.Options{}, work)
 	}
 	_ = run
 }

@@ -70,6 +70,9 @@ func Run[C any](ctx context.Context, locker Locker[C], opts Options, work func(l
 	if locker == nil || work == nil {
 		return errors.New("leader: Run needs a locker and a work")
 	}
+	if l, ok := locker.(patient[C]); ok {
+		locker = l.between(max(opts.Poll, opts.Verify) + opts.Timeout)
+	}
 	e := &elector[C]{locker: locker, opts: opts, work: work, report: newReporter(opts)}
 	for ctx.Err() == nil {
 		s, err := e.campaign(ctx)
@@ -82,6 +85,12 @@ func Run[C any](ctx context.Context, locker Locker[C], opts Options, work func(l
 		wait.Sleep(ctx, e.lead(ctx, s))
 	}
 	return nil
+}
+
+// patient is a Locker whose server ends silent sessions. between returns one for
+// sessions that will be silent for so long from one statement to the next.
+type patient[C any] interface {
+	between(statements time.Duration) Locker[C]
 }
 
 type elector[C any] struct {

@@ -35,7 +35,7 @@ func within(t testing.TB) context.Context {
 }
 
 // open returns a session that the test closes, at its end if not before.
-func open(t testing.TB, l leader.Locker[*pgx.Conn]) leader.Session[*pgx.Conn] {
+func open[C any](t testing.TB, l leader.Locker[C]) leader.Session[C] {
 	t.Helper()
 	s, err := l.Open(within(t))
 	if err != nil {
@@ -45,7 +45,7 @@ func open(t testing.TB, l leader.Locker[*pgx.Conn]) leader.Session[*pgx.Conn] {
 	return s
 }
 
-func shut(t testing.TB, s leader.Session[*pgx.Conn]) {
+func shut[C any](t testing.TB, s leader.Session[C]) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -54,7 +54,7 @@ func shut(t testing.TB, s leader.Session[*pgx.Conn]) {
 	}
 }
 
-func lock(t testing.TB, s leader.Session[*pgx.Conn]) bool {
+func lock[C any](t testing.TB, s leader.Session[C]) bool {
 	t.Helper()
 	ok, err := s.TryLock(within(t))
 	if err != nil {

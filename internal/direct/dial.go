@@ -38,17 +38,27 @@ func dialer(dial pgconn.DialFunc, opened *atomic.Bool, noCancel bool) pgconn.Dia
 			return conn, err
 		}
 		conn, err := dial(ctx, network, addr)
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			// Not every system takes all of it, and the limits on each answer find
-			// a dead peer as well.
-			_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{
-				Enable:   true,
-				Idle:     5 * time.Second,
-				Interval: 2 * time.Second,
-				Count:    3,
-			})
-			_ = setUserTimeout(tcp, userTimeout)
+		if err == nil {
+			DetectLoss(conn)
 		}
 		return conn, err
 	}
+}
+
+// DetectLoss makes a connection over TCP notice a dead peer within about ten
+// seconds, where the system can do that.
+func DetectLoss(conn net.Conn) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	// Not every system takes all of it, and the limits on each answer find a dead
+	// peer as well.
+	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{
+		Enable:   true,
+		Idle:     5 * time.Second,
+		Interval: 2 * time.Second,
+		Count:    3,
+	})
+	_ = setUserTimeout(tcp, userTimeout)
 }
