@@ -1,0 +1,45 @@
+-- A statement that was done before a migration was interrupted is tried again
+-- by the next one: it must do nothing then, or fail with an error that says that
+-- it is done already. The version is written last.
+CREATE TABLE IF NOT EXISTS {{.meta}} (
+  one            tinyint NOT NULL PRIMARY KEY CHECK (one = 1),
+  schema_version int     NOT NULL,
+  min_compatible int     NOT NULL,
+  longest_hours  int     NOT NULL CHECK (longest_hours BETWEEN 1 AND 87600),
+  pruned_at      bigint,
+  pruned_by      varbinary(255),
+  swept_to       bigint unsigned NOT NULL DEFAULT 0
+) ENGINE=InnoDB;
+-- Version 0: under way.
+INSERT IGNORE INTO {{.meta}} (one, schema_version, min_compatible, longest_hours) VALUES (1, 0, 0, {{.longest_hours}});
+-- Times are microseconds since 1970 UTC. An ended row has lost its data and
+-- user; one that was found expired has ended_at = expires_at. The expiry is not
+-- indexed: a touch changes one page.
+CREATE TABLE IF NOT EXISTS {{.sessions}} (
+  id          bigint unsigned NOT NULL AUTO_INCREMENT,
+  hash        binary(32) NOT NULL,
+  bucket      int        NOT NULL,
+  native      tinyint    NOT NULL CHECK (native IN (0, 1)),
+  version     bigint     NOT NULL,
+  expires_at  bigint     NOT NULL,
+  deadline    bigint     NOT NULL,
+  created_at  bigint     NOT NULL,
+  ended_at    bigint,
+  renewed_to  binary(32),
+  grace_until bigint,
+  user_id     varbinary(2000),
+  data        longblob,
+  PRIMARY KEY (hash),
+  UNIQUE KEY by_id (id),
+  KEY by_bucket (bucket),
+  KEY by_user (user_id, id),
+  CHECK (expires_at <= deadline),
+  CHECK (bucket = greatest(1, (deadline + 3599999999) DIV 3600000000))
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
+-- The locks that the users share: whoever creates a session of a user holds one.
+CREATE TABLE IF NOT EXISTS {{.users}} (
+  stripe smallint NOT NULL PRIMARY KEY
+) ENGINE=InnoDB;
+INSERT IGNORE INTO {{.users}} (stripe)
+WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 255) SELECT i FROM n;
+UPDATE {{.meta}} SET schema_version = 1, min_compatible = 1 WHERE schema_version < 1;
