@@ -48,16 +48,11 @@ func (s *Store) create(ctx context.Context, rec session.Record, limit session.Us
 				return made{*done, evicted}, nil
 			}
 		}
-		if err := t.free(rec, now); err != nil {
-			return made{}, err
-		}
 		rec := rec
 		rec.Version, rec.Created = 1, now
 		var err error
-		if evicted, err = t.makeRoom(rec, nil, limit, now); err != nil {
-			return made{}, err
-		}
-		return made{rec, evicted}, t.insert(rec)
+		evicted, err = t.add(rec, nil, limit, now)
+		return made{rec, evicted}, err
 	})
 	if err == nil {
 		s.stats.creates.Add(1)
@@ -66,26 +61,41 @@ func (s *Store) create(ctx context.Context, rec session.Record, limit session.Us
 	return out, err
 }
 
-// free checks that a session can be created at this time.
-func (t *tx) free(rec session.Record, now time.Time) error {
+// add inserts a session whose key was not used before and makes room for it. The
+// row that it replaces, if any, does not count. What it refuses has changed
+// nothing.
+func (t *tx) add(rec session.Record, replaced *row, limit session.UserLimit, now time.Time) ([]session.Key, error) {
 	if err := t.s.limits.InTime(rec, now); err != nil {
-		return err
+		return nil, err
 	}
-	r, err := t.find(session.Key{Hash: rec.Key.Hash}, findBare)
-	if err == nil && r != nil {
-		return session.ErrExists
+	if limit.Max > 0 { // the insert would find out, but only when others had to go
+		r, err := t.find(session.Key{Hash: rec.Key.Hash}, findBare)
+		if err == nil && r != nil {
+			err = session.ErrExists
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	return err
+	evicted, err := t.makeRoom(rec, replaced, limit, now)
+	if err != nil {
+		return nil, err
+	}
+	return evicted, t.insert(rec)
 }
 
+// insert is ErrExists if the key was used before.
 func (t *tx) insert(rec session.Record) error {
 	native := int64(0)
 	if rec.Key.Bucket != 0 {
 		native = 1
 	}
-	_, err := t.exec(insert, rec.Key.Hash[:], int64(session.BucketOf(rec.Deadline)), native, rec.Version,
+	n, err := t.exec(insert, rec.Key.Hash[:], int64(session.BucketOf(rec.Deadline)), native, rec.Version,
 		record.Micros(rec.Expires), record.Micros(rec.Deadline), record.Micros(rec.Created),
 		nullText(rec.User), nullBytes(rec.Data))
+	if err == nil && n == 0 {
+		err = session.ErrExists
+	}
 	return err
 }
 

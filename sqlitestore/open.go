@@ -6,10 +6,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -109,16 +111,27 @@ func fileURI(path string) string {
 // it; the files beside it get the rights of this one.
 func makeFile(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("make the folder: %w", err)
+		return fmt.Errorf("make the folder: %w", forbidden(err))
 	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if errors.Is(err, os.ErrExist) {
+	if errors.Is(err, fs.ErrExist) {
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			return fmt.Errorf("%s is a folder", path)
+		}
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("make the file: %w", err)
+		return fmt.Errorf("make the file: %w", forbidden(err))
 	}
 	return file.Close()
+}
+
+// forbidden makes err ErrReadOnly if that is why.
+func forbidden(err error) error {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return err
 }
 
 // useWAL puts the file into WAL mode, which lasts.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -78,18 +79,23 @@ func TestFilesThatCannotBeUsedAreNamed(t *testing.T) {
 	other, newer := filepath.Join(dir, "other.db"), filepath.Join(dir, "newer.db")
 	sqlExec(t, openDB(t, DSN(other)), `CREATE TABLE sojourn_sessions (token TEXT PRIMARY KEY, data BLOB NOT NULL, expiry REAL NOT NULL)`)
 	sqlExec(t, migratedDB(t, newer), `UPDATE sojourn_sessions_meta SET schema_version = 9, min_compatible = 9`)
-	for name, c := range map[string]struct {
+	type wrong struct {
 		path   string
 		want   error
 		driver bool // its error is to be found
-	}{
+	}
+	cases := map[string]wrong{
 		"a file that is no database": {garbage, ErrDamaged, true},
 		"a folder":                   {dir, nil, false},
 		"a folder below a file":      {filepath.Join(garbage, "x", "y.db"), nil, false},
 		"a table of another shape":   {other, migrations.ErrForeignTable, false},
 		"a newer schema":             {newer, migrations.ErrIncompatible, false},
 		"no path":                    {"", nil, false},
-	} {
+	}
+	if runtime.GOOS == "linux" { // not even root can make a folder there
+		cases["a folder that cannot be made"] = wrong{"/sys/sojourn/x.db", ErrReadOnly, false}
+	}
+	for name, c := range cases {
 		s, err := Open(t.Context(), c.path, Options{})
 		var driver *sqlite.Error
 		switch {
@@ -103,6 +109,9 @@ func TestFilesThatCannotBeUsedAreNamed(t *testing.T) {
 		case c.driver && !errors.As(err, &driver):
 			t.Errorf("%s: %v; the driver's error is gone", name, err)
 		}
+	}
+	if _, err := Open(t.Context(), dir, Options{}); err == nil || !strings.Contains(err.Error(), "is a folder") {
+		t.Errorf("a folder: %v", err)
 	}
 	if _, err := Open(t.Context(), newPath(t), Options{Table: "sqlite_x"}); !errors.Is(err, migrations.ErrInvalid) {
 		t.Errorf("a bad name: %v", err)

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"database/sql"
 	"errors"
 	"slices"
 	"testing"
@@ -95,6 +96,48 @@ func TestPruningDeletesWhatIsLongDead(t *testing.T) {
 	}
 	if st := s.Stats(); st.Pruned.Rows != p.Rows || st.Maintained.IsZero() || st.MaintainedBy == "" {
 		t.Errorf("Stats: %+v", st)
+	}
+}
+
+// Dead sessions go in transactions of a bounded number, between which others
+// can write, while somebody reads the whole time.
+func TestPruningIsDoneInBatches(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := openStore(t, path, quiet)
+	const dead = 1001 // two batches and one more
+	db := openDB(t, DSN(path))
+	n := sqlExec(t, db, `
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+INSERT INTO sojourn_sessions (key, bucket, native, version, expires_at, deadline, created_at)
+SELECT randomblob(32), 1, 1, 1, 1, 1, 0 FROM n`, dead)
+	live := create(t, s, newSession(s, "live"))
+	reader, err := db.BeginTx(t.Context(), &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := func() (rows int64) {
+		if err := reader.QueryRowContext(t.Context(), `SELECT count(*) FROM sojourn_sessions`).Scan(&rows); err != nil {
+			t.Error(err)
+		}
+		return rows
+	}
+	before := seen()
+	flushes := s.Stats().Flushes
+	if p, err := s.PruneNow(t.Context()); err != nil || p.Rows != n {
+		t.Errorf("PruneNow = %+v, %v; want %d rows", p, err, n)
+	}
+	if got := s.Stats().Flushes - flushes; got != 4 {
+		t.Errorf("it took %d transactions; want 3 for the rows and one that says so", got)
+	}
+	if after := seen(); before != dead+1 || after != before {
+		t.Errorf("who read all the time saw %d rows, then %d", before, after)
+	}
+	if err := reader.Rollback(); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Get(t.Context(), live.Key); err != nil {
+		t.Errorf("Get of a live session: %v", err)
 	}
 }
 

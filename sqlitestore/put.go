@@ -40,6 +40,8 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 			return result{rec, true}, err
 		case rec.Key.Bucket != 0 && rec.Key.Bucket != r.rec.Key.Bucket:
 			return result{}, record.Invalid("Record.Key has bucket %d; that of its deadline is %d", rec.Key.Bucket, r.rec.Key.Bucket)
+		case !r.live(now) && t.lost != nil:
+			return result{}, unknown(t.lost) // it may have been this one that ended it
 		case !r.live(now):
 			return result{}, session.ErrNotFound // also in the grace period of a renewal
 		case rec.User != "" && rec.User != r.rec.User:

@@ -59,7 +59,7 @@ func newQueries(n migrations.Names) *queries {
 
 		insert: `
 INSERT INTO ` + t + ` (key, bucket, native, version, expires_at, deadline, created_at, user_id, data)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)`,
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (key) DO NOTHING`,
 
 		// Each of these comes after a find under the same lock, which has
 		// decided that it may be done.

@@ -55,18 +55,12 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		if r.rec.Version != rec.Version {
 			return made{}, session.ErrConflict
 		}
-		if err := t.free(rec, now); err != nil {
-			return made{}, err
-		}
 		rec := rec
 		rec.Version, rec.Created = r.rec.Version+1, now
 		if rec.User == r.rec.User {
 			rec.Created = r.rec.Created
 		}
-		if evicted, err = t.makeRoom(rec, r, limit, now); err != nil {
-			return made{}, err
-		}
-		if err := t.insert(rec); err != nil {
+		if evicted, err = t.add(rec, r, limit, now); err != nil {
 			return made{}, err
 		}
 		until := record.Earlier(now.Add(grace), r.rec.Deadline)
