@@ -1,0 +1,266 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// conn is a connection that the store keeps, set up as it needs it whatever
+// the caller's settings are, with its prepared statements. It is used by one
+// goroutine at a time.
+//
+// It talks to the driver itself: what is not prepared anew for each call, and
+// not converted twice, costs half as much.
+type conn struct {
+	sql   *sql.Conn
+	texts queries
+	stmts map[text]*statement
+	uses  uint64
+	until time.Time // it is replaced then
+
+	// instant says that SYSDATE is the time at which it is evaluated, and that
+	// it may be part of what is written: a condition in an UPDATE is then tested
+	// when the row is locked.
+	instant bool
+	packet  int64 // max_allowed_packet
+	broken  bool
+}
+
+// A connection is replaced when it is older, as the driver advises: the network
+// may forget one, and after a failover it leads to the wrong server.
+const maxAge = 3 * time.Minute
+
+// settings are those of the store's own connections. They hold whatever the
+// caller's DSN, the user and the server say.
+var settings = []string{
+	`ROLLBACK AND NO CHAIN NO RELEASE`, // whoever used it before may have left something
+	`SET SESSION autocommit = 1, completion_type = 0, time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES',
+  sql_safe_updates = 0, sql_select_limit = DEFAULT, innodb_lock_wait_timeout = 1
+  /*!80000 , max_execution_time = 0 */ /*M! , max_statement_time = 0 */`,
+}
+
+// charsetFor is the character set of connections on which texts run. The server
+// converts nothing that the store sends, but those that look at its list of
+// statements see them in UTF-8, and MySQL fails them all if one cannot be
+// converted. Any bytes can, out of latin1.
+func charsetFor(texts queries) string {
+	for _, sql := range texts {
+		for _, r := range sql {
+			if r > unicode.MaxASCII { // the name of a table
+				return "utf8mb4"
+			}
+		}
+	}
+	return "latin1"
+}
+
+// newConn takes a connection out of the pool.
+func newConn(ctx context.Context, db *sql.DB, texts queries, charset string) (*conn, error) {
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return nil, notDone{fmt.Errorf("open a connection: %w", err)}
+	}
+	out, err := adopt(ctx, c, texts, charset)
+	if err != nil {
+		drop(c)
+		return nil, notDone{fmt.Errorf("set up a connection: %w", err)}
+	}
+	return out, nil
+}
+
+// adopt sets up a connection. Whose it is closes it.
+func adopt(ctx context.Context, c *sql.Conn, texts queries, charset string) (*conn, error) {
+	out := &conn{
+		sql: c, texts: texts, stmts: map[text]*statement{},
+		until: time.Now().Add(maxAge/2 + rand.N(maxAge/2)),
+	}
+	return out, out.setUp(ctx, charset)
+}
+
+func (c *conn) setUp(ctx context.Context, charset string) error {
+	for _, sql := range append([]string{`SET NAMES ` + charset}, settings...) {
+		if _, err := c.sql.ExecContext(ctx, sql); err != nil {
+			return err
+		}
+	}
+	var slept, logs bool
+	var format string
+	err := c.sql.QueryRowContext(ctx, `
+SELECT SLEEP(0.001) = 0, SYSDATE(6) > NOW(6), @@max_allowed_packet, @@log_bin, CONVERT(@@binlog_format USING latin1)`).
+		Scan(&slept, &c.instant, &c.packet, &logs, &format)
+	if err != nil {
+		return err
+	}
+	level := `READ COMMITTED`
+	if logs && strings.EqualFold(format, "STATEMENT") {
+		// A replica runs the statements again, at another time, and they may not
+		// be written at a lower level (binlog_format in the servers' manuals).
+		level, c.instant = `REPEATABLE READ`, false
+	}
+	_, err = c.sql.ExecContext(ctx, `SET SESSION TRANSACTION ISOLATION LEVEL `+level+`, READ WRITE`)
+	return err
+}
+
+// close ends the connection: as it is set up, it is no good to the caller.
+func (c *conn) close() { drop(c.sql) }
+
+func drop(c *sql.Conn) {
+	_ = c.Raw(func(any) error { return driver.ErrBadConn }) // has the pool drop it
+	_ = c.Close()                                           // which says that it is closed
+}
+
+// usable reports whether the connection, which was idle, is still there.
+func (c *conn) usable(ctx context.Context) bool {
+	if c.broken || time.Now().After(c.until) {
+		return false
+	}
+	return c.sql.Raw(func(dc any) error {
+		if r, ok := dc.(driver.SessionResetter); ok {
+			return r.ResetSession(ctx) // looks whether the server has closed it
+		}
+		return nil
+	}) == nil
+}
+
+// outcome is what a statement that returns no rows did.
+type outcome struct{ rows, id int64 }
+
+// exec runs a statement. Arguments are of the types of driver.Value.
+func (c *conn) exec(ctx context.Context, q text, args ...any) (out outcome, err error) {
+	err = c.with(ctx, q, args, func(stmt driver.Stmt, named []driver.NamedValue) error {
+		result, err := stmt.(driver.StmtExecContext).ExecContext(ctx, named)
+		if err != nil {
+			return err
+		}
+		if out.rows, err = result.RowsAffected(); err != nil {
+			return err
+		}
+		out.id, err = result.LastInsertId()
+		return err
+	})
+	return out, err
+}
+
+// query runs a statement and calls each for its rows, until that fails. The
+// bytes that it is passed are the driver's.
+func (c *conn) query(ctx context.Context, q text, each func([]driver.Value) error, args ...any) error {
+	return c.with(ctx, q, args, func(stmt driver.Stmt, named []driver.NamedValue) (err error) {
+		rows, err := stmt.(driver.StmtQueryContext).QueryContext(ctx, named)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, rows.Close()) }()
+		row := make([]driver.Value, len(rows.Columns()))
+		for {
+			switch err := rows.Next(row); {
+			case errors.Is(err, io.EOF):
+				return nil
+			case err != nil:
+				return err
+			}
+			if err := each(row); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+func (c *conn) with(ctx context.Context, q text, args []any, do func(driver.Stmt, []driver.NamedValue) error) error {
+	named := make([]driver.NamedValue, len(args))
+	bytes := 0
+	for i, arg := range args {
+		named[i] = driver.NamedValue{Ordinal: i + 1, Value: arg}
+		if b, ok := arg.([]byte); ok {
+			bytes += len(b)
+		}
+	}
+	// The server would close the connection.
+	if most := c.packet - packetRest/2; int64(bytes) > most {
+		return notDone{fmt.Errorf("%w: %d bytes; the server's max_allowed_packet allows %d", session.ErrTooLarge, bytes, most)}
+	}
+	return c.raw(func(dc any) error {
+		stmt, err := c.prepared(ctx, dc, q)
+		if err != nil {
+			return notDone{err}
+		}
+		return do(stmt, named)
+	})
+}
+
+// statement is one that is prepared, and when it was used last.
+type statement struct {
+	driver.Stmt
+	used uint64
+}
+
+// maxStatements bounds what a connection has prepared. A server has a limit for
+// all connections together, max_prepared_stmt_count: 16,382 by default.
+const maxStatements = 32
+
+func (c *conn) prepared(ctx context.Context, dc any, q text) (driver.Stmt, error) {
+	c.uses++
+	if s := c.stmts[q]; s != nil {
+		s.used = c.uses
+		return s.Stmt, nil
+	}
+	if len(c.stmts) == maxStatements {
+		oldest := q
+		for t, s := range c.stmts {
+			if oldest == q || s.used < c.stmts[oldest].used {
+				oldest = t
+			}
+		}
+		_ = c.stmts[oldest].Close() // it only tells the server
+		delete(c.stmts, oldest)
+	}
+	stmt, err := dc.(driver.ConnPrepareContext).PrepareContext(ctx, c.texts.of(q))
+	if err != nil {
+		return nil, err
+	}
+	c.stmts[q] = &statement{stmt, c.uses}
+	return stmt, nil
+}
+
+// run runs a statement that has no arguments.
+func (c *conn) run(ctx context.Context, sql string) error {
+	return c.raw(func(dc any) error {
+		_, err := dc.(driver.ExecerContext).ExecContext(ctx, sql, nil)
+		return err
+	})
+}
+
+// raw keeps in mind what was answered by nobody, or by a server that is about
+// to close the connection.
+func (c *conn) raw(do func(dc any) error) error {
+	err := c.sql.Raw(do)
+	if err != nil && !isAnswer(err) {
+		c.broken = true
+	}
+	return err
+}
+
+// transaction runs do between START TRANSACTION and COMMIT. The error of do,
+// and what keeps it from beginning, is a notDone.
+func (c *conn) transaction(ctx context.Context, do func() error) error {
+	if err := c.run(ctx, `START TRANSACTION`); err != nil {
+		return notDone{err}
+	}
+	if err := do(); err != nil {
+		// A connection that is cut rolls back too.
+		if !c.broken && c.run(ctx, `ROLLBACK`) != nil {
+			c.broken = true
+		}
+		return notDone{err}
+	}
+	return c.run(ctx, `COMMIT`)
+}

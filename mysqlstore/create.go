@@ -1,0 +1,248 @@
+package mysqlstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"hash/fnv"
+	"slices"
+	"time"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Create implements session.Store.
+func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record, error) {
+	rec, err := s.create(ctx, rec)
+	return rec, wrap("create", err)
+}
+
+func (s *Store) create(ctx context.Context, rec session.Record) (session.Record, error) {
+	if err := s.begun(ctx); err != nil {
+		return session.Record{}, err
+	}
+	rec, err := s.limits.New(rec, s.Now())
+	if err != nil {
+		return session.Record{}, err
+	}
+	o := &op{key: rec.Key, rec: rec}
+	if err := s.creates.do(ctx, o); err != nil {
+		return session.Record{}, err
+	}
+	s.stats.creates.Add(1)
+	return o.made, nil
+}
+
+// CreateLimited implements session.UserIndex.
+func (s *Store) CreateLimited(ctx context.Context, rec session.Record, limit session.UserLimit) (session.Record, []session.Key, error) {
+	if err := s.limits.UserLimit(rec.User, limit); err != nil {
+		return session.Record{}, nil, wrap("create", err)
+	}
+	if limit.Max == 0 {
+		rec, err := s.Create(ctx, rec)
+		return rec, nil, err
+	}
+	made, err := s.createLimited(ctx, rec, limit)
+	return made.rec, made.evicted, wrap("create", err)
+}
+
+// made is a new session and what was ended to make room for it.
+type made struct {
+	rec     session.Record
+	evicted []session.Key
+}
+
+func (s *Store) createLimited(ctx context.Context, rec session.Record, limit session.UserLimit) (made, error) {
+	if err := s.begun(ctx); err != nil {
+		return made{}, err
+	}
+	rec, err := s.limits.New(rec, s.Now())
+	if err != nil {
+		return made{}, err
+	}
+	var evicted []session.Key // by an attempt whose outcome is open
+	out, err := write(ctx, s, "create", func(t *tx) (made, error) {
+		if t.lost != nil {
+			if done, err := t.created(rec); err != nil {
+				return made{}, err
+			} else if done != nil {
+				return made{*done, evicted}, nil
+			}
+		}
+		if err := t.takeStripe(rec.User); err != nil {
+			return made{}, err
+		}
+		var err error
+		if evicted, err = t.makeRoom(rec.User, nil, limit); err != nil {
+			return made{}, err
+		}
+		rec, err := t.insert(rec, 1, s.Now())
+		return made{rec, evicted}, err
+	})
+	if err == nil {
+		s.stats.creates.Add(1)
+		s.stats.destroys.Add(uint64(len(out.evicted)))
+	}
+	return out, err
+}
+
+// fresh is rec as it is to be created, by the node's idea of the time: nothing
+// that lives depends on it, as the database tells what is live.
+func (s *Store) fresh(rec session.Record) (session.Record, error) {
+	now := record.Expiry(s.Now())
+	rec.Version, rec.Created = 1, now
+	return rec, s.limits.InTime(rec, now)
+}
+
+// insert adds a session, whose key nobody may have used. It is ErrExists if it
+// was.
+func (t *tx) insert(rec session.Record, version int64, created time.Time) (session.Record, error) {
+	rec.Version, rec.Created = version, record.Expiry(created)
+	if err := t.s.limits.InTime(rec, record.Expiry(t.s.Now())); err != nil {
+		return rec, err
+	}
+	_, err := t.exec(t.ctx, text{insertSome, 1}, insertArgs(nil, rec)...)
+	switch {
+	case numberOf(err) != errDuplicate:
+		return rec, err
+	case t.lost != nil:
+		return rec, errLate
+	}
+	return rec, session.ErrExists
+}
+
+// errLate has the write tried once more: what was lost has been done just now.
+var errLate = errors.New("an attempt whose answer was lost was still under way")
+
+// insertArgs appends a row.
+func insertArgs(args []any, rec session.Record) []any {
+	return append(args, rec.Key.Hash[:], int64(session.BucketOf(rec.Deadline)), isNative(rec.Key), rec.Version,
+		record.Micros(rec.Expires), record.Micros(rec.Deadline), record.Micros(rec.Created), nullText(rec.User), nullBytes(rec.Data))
+}
+
+func isNative(key session.Key) int64 {
+	if key.Bucket != 0 {
+		return 1
+	}
+	return 0
+}
+
+// stripes is how many locks the users share.
+const stripes = 256
+
+// stripeOf is the lock that whoever creates or renews a session of user holds,
+// shared, until it is committed. Whoever holds it alone therefore sees all
+// sessions of the user, and none can be added.
+func stripeOf(user string) int64 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(user)) // which does not fail
+	return int64(h.Sum32() % stripes)
+}
+
+func createManner() manner {
+	return manner{name: "create", lone: createLone, batch: createBatch, apart: createApart}
+}
+
+func createLone(t *tx, o *op) (bool, error) {
+	rec, err := t.s.fresh(o.rec)
+	if err != nil {
+		return false, nil
+	}
+	q := one(insertAnonymous)
+	args := insertArgs(nil, rec)
+	if rec.User == "" {
+		args = slices.Delete(args, 7, 8) // the user
+	} else {
+		q = one(insertOfUser)
+		args = append(args, stripeOf(rec.User))
+	}
+	out, err := t.exec(t.ctx, q, args...)
+	o.made = rec
+	return out.rows == 1, err
+}
+
+func createBatch(t *tx, ops []*op) error {
+	var users []int64
+	for _, o := range ops {
+		if o.lost == nil && o.rec.User != "" {
+			users = append(users, stripeOf(o.rec.User))
+		}
+	}
+	slices.Sort(users)
+	if err := t.shareStripes(slices.Compact(users)); err != nil {
+		return err
+	}
+	var recs []session.Record
+	for _, o := range ops {
+		if o.lost != nil {
+			continue
+		}
+		if o.made, o.refusal = t.s.fresh(o.rec); o.refusal == nil {
+			o.written = true
+			recs = append(recs, o.made)
+		}
+	}
+	for len(recs) > 0 {
+		n := sizeFor(len(recs))
+		if n > len(recs) {
+			n /= 2
+		}
+		var args []any
+		for _, rec := range recs[:n] {
+			args = insertArgs(args, rec)
+		}
+		if _, err := t.exec(t.ctx, text{insertSome, n}, args...); err != nil {
+			return err
+		}
+		recs = recs[n:]
+	}
+	return nil
+}
+
+func createApart(t *tx, o *op) (err error) {
+	if t.lost != nil {
+		if done, err := t.created(o.rec); err != nil {
+			return err
+		} else if done != nil {
+			o.made = *done
+			return nil
+		}
+	}
+	if o.rec.User != "" {
+		if err := t.shareStripes([]int64{stripeOf(o.rec.User)}); err != nil {
+			return err
+		}
+	}
+	o.made, err = t.insert(o.rec, 1, t.s.Now())
+	return err
+}
+
+// shareStripes waits until nobody has one of them, which are sorted, alone.
+func (t *tx) shareStripes(of []int64) error {
+	if len(of) == 0 {
+		return nil
+	}
+	var args []any
+	for i := range sizeFor(len(of)) {
+		args = append(args, of[min(i, len(of)-1)])
+	}
+	return t.query(t.ctx, text{shareStripes, len(args)}, discard, args...)
+}
+
+// created returns the session, if an attempt whose outcome was open has created
+// it: nobody but its caller knows the key, so one of the same content is it.
+func (t *tx) created(rec session.Record) (*session.Record, error) {
+	r, err := t.lockFull(rec.Key.Hash)
+	switch {
+	case err != nil || r == nil:
+		return nil, err
+	case r.rec.Version != 1 || !r.ended.IsZero():
+		return nil, unknown(t.lost) // it may have been this one and changed since
+	case r.rec.User != rec.User || !r.rec.Deadline.Equal(rec.Deadline) || !bytes.Equal(r.rec.Data, rec.Data):
+		return nil, session.ErrExists
+	}
+	out := r.rec
+	out.Key = rec.Key
+	return &out, nil
+}

@@ -1,0 +1,126 @@
+package mysqlstore
+
+import (
+	"context"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Destroy implements session.Store. It ends sessions in transactions of up to
+// Options.BatchItems. When it fails, it returns how many it had ended. After a
+// lost answer the count may leave out sessions that the first attempt ended.
+func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error) {
+	n, err := s.destroy(ctx, keys)
+	s.stats.destroys.Add(uint64(n))
+	return n, wrap("destroy", err)
+}
+
+func (s *Store) destroy(ctx context.Context, keys []session.Key) (live int64, err error) {
+	if err := s.begun(ctx); err != nil {
+		return 0, err
+	}
+	for _, key := range keys {
+		if err := record.Key("a key", key); err != nil {
+			return 0, err
+		}
+	}
+	ops := make([]*op, 0, len(keys))
+	seen := make(map[session.Key]bool, len(keys))
+	for _, key := range keys {
+		if s.limits.Possible(key, s.Window()) && !seen[key] {
+			seen[key] = true
+			ops = append(ops, &op{key: key})
+		}
+	}
+	if err := s.destroys.start(ops...); err != nil {
+		return 0, err
+	}
+	for _, o := range ops {
+		if failed := s.destroys.await(ctx, o); failed != nil {
+			if err == nil {
+				err = failed
+			}
+			continue
+		}
+		if o.live {
+			live++
+			s.saves.overtake(o.key.Hash)
+			s.touches.overtake(o.key.Hash)
+		}
+	}
+	return live, err
+}
+
+func destroyManner() manner {
+	return manner{name: "destroy", lone: destroyLone, batch: destroyBatch, apart: destroyApart}
+}
+
+func destroyLone(t *tx, o *op) (bool, error) {
+	if !t.instant {
+		return false, nil
+	}
+	out, err := t.exec(t.ctx, one(end), o.key.Hash[:], int64(o.key.Bucket))
+	o.live = out.rows == 1
+	return o.live, err
+}
+
+func destroyBatch(t *tx, ops []*op) error {
+	rows, err := t.lockSome(hashesOf(ops))
+	if err != nil {
+		return err
+	}
+	var doomed []*row
+	for _, o := range ops {
+		r := rows[o.key.Hash]
+		switch {
+		case r == nil:
+		case !r.is(o.key):
+			o.written = true
+		case r.next != nil: // it stands for another one
+		default:
+			o.written = true
+			if r.ended.IsZero() {
+				o.live = r.live(r.now)
+				doomed = append(doomed, r)
+			}
+		}
+	}
+	return t.endAll(doomed)
+}
+
+// endAll makes rows, which are sorted and locked, tombstones.
+func (t *tx) endAll(rows []*row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	hashes := make([][32]byte, len(rows))
+	for i, r := range rows {
+		hashes[i] = r.rec.Key.Hash
+	}
+	args := hashArgs([]any{record.Micros(record.Expiry(rows[0].now))}, hashes)
+	_, err := t.exec(t.ctx, text{endSome, sizeFor(len(rows))}, args...)
+	return err
+}
+
+func destroyApart(t *tx, o *op) error {
+	r, err := t.lockKey(o.key)
+	if err != nil {
+		return err
+	}
+	o.live, err = t.endHead(r)
+	return err
+}
+
+// endHead ends what a row, which is locked, has become, and reports whether that
+// was live. A renewal has to lock the row that it replaces: who renews as fast as
+// possible is overtaken here.
+func (t *tx) endHead(r *row) (live bool, err error) {
+	for err == nil && r != nil && r.next != nil {
+		r, err = t.lock([32]byte(r.next))
+	}
+	if err != nil || r == nil || !r.ended.IsZero() {
+		return false, err
+	}
+	return r.live(r.now), t.end(r)
+}

@@ -1,0 +1,167 @@
+package mysqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/faultproxy"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Every message of a write is lost once: each request, and each answer. The
+// write is made up for, or it says that its outcome is unknown.
+func TestALostMessageIsMadeUpForOrUnknown(t *testing.T) {
+	t.Parallel()
+	dbtest.EachMySQL(t, func(t *testing.T, srv *dbtest.MySQLServer) {
+		for _, k := range trialKinds() {
+			t.Run(k.name, func(t *testing.T) {
+				t.Parallel()
+				b := newBrittle(t, srv, Options{WriteTimeout: time.Minute})
+				for _, direction := range []faultproxy.Direction{faultproxy.ToServer, faultproxy.ToClient} {
+					b.loseEach(t, k, direction)
+				}
+				if b.Stats().Retries == 0 {
+					t.Error("nothing was repeated")
+				}
+			})
+		}
+	})
+}
+
+func (b brittle) loseEach(t *testing.T, k trialKind, direction faultproxy.Direction) {
+	t.Helper()
+	// What the connection has to prepare first is lost in other trials.
+	if err := k.prepare(t, b).do(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for nth := 1; ; nth++ {
+		what := fmt.Sprintf("message %d in direction %d was lost", nth, direction)
+		tr := k.prepare(t, b)
+		n := 0
+		lost := b.proxy.Trigger(direction, func([]byte) bool { n++; return n == nth }, faultproxy.CutBefore)
+		err := tr.do(t.Context())
+		struck := false
+		select {
+		case <-lost:
+			struck = true
+		default:
+			b.proxy.CutAll() // the trigger waits for a message that does not come
+			for n := 0; n < 100; n++ {
+				select {
+				case <-lost:
+					n = 100
+				default:
+					_, _ = b.Len(t.Context())
+				}
+			}
+		}
+		b.quiesce(t)
+		tr.check(t, what, err)
+		switch {
+		case !struck && nth < 2:
+			t.Error("no message was lost")
+		case !struck:
+			return
+		case k.ends: // who ended a session cannot be told
+			wantErr(t, what, err, nil, session.ErrUnknown)
+		default:
+			wantErr(t, what, err, nil)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// When nobody can be asked, the outcome is unknown, and what happened stays.
+func TestWithNobodyToAskTheOutcomeIsUnknown(t *testing.T) {
+	t.Parallel()
+	for _, k := range trialKinds() {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBrittle(t, dbtest.MariaDB(t), Options{WriteTimeout: 500 * time.Millisecond})
+			if err := k.prepare(t, b).do(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			tr := k.prepare(t, b)
+			b.proxy.Refuse()
+			n := 0
+			b.proxy.Trigger(faultproxy.ToClient, func([]byte) bool { n++; return tr.done() }, faultproxy.CutBefore)
+			err := tr.do(t.Context())
+			b.mend(t)
+			tr.check(t, "nobody to ask", err)
+			wantErr(t, "nobody to ask", err, session.ErrUnknown)
+		})
+	}
+}
+
+// Connections are cut after any number of bytes, in either direction, and heal.
+// Whatever the store says then must be true.
+func TestCutsAtAnyByteNeverMakeTheStoreLie(t *testing.T) {
+	t.Parallel()
+	for i, k := range trialKinds() {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBrittle(t, dbtest.MariaDB(t), Options{WriteTimeout: 30 * time.Second})
+			rnd := rand.New(rand.NewPCG(7, uint64(i)))
+			outcomes := map[string]int{}
+			for round := range 10 {
+				direction := faultproxy.Direction(round % 2)
+				n := rnd.IntN(600)
+				what := fmt.Sprintf("round %d: cut after %d bytes in direction %d", round, n, direction)
+				tr := k.prepare(t, b)
+				b.proxy.SetMode(direction, faultproxy.CutAfter(n))
+				before := b.proxy.Connections()
+				result := async(func() error { return tr.do(context.Background()) })
+				dbtest.Eventually(t, "the cut or the end", func() bool { return b.proxy.Connections() < before || len(result) > 0 })
+				if err := b.proxy.Heal(); err != nil {
+					t.Fatal(err)
+				}
+				err := <-result
+				b.mend(t)
+				tr.check(t, what, err)
+				switch {
+				case err == nil:
+					outcomes["done"]++
+				case errors.Is(err, session.ErrUnknown):
+					outcomes["unknown"]++
+				default:
+					outcomes["failed"]++
+				}
+			}
+			if outcomes["done"] == 0 {
+				t.Errorf("%v", outcomes)
+			}
+		})
+	}
+}
+
+// A context that ends while the answer is on its way leaves the outcome open.
+func TestWhoGivesUpAWriteUnderWayIsToldThatItIsUnknown(t *testing.T) {
+	t.Parallel()
+	for _, k := range trialKinds() {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBrittle(t, dbtest.MariaDB(t), Options{WriteTimeout: 500 * time.Millisecond})
+			if err := k.prepare(t, b).do(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			tr := k.prepare(t, b)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			reason := errors.New("the reason")
+			lost := b.proxy.Trigger(faultproxy.ToClient, func([]byte) bool { return tr.done() }, faultproxy.HangBefore)
+			go func() { <-lost; cancel(reason) }()
+			err := tr.do(ctx)
+			b.mend(t)
+			tr.check(t, "given up", err)
+			wantErr(t, "given up", err, session.ErrUnknown)
+			wantErr(t, "given up", err, context.Canceled)
+			wantErr(t, "given up", err, reason)
+		})
+	}
+}

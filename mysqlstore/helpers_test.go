@@ -1,0 +1,160 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/sojourn-go/sojourn/internal/dbtest"
+	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+const patience = time.Minute
+
+// quiet does nothing in the background.
+var quiet = Options{PruneInterval: -1}
+
+// place is a database with our tables.
+type place struct {
+	dsn string
+	db  *sql.DB
+}
+
+// migrated is a database of the test's own.
+func migrated(t testing.TB, srv *dbtest.MySQLServer) place {
+	t.Helper()
+	return migratedAt(t, srv.Database(t), nil)
+}
+
+func migratedAt(t testing.TB, dsn string, mod func(*mysql.Config)) place {
+	t.Helper()
+	p := place{dsn: dsn, db: pool40(t, dsn, mod)}
+	if err := migrations.Up(t.Context(), p.db, migrations.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func pool40(t testing.TB, dsn string, mod func(*mysql.Config)) *sql.DB {
+	db := dbtest.DB(t, dsn, mod)
+	db.SetMaxIdleConns(4)
+	return db
+}
+
+// openStore takes shorter write timeouts than New does.
+func openStore(t testing.TB, p place, opts Options) *Store {
+	t.Helper()
+	s, err := newStore(t.Context(), p.db, opts.withDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeStore(t, s) })
+	return s
+}
+
+func closeStore(t testing.TB, s *Store) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.Close(ctx); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+// blocked is how many statements in a database wait for locks.
+func (p place) blocked(t testing.TB, database string) int {
+	t.Helper()
+	var server string
+	if err := p.db.QueryRowContext(context.Background(), `SELECT CONCAT(@@hostname, ':', @@port)`).Scan(&server); err != nil {
+		t.Error(err)
+	}
+	lockWaits.mu.Lock()
+	defer lockWaits.mu.Unlock()
+	seen := lockWaits.servers[server]
+	if time.Since(seen.at) > lockWaitsAge {
+		seen = seenWaits{at: time.Now(), waits: p.lockWaits(t)}
+		lockWaits.servers[server] = seen
+	}
+	if seen.at.Before(lockWaits.held[database]) {
+		return 0 // it may be about an earlier lock
+	}
+	return seen.waits[database]
+}
+
+// holding takes note that what waits in a database from now on is of interest.
+func holding(database string) {
+	lockWaits.mu.Lock()
+	defer lockWaits.mu.Unlock()
+	lockWaits.held[database] = time.Now()
+}
+
+// The server shows an old state of its transactions until nobody has looked for
+// a tenth of a second, so tests that run beside each other have to share a look.
+var lockWaits = struct {
+	mu      sync.Mutex
+	servers map[string]seenWaits
+	held    map[string]time.Time
+}{servers: map[string]seenWaits{}, held: map[string]time.Time{}}
+
+type seenWaits struct {
+	at    time.Time
+	waits map[string]int // by database
+}
+
+const lockWaitsAge = 120 * time.Millisecond
+
+func (p place) lockWaits(t testing.TB) map[string]int {
+	t.Helper()
+	rows, err := p.db.QueryContext(context.Background(), `
+SELECT p.db FROM information_schema.innodb_trx AS t JOIN information_schema.processlist AS p ON p.id = t.trx_mysql_thread_id
+WHERE t.trx_state = 'LOCK WAIT' AND p.db IS NOT NULL`)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	defer rows.Close()
+	waits := map[string]int{}
+	for rows.Next() {
+		var database string
+		if err := rows.Scan(&database); err != nil {
+			t.Error(err)
+		}
+		waits[database]++
+	}
+	if err := rows.Err(); err != nil {
+		t.Error(err)
+	}
+	return waits
+}
+
+func sqlExec(t testing.TB, db execer, text string, args ...any) int64 {
+	t.Helper()
+	result, err := db.ExecContext(context.Background(), text, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	n, err := result.RowsAffected()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func newSession(s *Store, data string) session.Record {
+	deadline := s.Now().Add(2 * time.Hour)
+	return session.Record{Key: session.NewID(deadline).Key(), Deadline: deadline, Data: []byte(data)}
+}
+
+func create(t testing.TB, s *Store, rec session.Record) session.Record {
+	t.Helper()
+	rec, err := s.Create(t.Context(), rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}

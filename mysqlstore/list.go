@@ -1,0 +1,122 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql/driver"
+	"iter"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Len implements session.Lister. It reads the whole table.
+func (s *Store) Len(ctx context.Context) (int64, error) {
+	n, err := s.number(ctx, count)
+	return n, wrap("len", err)
+}
+
+// A page is read at once: nothing is held between two pages.
+const (
+	keysPerPage     = 5000
+	sessionsPerPage = 500
+)
+
+// Keys implements session.Lister.
+func (s *Store) Keys(ctx context.Context) iter.Seq2[session.Key, error] {
+	return func(yield func(session.Key, error) bool) {
+		err := pages(ctx, s, pageKeys, keysPerPage, func(v []driver.Value) (int64, session.Key, error) {
+			scan := scanner{values: v}
+			id := scan.number()
+			key := session.Key{Hash: [32]byte(scan.hash())}
+			key.Bucket = int32(scan.number())
+			return id, key, scan.err
+		}, func(k session.Key) bool { return yield(k, nil) })
+		if err != nil {
+			yield(session.Key{}, wrap("list keys", err))
+		}
+	}
+}
+
+// All implements session.Lister.
+func (s *Store) All(ctx context.Context) iter.Seq2[session.Record, error] {
+	return func(yield func(session.Record, error) bool) {
+		err := pages(ctx, s, page, sessionsPerPage, func(v []driver.Value) (int64, session.Record, error) {
+			r, err := rowOf(v)
+			return r.id, r.rec, err
+		}, func(rec session.Record) bool { return yield(rec, nil) })
+		if err != nil {
+			yield(session.Record{}, wrap("list", err))
+		}
+	}
+}
+
+// pages walks along the ids, which only grow, until visit says no.
+func pages[T any](ctx context.Context, s *Store, q query, size int, read func([]driver.Value) (int64, T, error), visit func(T) bool) error {
+	last, page := int64(0), []T(nil)
+	for {
+		from := last
+		err := s.scan(ctx, func(c *conn) error {
+			page, last = page[:0], from
+			return c.query(ctx, one(q), func(v []driver.Value) error {
+				id, item, err := read(v)
+				page, last = append(page, item), id
+				return err
+			}, from, int64(size))
+		})
+		if err != nil {
+			return err
+		}
+		for _, item := range page {
+			if !visit(item) {
+				return nil
+			}
+		}
+		if len(page) < size {
+			return nil
+		}
+	}
+}
+
+// Clear implements session.Clearer. It ends sessions in transactions of up to
+// 500, so that other writes get in between. It walks along the ids: what is
+// renewed before a row is locked is followed to what it was renewed to, and
+// what is renewed later has a higher id and so is still to come.
+func (s *Store) Clear(ctx context.Context) (total int64, err error) {
+	defer func() { s.stats.destroys.Add(uint64(total)) }()
+	if err := s.begun(ctx); err != nil {
+		return 0, wrap("clear", err)
+	}
+	for after := int64(0); ; {
+		done, err := write(ctx, s, "clear", func(t *tx) (bulk, error) {
+			b, err := t.candidates(clearPage, after, int64(endBatch))
+			if err != nil {
+				return b, err
+			}
+			rows, err := t.endLive(&b, func(*row) bool { return true })
+			if err == nil {
+				err = t.endHeads(&b, rows)
+			}
+			return b, err
+		})
+		total += done.live
+		if err != nil || len(done.hashes) < endBatch {
+			return total, wrap("clear", err)
+		}
+		after = done.last
+	}
+}
+
+// endHeads ends what rows were renewed to.
+func (t *tx) endHeads(b *bulk, rows map[[32]byte]*row) error {
+	for _, hash := range b.hashes {
+		if r := rows[hash]; r != nil && r.next != nil {
+			live, err := t.endHead(r)
+			if err != nil {
+				return err
+			}
+			if live {
+				b.live++
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,198 @@
+package mysqlstore
+
+import (
+	"cmp"
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
+)
+
+// Options configure a Store. The zero Options work. All nodes must have the
+// same Table, Longest and RetireGrace.
+type Options struct {
+	// Table names the sessions table, in the database that the pool's connections
+	// have selected; empty means migrations/mysql.DefaultTable.
+	Table string
+
+	// Longest is the longest lifetime of a session; 0 means what the nodes have
+	// agreed on in the database: 30 days, unless the migration or SetSettings
+	// said something else. New fails with ErrSettings if it is another.
+	Longest time.Duration
+
+	// MaxData and MaxUser limit a session's data and user, in bytes; 0 means
+	// 1 MiB, or less if the server's max_allowed_packet asks for it, and 255.
+	MaxData, MaxUser int
+
+	// BatchItems and BatchBytes bound what one transaction writes for
+	// concurrent callers; 0 means 256 and 1 MiB. They are lowered to what
+	// max_allowed_packet allows.
+	BatchItems, BatchBytes int
+
+	// WriteTimeout is how long a write may take, waits for rows that others
+	// have locked included; 0 means 10 s, and it must be at least 3 s. Callers
+	// may give up earlier by their context.
+	WriteTimeout time.Duration
+
+	// Readers and Writers are how many connections the store reads and writes
+	// with at a time; 0 means 8, and twice the number of CPUs if that is more.
+	// Two more are for what may take long, and one elects who prunes. A *sql.DB
+	// that is limited to fewer connections gives half of them.
+	Readers, Writers int
+
+	// RetireGrace is for how long a dead session is remembered: an ended one
+	// after its bucket has passed, one that was idle after its expiry. 0 means
+	// a day. A write that began while its session was live must not last longer.
+	RetireGrace time.Duration
+
+	// PruneInterval is the mean time between two passes of pruning; each wait is
+	// jittered by a quarter. 0 means a minute. Negative: this node does not
+	// prune until StartPruning, and then each minute.
+	PruneInterval time.Duration
+
+	// NextPrune, if set, is asked for each wait instead. It is called from one
+	// goroutine.
+	NextPrune func() time.Duration
+
+	// NodeName is for Stats.MaintainedBy; empty means host name and process ID.
+	NodeName string
+
+	// OnError, if set, is told of every failure of background work, which is
+	// also logged. It is called from one goroutine and must not block.
+	OnError func(error)
+
+	// Logger is silent if nil. It never sees a session ID.
+	Logger *zap.Logger
+}
+
+// clockSlack is how far beyond the longest lifetime a deadline may lie: a node
+// knows the database's time only as well as the network lets it.
+const clockSlack = time.Minute
+
+func (o Options) withDefaults() Options {
+	o.Table = cmp.Or(o.Table, migrations.DefaultTable)
+	o.MaxUser = cmp.Or(o.MaxUser, 255)
+	o.BatchItems = cmp.Or(o.BatchItems, 256)
+	o.BatchBytes = cmp.Or(o.BatchBytes, 1<<20)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
+	o.Readers = cmp.Or(o.Readers, max(8, 2*runtime.GOMAXPROCS(0)))
+	o.Writers = cmp.Or(o.Writers, max(8, 2*runtime.GOMAXPROCS(0)))
+	o.RetireGrace = cmp.Or(o.RetireGrace, 24*time.Hour)
+	o.PruneInterval = cmp.Or(o.PruneInterval, time.Minute)
+	o.NodeName = cmp.Or(o.NodeName, hostAndPID())
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	return o
+}
+
+// maxBlob is the longest packet that the protocol's settings allow, less what
+// else is in one.
+const maxBlob = 1<<30 - packetRest
+
+func (o Options) validate() error {
+	for _, c := range []struct {
+		field string
+		got   time.Duration
+		least time.Duration
+	}{
+		{"Longest", cmp.Or(o.Longest, time.Hour), time.Hour},
+		{"WriteTimeout", o.WriteTimeout, 3 * time.Second},
+		{"RetireGrace", o.RetireGrace, time.Minute},
+	} {
+		if c.got < c.least {
+			return fmt.Errorf("mysqlstore: Options.%s is %v; it must be at least %v", c.field, c.got, c.least)
+		}
+	}
+	for _, c := range []struct {
+		field     string
+		got, most int
+	}{
+		{"MaxData", cmp.Or(o.MaxData, 1), maxBlob},
+		{"MaxUser", o.MaxUser, migrations.MaxUser},
+		{"BatchItems", o.BatchItems, maxSize},
+		{"BatchBytes", o.BatchBytes, maxBlob},
+		{"Readers", o.Readers, 1000},
+		{"Writers", o.Writers, 1000},
+	} {
+		if c.got < 1 || c.got > c.most {
+			return fmt.Errorf("mysqlstore: Options.%s is %d; it must be from 1 to %d", c.field, c.got, c.most)
+		}
+	}
+	return nil
+}
+
+// packetRest is more than what is in a packet beside the data of a session.
+const packetRest = 8 << 10
+
+// fit makes the options such that no packet is longer than the server takes.
+func (o Options) fit(packet int64) (Options, error) {
+	most := int(min(packet, maxBlob)) - packetRest
+	switch {
+	case most < 4<<10:
+		return o, fmt.Errorf("%w: the server's max_allowed_packet is %d; it must be at least 16384", ErrUnsuitable, packet)
+	case o.MaxData > most:
+		return o, fmt.Errorf("Options.MaxData is %d; the server's max_allowed_packet, %d, allows %d", o.MaxData, packet, most)
+	}
+	o.MaxData = cmp.Or(o.MaxData, min(1<<20, most))
+	// A session alone may be larger than a batch.
+	o.BatchBytes = min(o.BatchBytes, most)
+	o.BatchItems = min(o.BatchItems, 1<<(bits.Len(uint(most/perItem))-1))
+	return o, nil
+}
+
+func (o Options) limits() record.Limits {
+	return record.Limits{MaxData: o.MaxData, MaxUser: o.MaxUser, Longest: o.Longest, Slack: clockSlack}
+}
+
+func (o Options) migrations() migrations.Config { return migrations.Config{Table: o.Table} }
+
+// shares are how many connections there are for each purpose.
+type shares struct{ reads, writes, waits, scans, flights int }
+
+// shares divides what a pool that is limited to most connections may give.
+func (o Options) shares(most int) shares {
+	s := shares{reads: o.Readers, writes: o.Writers, scans: scanners}
+	if most > 0 && s.reads+s.writes+s.scans+1 > most/2 {
+		s.scans = 1
+		s.writes = max(1, (most/2-2)/2)
+		s.reads = max(1, most/2-2-s.writes)
+	}
+	// Not all may wait for rows that others have locked.
+	s.waits = max(1, s.writes/2)
+	s.flights = max(1, s.writes/4)
+	return s
+}
+
+// leastConns is what a pool must be able to give: half of them are the store's.
+const leastConns = 8
+
+func (o Options) pruneInterval() time.Duration {
+	if o.PruneInterval < 0 { // started by hand
+		return time.Minute
+	}
+	return o.PruneInterval
+}
+
+func (o Options) nextPrune() time.Duration {
+	if o.NextPrune != nil {
+		return max(o.NextPrune(), time.Millisecond)
+	}
+	mean := o.pruneInterval()
+	return mean*3/4 + rand.N(mean/2+1)
+}
+
+func hostAndPID() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s:%d", host, os.Getpid())
+}

@@ -1,0 +1,104 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql"
+	"sync"
+
+	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// pool is the connections that the store keeps out of the caller's.
+type pool struct {
+	db      *sql.DB
+	texts   queries
+	charset string
+
+	mu     sync.Mutex
+	idle   []*conn // the one used last is the next
+	closed bool
+}
+
+// take returns a connection that nobody else uses.
+func (p *pool) take(ctx context.Context) (*conn, error) {
+	for {
+		p.mu.Lock()
+		last := len(p.idle) - 1
+		if last < 0 {
+			p.mu.Unlock()
+			return newConn(ctx, p.db, p.texts, p.charset)
+		}
+		c := p.idle[last]
+		p.idle = p.idle[:last]
+		p.mu.Unlock()
+		if c.usable(ctx) {
+			return c, nil
+		}
+		c.close()
+	}
+}
+
+func (p *pool) put(c *conn) {
+	p.mu.Lock()
+	keep := !c.broken && !p.closed
+	if keep {
+		p.idle = append(p.idle, c)
+	}
+	p.mu.Unlock()
+	if !keep {
+		c.close()
+	}
+}
+
+// close closes what is idle, and what comes back later.
+func (p *pool) close() {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle, p.closed = nil, true
+	p.mu.Unlock()
+	for _, c := range idle {
+		c.close()
+	}
+}
+
+// gate lets so many use a connection at a time.
+type gate struct {
+	pool  *pool
+	slots chan struct{}
+	gone  chan struct{} // closed when nobody may enter anymore
+}
+
+func newGate(p *pool, n int) *gate {
+	return &gate{pool: p, slots: make(chan struct{}, n), gone: make(chan struct{})}
+}
+
+// do calls f with a connection.
+func (g *gate) do(ctx context.Context, f func(*conn) error) error {
+	select {
+	case g.slots <- struct{}{}:
+	default:
+		select {
+		case g.slots <- struct{}{}:
+		case <-g.gone:
+			return session.ErrClosed
+		case <-ctx.Done():
+			return notDone{wait.Ended(ctx)}
+		}
+	}
+	defer func() { <-g.slots }()
+	c, err := g.pool.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer g.pool.put(c)
+	return f(c)
+}
+
+// close waits for those inside.
+func (g *gate) close() {
+	close(g.gone)
+	for range cap(g.slots) {
+		g.slots <- struct{}{}
+	}
+}

@@ -1,0 +1,102 @@
+package mysqlstore
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Renew implements session.Store.
+func (s *Store) Renew(ctx context.Context, old session.Key, rec session.Record, grace time.Duration) (session.Record, error) {
+	made, err := s.renew(ctx, old, rec, grace, session.UserLimit{})
+	return made.rec, wrap("renew", err)
+}
+
+// RenewLimited implements session.UserIndex.
+func (s *Store) RenewLimited(ctx context.Context, old session.Key, rec session.Record, grace time.Duration, limit session.UserLimit) (session.Record, []session.Key, error) {
+	if err := s.limits.UserLimit(rec.User, limit); err != nil {
+		return session.Record{}, nil, wrap("renew", err)
+	}
+	made, err := s.renew(ctx, old, rec, grace, limit)
+	return made.rec, made.evicted, wrap("renew", err)
+}
+
+func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, grace time.Duration, limit session.UserLimit) (made, error) {
+	if err := s.begun(ctx); err != nil {
+		return made{}, err
+	}
+	if err := record.Grace(grace); err != nil {
+		return made{}, err
+	}
+	if err := record.Key("the old key", old); err != nil {
+		return made{}, err
+	}
+	rec, err := s.limits.New(rec, s.Now())
+	if err != nil {
+		return made{}, err
+	}
+	var evicted []session.Key // by an attempt whose outcome is open
+	out, err := write(ctx, s, "renew", func(t *tx) (made, error) {
+		// First the user, then the row: so does who ends the user's sessions.
+		if err := t.admit(rec.User, limit); err != nil {
+			return made{}, err
+		}
+		r, err := t.lockKey(old)
+		if err != nil {
+			return made{}, err
+		}
+		if t.lost != nil {
+			if done, err := t.wasRenewed(r, rec); err != nil {
+				return made{}, err
+			} else if done != nil {
+				return made{*done, evicted}, nil
+			}
+		}
+		if err := r.refusal(); err != nil {
+			return made{}, err
+		}
+		if r.rec.Version != rec.Version {
+			return made{}, session.ErrConflict
+		}
+		created := s.Now()
+		if rec.User == r.rec.User {
+			created = r.rec.Created
+		}
+		next, err := t.insert(rec, r.rec.Version+1, created)
+		if err != nil {
+			return made{}, err
+		}
+		if evicted, err = t.makeRoom(rec.User, []session.Key{old, rec.Key}, limit); err != nil {
+			return made{}, err
+		}
+		until := record.Earlier(r.now.Add(grace), r.rec.Deadline)
+		_, err = t.exec(t.ctx, one(renewed), record.Micros(r.now), rec.Key.Hash[:], record.Micros(until), old.Hash[:])
+		return made{next, evicted}, err
+	})
+	if err == nil {
+		s.stats.renews.Add(1)
+		s.stats.destroys.Add(uint64(len(out.evicted)))
+	}
+	return out, err
+}
+
+// wasRenewed returns the new session, if a renewal whose outcome was open has
+// taken place.
+func (t *tx) wasRenewed(old *row, rec session.Record) (*session.Record, error) {
+	if old == nil || !bytes.Equal(old.next, rec.Key.Hash[:]) {
+		return nil, nil
+	}
+	next, err := t.lockFull(rec.Key.Hash)
+	switch {
+	case err != nil:
+		return nil, err
+	case next == nil || !next.ended.IsZero() || next.rec.Version != rec.Version+1:
+		return nil, unknown(t.lost) // it has changed since
+	}
+	out := next.rec
+	out.Key = rec.Key
+	return &out, nil
+}

@@ -1,0 +1,200 @@
+package mysqlstore
+
+import (
+	"bytes"
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Save implements session.Store.
+func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, error) {
+	rec, err := s.save(ctx, rec)
+	return rec, wrap("save", err)
+}
+
+func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, error) {
+	if err := s.begun(ctx); err != nil {
+		return session.Record{}, err
+	}
+	if err := s.limits.Content(rec); err != nil {
+		return session.Record{}, err
+	}
+	if !s.limits.Possible(rec.Key, s.Window()) {
+		s.stats.refused.Add(1)
+		return session.Record{}, session.ErrNotFound
+	}
+	rec.Data = bytes.Clone(rec.Data)
+	if !rec.Expires.IsZero() {
+		rec.Expires = record.Expiry(rec.Expires)
+	}
+	o := &op{key: rec.Key, rec: rec}
+	if err := s.saves.do(ctx, o); err != nil {
+		return session.Record{}, err
+	}
+	s.stats.saves.Add(1)
+	return o.made, nil
+}
+
+func saveManner() manner {
+	return manner{name: "save", lone: saveLone, batch: saveBatch, apart: saveApart}
+}
+
+// saveLone takes from rec what Save does not: if the row has the same, it is
+// what Save returns.
+func saveLone(t *tx, o *op) (bool, error) {
+	rec := o.rec
+	if !t.instant {
+		return false, nil
+	}
+	deadline, created := record.Expiry(rec.Deadline), record.Expiry(rec.Created)
+	q, args := one(saveData), []any(nil)
+	if !rec.Expires.IsZero() {
+		q, args = one(saveAll), append(args, record.Micros(rec.Expires))
+	}
+	args = append(args, nullBytes(rec.Data), rec.Key.Hash[:], int64(rec.Key.Bucket),
+		rec.Version, record.Micros(deadline), record.Micros(created), nullText(rec.User))
+	if !rec.Expires.IsZero() {
+		args = append(args, record.Micros(record.Earlier(rec.Expires, deadline)))
+	}
+	out, err := t.exec(t.ctx, q, args...)
+	o.made = rec
+	o.made.Version++
+	o.made.Expires, o.made.Deadline, o.made.Created = record.Time(out.id), deadline, created
+	return out.rows == 1, err
+}
+
+// saving is a save of a row that is locked: what it comes to, or why not.
+func saving(r *row, rec session.Record) (session.Record, error) {
+	if err := r.refusal(); err != nil {
+		return session.Record{}, err
+	}
+	switch {
+	case r.rec.Version != rec.Version:
+		return session.Record{}, session.ErrConflict
+	case r.rec.User != rec.User:
+		return session.Record{}, session.ErrUserChanged
+	}
+	return replacing(r, rec), nil
+}
+
+// replacing is a live row with new data and, if rec has one, a new expiry.
+func replacing(r *row, rec session.Record) session.Record {
+	out := r.rec
+	out.Key, out.Data = rec.Key, rec.Data
+	out.Version++
+	if !rec.Expires.IsZero() {
+		out.Expires = record.Earlier(record.Expiry(rec.Expires), r.rec.Deadline)
+	}
+	return out
+}
+
+func saveBatch(t *tx, ops []*op) error {
+	rows, err := t.lockSome(hashesOf(ops))
+	if err != nil {
+		return err
+	}
+	var save []*op
+	for _, o := range ops {
+		r := rows[o.key.Hash]
+		switch {
+		case r == nil || o.lost != nil && r.rec.Version != o.rec.Version:
+			continue
+		case !r.is(o.key):
+			r = nil
+		}
+		if o.made, o.refusal = saving(r, o.rec); o.refusal != nil {
+			continue
+		}
+		if r.now.Before(o.made.Expires) { // else it ends the session
+			o.written = true
+			save = append(save, o)
+		}
+	}
+	if len(save) == 0 {
+		return nil
+	}
+	size := sizeFor(len(save))
+	hashes := hashArgs(nil, hashesOf(save))
+	args := append([]any(nil), hashes...)
+	for i := range size {
+		args = append(args, decimal(save[min(i, len(save)-1)].made.Expires))
+	}
+	args = append(args, hashes...)
+	for i := range size {
+		if i < len(save) {
+			args = append(args, nullBytes(save[i].made.Data))
+			continue
+		}
+		args = append(args, nil) // FIELD finds the first
+	}
+	_, err = t.exec(t.ctx, text{saveSome, size}, append(args, hashes...)...)
+	return err
+}
+
+// decimal is a time as ELT takes and returns it: a text.
+func decimal(at time.Time) []byte { return strconv.AppendInt(nil, record.Micros(at), 10) }
+
+func hashesOf(ops []*op) [][32]byte {
+	out := make([][32]byte, len(ops))
+	for i, o := range ops {
+		out[i] = o.key.Hash
+	}
+	return out
+}
+
+func saveApart(t *tx, o *op) error {
+	r, err := t.lockKey(o.key)
+	if err != nil {
+		return err
+	}
+	if t.lost != nil {
+		if o.made, err = t.saved(r, o.rec); o.made.Version != 0 || err != nil {
+			return err
+		}
+	}
+	if o.made, err = saving(r, o.rec); err != nil {
+		return err
+	}
+	return t.replace(r, o.made)
+}
+
+// replace writes what saving or replacing came to.
+func (t *tx) replace(r *row, out session.Record) error {
+	if !r.now.Before(out.Expires) {
+		return t.end(r)
+	}
+	_, err := t.exec(t.ctx, one(save), record.Micros(out.Expires), nullBytes(out.Data), r.rec.Key.Hash[:])
+	return err
+}
+
+// end makes r a tombstone.
+func (t *tx) end(r *row) error {
+	_, err := t.exec(t.ctx, one(endAt), record.Micros(record.Expiry(r.now)), r.rec.Key.Hash[:])
+	return err
+}
+
+// saved returns the session, if a save whose outcome was open has taken place.
+// If the session has changed further since, only the next version could have
+// told.
+func (t *tx) saved(r *row, rec session.Record) (session.Record, error) {
+	if r == nil || r.ended.IsZero() && r.rec.Version <= rec.Version {
+		return session.Record{}, nil
+	}
+	if !r.ended.IsZero() || r.rec.Version != rec.Version+1 {
+		return session.Record{}, unknown(t.lost)
+	}
+	full, err := t.lockFull(rec.Key.Hash)
+	switch {
+	case err != nil:
+		return session.Record{}, err
+	case full.rec.User != rec.User || !bytes.Equal(full.rec.Data, rec.Data):
+		return session.Record{}, session.ErrConflict
+	}
+	out := full.rec
+	out.Key = rec.Key
+	return out, nil
+}

@@ -1,0 +1,257 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/wait"
+	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+var _ interface {
+	session.Store
+	session.Clock
+	session.Putter
+	session.Lister
+	session.Clearer
+	session.UserIndex
+	session.Pruner
+	session.Teller
+	session.Statser
+} = (*Store)(nil)
+
+// Store keeps sessions in a MySQL or MariaDB database. Use New to make one. All
+// methods may be called concurrently.
+type Store struct {
+	opts     Options
+	limits   record.Limits
+	log      *zap.Logger
+	clock    *clock
+	database string
+
+	conns                       *pool
+	reads, scans, writes, waits *gate
+
+	creates, saves, touches, destroys *lane
+
+	pruning *pruning
+	stats   counters
+
+	mu       sync.Mutex
+	closed   atomic.Bool // set under mu
+	active   sync.WaitGroup
+	running  context.Context
+	stop     context.CancelCauseFunc
+	lanes    sync.WaitGroup
+	loops    sync.WaitGroup
+	finished chan struct{}
+	closing  sync.Once
+}
+
+// scanners is how many connections are for what may take long.
+const scanners = 2
+
+// New returns a store on the table that Up of migrations/mysql has made. The
+// pool stays the caller's and must outlive the store. ctx bounds New only.
+//
+// The store keeps connections of the pool for itself, up to as many as Options
+// say, and sets them up as it needs them. So it works whatever the DSN, the user
+// and the server say about time zones, character sets, sql_mode, isolation,
+// autocommit and the like. After some minutes, and when the store is closed, it
+// closes them instead of giving them back.
+//
+// New is ErrUnsuitable if the pool may have fewer than eight connections, or
+// belongs to another driver than github.com/go-sql-driver/mysql, ErrSettings if
+// Options differ from what the nodes have agreed on, and else an error of
+// migrations/mysql or of the driver.
+func New(ctx context.Context, db *sql.DB, opts Options) (*Store, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	s, err := newStore(ctx, db, opts)
+	return s, wrap("new", err)
+}
+
+func newStore(ctx context.Context, db *sql.DB, opts Options) (*Store, error) {
+	most := db.Stats().MaxOpenConnections
+	if most > 0 && most < leastConns {
+		return nil, fmt.Errorf("%w: the *sql.DB is limited to %d connections; the store needs at least %d (SetMaxOpenConns)", ErrUnsuitable, most, leastConns)
+	}
+	s := &Store{clock: newClock(), finished: make(chan struct{})}
+	opts, texts, err := s.look(ctx, db, opts)
+	if err != nil {
+		return nil, err
+	}
+	s.opts, s.limits = opts, opts.limits()
+	s.log = opts.Logger.Named("mysqlstore").With(zap.String("table", opts.Table))
+	s.conns = &pool{db: db, texts: texts, charset: charsetFor(texts)}
+	parts := opts.shares(most)
+	s.reads, s.writes = newGate(s.conns, parts.reads), newGate(s.conns, parts.writes)
+	s.scans, s.waits = newGate(s.conns, parts.scans), newGate(s.conns, parts.waits)
+	s.pruning = newPruning(s)
+	for range clockSamples {
+		if err := s.refresh(ctx); err != nil {
+			s.conns.close()
+			return nil, err
+		}
+	}
+	if err := s.writes.do(ctx, func(c *conn) error { _, err := c.exec(ctx, one(tryWrite)); return err }); err != nil {
+		s.conns.close()
+		return nil, fmt.Errorf("try to write: %w", err)
+	}
+	s.start(parts.flights)
+	return s, nil
+}
+
+// look finds out what the database is like and what the nodes have agreed on.
+func (s *Store) look(ctx context.Context, db *sql.DB, opts Options) (Options, queries, error) {
+	c, err := newConn(ctx, db, nil, "utf8mb4")
+	if err != nil {
+		return opts, nil, err
+	}
+	defer c.close()
+	if err := migrations.Validate(ctx, c.sql, opts.migrations()); err != nil {
+		return opts, nil, err
+	}
+	agreed, err := migrations.LoadSettings(ctx, c.sql, opts.migrations())
+	if err != nil {
+		return opts, nil, err
+	}
+	if opts.Longest != 0 && opts.Longest != agreed.LongestLifetime {
+		return opts, nil, fmt.Errorf("%w: Options.Longest is %v, but the nodes agreed on %v in the database; SetSettings of migrations/mysql changes that",
+			ErrSettings, opts.Longest, agreed.LongestLifetime)
+	}
+	opts.Longest = agreed.LongestLifetime
+	if opts, err = opts.fit(c.packet); err != nil {
+		return opts, nil, err
+	}
+	// What a connection has selected may change, so all names are in full.
+	if err := c.sql.QueryRowContext(ctx, `SELECT DATABASE()`).Scan(&s.database); err != nil {
+		return opts, nil, fmt.Errorf("ask for the database: %w", err)
+	}
+	in := "`" + strings.ReplaceAll(s.database, "`", "``") + "`."
+	n, err := migrations.NamesOf(opts.Table)
+	return opts, newQueries(names{in + n.Sessions, in + n.Meta, in + n.Users}), err
+}
+
+func (s *Store) start(flights int) {
+	s.running, s.stop = context.WithCancelCause(context.Background())
+	s.creates, s.saves = newLane(s, createManner(), flights), newLane(s, saveManner(), flights)
+	s.touches, s.destroys = newLane(s, touchManner(), flights), newLane(s, destroyManner(), flights)
+	for _, l := range s.allLanes() {
+		s.lanes.Go(func() { l.run(s.running) })
+	}
+	s.loops.Go(func() { s.refreshLoop(s.running) })
+	if s.opts.PruneInterval > 0 {
+		s.StartPruning()
+	}
+}
+
+func (s *Store) allLanes() []*lane { return []*lane{s.creates, s.saves, s.touches, s.destroys} }
+
+// Close implements session.Store. It leaves the caller's *sql.DB open.
+func (s *Store) Close(ctx context.Context) error {
+	s.closing.Do(func() {
+		s.mu.Lock()
+		s.closed.Store(true)
+		s.mu.Unlock()
+		for _, l := range s.allLanes() {
+			l.close()
+		}
+		_ = s.pruning.worker.Close(ctx) // it gives up at once; it is waited for below
+		go s.finish()
+	})
+	select {
+	case <-s.finished:
+		return nil
+	case <-ctx.Done():
+		s.stop(session.ErrClosed) // what is left fails instead of lasting
+		return wrap("close", wait.Ended(ctx))
+	}
+}
+
+func (s *Store) finish() {
+	defer close(s.finished)
+	s.lanes.Wait()
+	s.active.Wait()
+	_ = s.pruning.worker.Close(context.Background()) // which does not end
+	s.stop(session.ErrClosed)
+	s.loops.Wait()
+	for _, g := range []*gate{s.reads, s.scans, s.writes, s.waits} {
+		g.close()
+	}
+	s.conns.close()
+}
+
+// begun is the start of every call.
+func (s *Store) begun(ctx context.Context) error {
+	if s.closed.Load() {
+		return session.ErrClosed
+	}
+	return wait.Ended(ctx)
+}
+
+// enter begins what Close waits for, unless ctx has ended; leave ends it. What
+// is under way ends with the context that it returns, when Close gives up.
+func (s *Store) enter(ctx context.Context) (_ context.Context, leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.begun(ctx); err != nil {
+		return nil, nil, err
+	}
+	s.active.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	unlink := context.AfterFunc(s.running, func() { cancel(context.Cause(s.running)) })
+	return ctx, func() { unlink(); cancel(nil); s.active.Done() }, nil
+}
+
+// Now implements session.Clock: it is the database's clock, as this node knows
+// it.
+func (s *Store) Now() time.Time { return s.clock.now().UTC().Round(0) }
+
+// Window implements session.Clock.
+func (s *Store) Window() session.Window {
+	return session.Window{Now: s.Now(), Grace: s.opts.RetireGrace, Longest: s.opts.Longest}
+}
+
+// The database's clock is read several times at first, so that one answer that
+// took long does no harm, and once in a while.
+const (
+	clockSamples  = 3
+	clockInterval = 30 * time.Second
+)
+
+// refresh reads the database's clock, and who pruned last.
+func (s *Store) refresh(ctx context.Context) error {
+	return s.read(ctx, func(c *conn) error {
+		sent := time.Now()
+		now, latest, err := c.readTurn(ctx)
+		if err == nil {
+			s.clock.observe(sent, now, time.Now())
+			s.pruning.note(latest)
+		}
+		return err
+	})
+}
+
+func (s *Store) refreshLoop(ctx context.Context) {
+	for wait.Sleep(ctx, clockInterval/2+rand.N(clockInterval)) {
+		call, cancel := s.within(ctx, "reading the clock")
+		err := s.refresh(call)
+		cancel()
+		if err != nil && ctx.Err() == nil && !s.closed.Load() {
+			s.backgroundError("read the database's clock", err)
+		}
+	}
+}

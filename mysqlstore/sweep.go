@@ -1,0 +1,141 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql/driver"
+	"time"
+
+	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// A statement of pruning changes few rows, none of which anybody else wants, and
+// then pauses for a while in proportion, so that the server has time for others.
+const (
+	retireBatch = 500
+	sweepBatch  = 500 // ids
+	sweepPasses = 60  // that look through the whole table: in an hour, by default
+	leastPause  = time.Millisecond
+)
+
+// paced does a step and pauses.
+func (w *pass) paced(ctx context.Context, f func(context.Context, *conn) error) error {
+	began := time.Now()
+	err := w.step(ctx, f)
+	if err == nil && !wait.Sleep(ctx, max(leastPause, time.Since(began))) {
+		return wait.Ended(ctx)
+	}
+	return err
+}
+
+func (w *pass) count(rows int64) {
+	w.done.Rows += rows
+	w.p.add(rows)
+}
+
+// now is the store's time, asked for: what is deleted is lost.
+func (c *conn) now(ctx context.Context) (time.Time, error) {
+	micros, _, err := c.maybeNumber(ctx, now)
+	return record.Time(micros), err
+}
+
+// retire deletes the rows whose bucket has passed. The bucket, not the
+// deadline: until it has passed, another deadline would make the key good again.
+func (w *pass) retire(ctx context.Context) error {
+	for rows := int64(retireBatch); rows == retireBatch; {
+		err := w.paced(ctx, func(ctx context.Context, c *conn) error {
+			now, err := c.now(ctx)
+			if err != nil {
+				return err
+			}
+			oldest := session.BucketOf(now.Add(-w.p.s.opts.RetireGrace))
+			out, err := c.exec(ctx, one(retire), int64(oldest), int64(retireBatch))
+			rows = out.rows
+			w.count(rows)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweep removes sessions that have been idle for longer than any write that
+// began before can last: from the whole table or, in the background, from the
+// next part of it.
+func (w *pass) sweep(ctx context.Context) error {
+	var last, after int64
+	err := w.step(ctx, func(ctx context.Context, c *conn) (err error) {
+		if last, _, err = c.maybeNumber(ctx, maxID); err != nil || !w.part {
+			return err
+		}
+		_, latest, err := c.readTurn(ctx)
+		after = latest.sweptTo
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	to := last
+	if w.part {
+		to = min(last, after+max(last/sweepPasses, 20*sweepBatch))
+	}
+	for after < to {
+		err := w.paced(ctx, func(ctx context.Context, c *conn) error {
+			first, none, err := c.maybeNumber(ctx, nextID, after)
+			if err != nil || none {
+				after = to
+				return err
+			}
+			after = first + sweepBatch - 1
+			return w.sweepIDs(ctx, c, first, first+sweepBatch)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if !w.part {
+		return nil
+	}
+	if after >= last {
+		after = 0
+	}
+	return w.step(ctx, func(ctx context.Context, c *conn) error {
+		_, err := c.exec(ctx, one(setSwept), after)
+		return err
+	})
+}
+
+// sweepIDs looks for idle sessions without a lock, and then locks these alone.
+func (w *pass) sweepIDs(ctx context.Context, c *conn, first, end int64) error {
+	now, err := c.now(ctx)
+	if err != nil {
+		return err
+	}
+	before := record.Micros(now.Add(-w.p.s.opts.RetireGrace))
+	idle := map[query][][32]byte{}
+	err = c.query(ctx, one(sweepFind), func(v []driver.Value) error {
+		scan := scanner{values: v}
+		hash, q := [32]byte(scan.hash()), sweepForeign
+		if scan.number() == 1 {
+			q = sweepNative
+		}
+		idle[q] = append(idle[q], hash)
+		return scan.err
+	}, first, end, before)
+	if err != nil {
+		return err
+	}
+	for q, hashes := range idle {
+		out, err := c.exec(ctx, text{q, sizeFor(len(hashes))}, append(hashArgs(nil, hashes), before)...)
+		if err != nil {
+			return err
+		}
+		if q == sweepNative { // the others keep a tombstone
+			w.count(out.rows)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package mysqlstore
+
+import (
+	"bytes"
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// tx is the transaction that a write runs in.
+type tx struct {
+	*conn
+	s    *Store
+	ctx  context.Context
+	lost error // of an attempt whose outcome is open: this write may be done already
+}
+
+// within bounds a write by Options.WriteTimeout.
+func (s *Store) within(ctx context.Context, what string) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, s.opts.WriteTimeout,
+		fmt.Errorf("%s took longer than Options.WriteTimeout, %v: %w", what, s.opts.WriteTimeout, context.DeadlineExceeded))
+}
+
+// write runs f in a transaction of its own and returns what f returned, once
+// that is committed. f may be called again.
+func write[T any](ctx context.Context, s *Store, what string, f func(*tx) (T, error)) (T, error) {
+	var none, result T
+	ctx, leave, err := s.enter(ctx)
+	if err != nil {
+		return none, err
+	}
+	defer leave()
+	ctx, cancel := s.within(ctx, what)
+	defer cancel()
+	err = s.settle(ctx, nil, func(lost error) error {
+		return s.writes.do(ctx, func(c *conn) error {
+			return c.transaction(ctx, func() (err error) {
+				result, err = f(&tx{conn: c, s: s, ctx: ctx, lost: lost})
+				return err
+			})
+		})
+	})
+	if err != nil {
+		s.refused(err)
+		return none, err
+	}
+	return result, nil
+}
+
+func (s *Store) refused(err error) {
+	if isRefusal(err) && !errors.Is(err, session.ErrUnknown) {
+		s.stats.refused.Add(1)
+	}
+}
+
+// retryReadOnly is how long a server that takes no writes is tried, by new
+// connections: they may lead to another one after a failover.
+const retryReadOnly = 500 * time.Millisecond
+
+// settle makes attempts until the outcome is known, or ctx ends. Each is told
+// of an earlier one whose outcome is open; lost is that of an attempt before.
+func (s *Store) settle(ctx context.Context, lost error, attempt func(lost error) error) error {
+	cuts, began := 0, time.Now()
+	for try := 1; ; try++ {
+		err := attempt(lost)
+		if err == nil {
+			return nil
+		}
+		if isRefusal(err) || errors.Is(err, session.ErrUnknown) {
+			return s.counted(err)
+		}
+		again := lost != nil
+		switch fateOf(err) {
+		case fateOpen:
+			lost, again = err, true
+		case fateConflict, fateBusy:
+			again = true
+		case fateCut:
+			cuts++
+			again = again || cuts < askAgain
+		case fateLocked:
+			again = mayWait(ctx)
+		case fateReadOnly:
+			again = again || time.Since(began) < retryReadOnly
+		}
+		if again && pause(ctx, try) {
+			s.stats.retries.Add(1)
+			continue
+		}
+		switch {
+		case lost == nil:
+			return because(ctx, err)
+		case errors.Is(err, lost):
+			return s.counted(unknown(because(ctx, err)))
+		}
+		return s.counted(unknown(because(ctx, fmt.Errorf("%w; before that: %w", err, lost))))
+	}
+}
+
+func (s *Store) counted(err error) error {
+	if errors.Is(err, session.ErrUnknown) {
+		s.stats.unknown.Add(1)
+	}
+	return err
+}
+
+// lockWait is how long the server lets the store's connections wait for a lock,
+// and time for the answer: innodb_lock_wait_timeout is a second, but MySQL looks
+// but once in a second. Who has less left does not begin to wait: if ctx
+// ended first, the outcome would be unknown.
+const lockWait = 2200 * time.Millisecond
+
+func mayWait(ctx context.Context) bool {
+	end, ok := ctx.Deadline()
+	return ctx.Err() == nil && (!ok || time.Until(end) > lockWait)
+}
+
+// pause waits before the try-th repetition: longer each time, and by chance,
+// so that those who collided do not meet again. It reports whether ctx lasted.
+func pause(ctx context.Context, try int) bool {
+	d := time.Millisecond << min(try, 8)
+	return wait.Sleep(ctx, d/2+rand.N(d))
+}
+
+// lock returns the row of that hash, dead or alive, or nil, and keeps it. Its
+// time is one after it was locked.
+func (t *tx) lock(hash [32]byte) (*row, error) {
+	return t.lockBy(lock, hash)
+}
+
+// lockFull is lock with the data.
+func (t *tx) lockFull(hash [32]byte) (*row, error) { return t.lockBy(lockData, hash) }
+
+func (t *tx) lockBy(q query, hash [32]byte) (*row, error) {
+	r, err := t.rowOf(t.ctx, q, session.Key{Hash: hash})
+	if err != nil || r == nil || t.instant {
+		return r, err
+	}
+	r.now, err = t.now()
+	return r, err
+}
+
+// lockKey is lock for the row that key names.
+func (t *tx) lockKey(key session.Key) (*row, error) {
+	if !t.s.limits.Possible(key, t.s.Window()) {
+		return nil, nil
+	}
+	r, err := t.lock(key.Hash)
+	if err != nil || r == nil || !r.is(key) {
+		return nil, err
+	}
+	return r, nil
+}
+
+// now asks the database for its time.
+func (t *tx) now() (time.Time, error) {
+	sent := time.Now()
+	at, err := t.conn.now(t.ctx)
+	if err == nil {
+		t.s.clock.observe(sent, at, time.Now())
+	}
+	return at, err
+}
+
+// lockSome locks the rows of hashes, which are sorted, in that order, and
+// returns those that are there and that nobody else holds, dead or alive.
+func (t *tx) lockSome(hashes [][32]byte) (map[[32]byte]*row, error) {
+	rows := make(map[[32]byte]*row, len(hashes))
+	sent := time.Now()
+	err := t.query(t.ctx, text{lockSome, sizeFor(len(hashes))}, func(v []driver.Value) error {
+		r, err := rowOf(v)
+		rows[r.rec.Key.Hash] = r
+		return err
+	}, hashArgs(nil, hashes)...)
+	if err == nil {
+		for _, r := range rows {
+			t.s.clock.observe(sent, r.now, time.Now())
+			break
+		}
+	}
+	return rows, err
+}
+
+// lockAll is lockSome, but waits for rows that others hold.
+func (t *tx) lockAll(hashes [][32]byte) (map[[32]byte]*row, error) {
+	slices.SortFunc(hashes, compareHashes)
+	rows := make(map[[32]byte]*row, len(hashes))
+	if len(hashes) == 0 {
+		return rows, nil
+	}
+	err := t.query(t.ctx, text{lockEach, sizeFor(len(hashes))}, func(v []driver.Value) error {
+		r, err := rowOf(v)
+		rows[r.rec.Key.Hash] = r
+		return err
+	}, hashArgs(nil, hashes)...)
+	if err != nil || t.instant {
+		return rows, err
+	}
+	now, err := t.now()
+	for _, r := range rows {
+		r.now = now
+	}
+	return rows, err
+}
+
+func compareHashes(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) }
+
+// hashArgs appends hashes as arguments of a statement for sizeFor of them.
+func hashArgs(args []any, hashes [][32]byte) []any {
+	for i := range sizeFor(len(hashes)) {
+		args = append(args, hashes[min(i, len(hashes)-1)][:])
+	}
+	return args
+}

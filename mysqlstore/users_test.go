@@ -1,0 +1,104 @@
+package mysqlstore
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// A creation that the database has begun is part of what DestroyUser ends,
+// however it is created.
+func TestDestroyUserCatchesWhatIsBeingCreated(t *testing.T) {
+	t.Parallel()
+	ways := map[string]func(t testing.TB, s *Store, rec session.Record) error{
+		"alone": func(t testing.TB, s *Store, rec session.Record) error {
+			_, err := s.Create(t.Context(), rec)
+			return err
+		},
+		"in a batch": func(t testing.TB, s *Store, rec session.Record) error {
+			var ops []func() error
+			for _, rec := range []session.Record{newSessionOf(s, unique("user")), rec} {
+				ops = append(ops, func() error { _, err := s.Create(t.Context(), rec); return err })
+			}
+			return errors.Join(oneBatch(t, s.creates, ops...)...)
+		},
+		"by a renewal": func(t testing.TB, s *Store, rec session.Record) error {
+			old := create(t, s, newSessionOf(s, ""))
+			rec.Version = old.Version
+			_, err := s.Renew(t.Context(), old.Key, rec, 0)
+			return err
+		},
+		"under a limit": func(t testing.TB, s *Store, rec session.Record) error {
+			_, _, err := s.CreateLimited(t.Context(), rec, session.UserLimit{Max: 5})
+			return err
+		},
+	}
+	dbtest.EachMySQL(t, func(t *testing.T, srv *dbtest.MySQLServer) {
+		p := migrated(t, srv)
+		s, other := openStore(t, p, quiet), openStore(t, p, quiet)
+		for name, way := range ways {
+			rec := newSessionOf(s, unique("user"))
+			// Another one is about to use the same key, so the creation stops half-way.
+			tx, commit := p.foreign(t)
+			sqlExec(t, tx, `
+INSERT INTO sojourn_sessions (hash, bucket, native, version, expires_at, deadline, created_at)
+VALUES (UNHEX(?), ?, 1, 1, ?, ?, 0)`, hexOf(rec.Key), rec.Key.Bucket, rec.Expires.UnixMicro(), rec.Deadline.UnixMicro())
+			holding(s.database)
+			creating := async(func() error { return way(t, s, rec) })
+			dbtest.Eventually(t, "the creation waits", func() bool { return p.blocked(t, s.database) == 1 })
+			holding(s.database)
+			var n int64
+			ending := async(func() (err error) { n, err = other.DestroyUser(t.Context(), rec.User); return err })
+			dbtest.Eventually(t, "DestroyUser waits too", func() bool {
+				select {
+				case err := <-ending:
+					t.Fatalf("%s: DestroyUser did not wait: %d, %v", name, n, err)
+				default:
+				}
+				return p.blocked(t, s.database) >= 2
+			})
+			sqlExec(t, tx, `ROLLBACK`)
+			commit()
+			if err := <-creating; err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if err := <-ending; err != nil {
+				t.Errorf("%s: DestroyUser: %v", name, err)
+			}
+			if got, err := s.Get(t.Context(), rec.Key); err == nil {
+				t.Errorf("%s: the session of %q survived", name, got.User)
+			}
+		}
+	})
+}
+
+func TestSessionsOfOthersAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, migrated(t, dbtest.MariaDB(t)), quiet)
+	// More than one transaction ends, and the stripe of another user.
+	user := unique("user")
+	others := create(t, s, newSessionOf(s, unique("user")))
+	var results []<-chan error
+	for range endBatch + 10 {
+		results = append(results, async(func() error { _, err := s.Create(t.Context(), newSessionOf(s, user)); return err }))
+	}
+	for _, r := range results {
+		if err := <-r; err != nil {
+			t.Fatal(err)
+		}
+	}
+	spared := create(t, s, newSessionOf(s, user))
+	if n, err := s.DestroyUser(t.Context(), user, spared.Key); n != endBatch+10 || err != nil {
+		t.Errorf("DestroyUser = %d, %v; want %d", n, err, endBatch+10)
+	}
+	for _, key := range []session.Key{others.Key, spared.Key} {
+		if _, err := s.Get(t.Context(), key); err != nil {
+			t.Errorf("Get: %v", err)
+		}
+	}
+	if n, err := s.Clear(t.Context()); n != 2 || err != nil {
+		t.Errorf("Clear = %d, %v; want 2", n, err)
+	}
+}
