@@ -8,7 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"github.com/sojourn-go/sojourn/bench/internal/table"
 )
 
 // print writes one table in Markdown for each workload.
@@ -22,7 +23,7 @@ func (r *results) print(out io.Writer) error {
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), r.postgres, flushed)
 	for i, w := range workloads {
 		if err == nil {
-			_, err = fmt.Fprintf(out, "\n**%s**\n\n%s", strings.ToUpper(w.name[:1])+w.name[1:], table(r.samples[i]))
+			_, err = fmt.Fprintf(out, "\n**%s**\n\n%s", strings.ToUpper(w.name[:1])+w.name[1:], tableOf(r.samples[i]))
 		}
 	}
 	return err
@@ -33,19 +34,19 @@ var columns = []string{
 	"p50 ms", "p99 ms", "CPU µs", "allocations", "bytes", "pool uses",
 }
 
-// table has a row per candidate. From CPU on it is per request, of the server's
+// tableOf has a row per candidate. From CPU on it is per request, of the server's
 // process alone.
-func table(samples [][]sample) string {
+func tableOf(samples [][]sample) string {
 	rows := [][]string{columns}
 	for i, own := range samples {
-		of := func(value func(sample) float64) float64 { return median(own, value) }
+		of := func(value func(sample) float64) float64 { return table.Median(own, value) }
 		rate := func(s sample) float64 { return s.rate }
 		ratio := func(base int) string {
 			ratios := make([]float64, len(own))
 			for round, s := range own {
 				ratios[round] = s.rate / samples[base][round].rate
 			}
-			return fmt.Sprintf("%.2f", median(ratios, func(f float64) float64 { return f }))
+			return fmt.Sprintf("%.2f", table.Median(ratios, func(f float64) float64 { return f }))
 		}
 		byRate := func(a, b sample) int { return cmp.Compare(a.rate, b.rate) }
 		millis := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -67,48 +68,5 @@ func table(samples [][]sample) string {
 			fmt.Sprintf("%.2f", of(func(s sample) float64 { return s.acquires })),
 		})
 	}
-	return markdown(rows)
-}
-
-func median[T any](all []T, value func(T) float64) float64 {
-	values := make([]float64, len(all))
-	for i, v := range all {
-		values[i] = value(v)
-	}
-	slices.Sort(values)
-	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
-}
-
-// markdown aligns the cells; the first row is the head, and the first column is
-// text.
-func markdown(rows [][]string) string {
-	widths := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
-	var b strings.Builder
-	for n, row := range rows {
-		for i, cell := range row {
-			width := widths[i]
-			if i == 0 {
-				width = -width
-			}
-			fmt.Fprintf(&b, "| %*s ", width, cell)
-		}
-		b.WriteString("|\n")
-		if n > 0 {
-			continue
-		}
-		for i, width := range widths {
-			rule := strings.Repeat("-", width+2)
-			if i > 0 {
-				rule = rule[:width+1] + ":"
-			}
-			b.WriteString("|" + rule)
-		}
-		b.WriteString("|\n")
-	}
-	return b.String()
+	return table.Markdown(rows)
 }
