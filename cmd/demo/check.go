@@ -9,8 +9,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 const (
@@ -23,7 +21,8 @@ const (
 // that fails does not spoil the others.
 type check struct {
 	report *report
-	db     *database
+	kind   choice
+	db     database
 	fleet  *fleet
 	http   *http.Client
 
@@ -34,13 +33,20 @@ type check struct {
 	killed *node // by the step that kills the leader
 }
 
+// step is a part of the story. It returns what was seen.
+type step struct {
+	name  string
+	limit time.Duration
+	do    func(context.Context) (string, error)
+}
+
 // runCheck reports whether all steps went well.
-func runCheck(ctx context.Context, nodes int, r *report, stderr io.Writer) bool {
+func runCheck(ctx context.Context, kind choice, nodes int, r *report, stderr io.Writer) bool {
 	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit, fmt.Errorf("the check took longer than %v", checkLimit))
 	defer cancel()
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	defer transport.CloseIdleConnections()
-	c := &check{report: r, http: &http.Client{Transport: transport}}
+	c := &check{report: r, kind: kind, http: &http.Client{Transport: transport}}
 	if c.setUp(ctx, nodes, stderr) {
 		c.play(ctx)
 	}
@@ -52,19 +58,14 @@ func runCheck(ctx context.Context, nodes int, r *report, stderr io.Writer) bool 
 }
 
 func (c *check) setUp(ctx context.Context, nodes int, stderr io.Writer) bool {
-	return c.report.step(ctx, "find or start Postgres", checkLimit, func(ctx context.Context) (string, error) {
-		db, err := openDatabase(ctx, stderr)
-		if err != nil {
-			return "", err
-		}
-		c.db = db
-		return db.about, nil
-	}) && c.report.step(ctx, "make the tables", longLimit, func(ctx context.Context) (string, error) {
-		return "in schema " + c.db.schema(), c.db.migrate(ctx)
+	return c.find(ctx, stderr) && c.report.step(ctx, "make the tables", longLimit, func(ctx context.Context) (string, error) {
+		return c.db.migrate(ctx)
 	}) && c.report.step(ctx, fmt.Sprintf("start %d nodes", nodes), startLimit, func(ctx context.Context) (string, error) {
-		c.fleet = newFleet(c.db, nodes, c.hear)
-		if err := c.fleet.reroute(c.db); err != nil {
-			return "", err
+		c.fleet = newFleet(c.kind.backend, c.db, nodes, c.hear)
+		if db, ok := c.db.(interface{ reroute(*fleet) error }); ok {
+			if err := db.reroute(c.fleet); err != nil {
+				return "", err
+			}
 		}
 		if err := c.fleet.start(ctx); err != nil {
 			return "", err
@@ -77,22 +78,41 @@ func (c *check) setUp(ctx context.Context, nodes int, stderr io.Writer) bool {
 	})
 }
 
+// find opens a database of the kind that was chosen, or of the other one.
+func (c *check) find(ctx context.Context, stderr io.Writer) bool {
+	wanted := c.kind
+	return c.report.step(ctx, wanted.find, checkLimit, func(ctx context.Context) (string, error) {
+		db, err := wanted.open(ctx, stderr)
+		if err == nil {
+			c.db = db
+			return db.about(), nil
+		}
+		if instead, why, ok := wanted.other(err); ok {
+			c.kind = instead
+			return "", notTried(why)
+		}
+		return "", err
+	}) && (c.db != nil || c.find(ctx, stderr))
+}
+
 func (c *check) play(ctx context.Context) {
-	last := len(c.fleet.nodes)
-	for _, s := range []struct {
-		name  string
-		limit time.Duration
-		do    func(context.Context) (string, error)
-	}{
+	for _, s := range append(c.common(), c.db.steps(c)...) {
+		if !c.report.step(ctx, s.name, s.limit, s.do) && ctx.Err() != nil {
+			return // there is no time for the others
+		}
+	}
+}
+
+// common are the steps that every kind of database has.
+func (c *check) common() []step {
+	return []step{
 		{"log in on node 1, read on the others", stepLimit, c.logIn},
 		{"save on two nodes at once, lose nothing", longLimit, c.saveAtOnce},
 		{"merge what two nodes change", stepLimit, c.merge},
-		{"read from memory, without a query", stepLimit, c.warmReads},
 		{"touch", stepLimit, c.touch},
-		{"touch later", stepLimit, c.touchLater},
 		{"touch by use, now and then", stepLimit, c.touchByUse},
 		{"renew", stepLimit, c.renew},
-		{fmt.Sprintf("log out on node %d, refused everywhere", last), stepLimit, c.logOut},
+		{fmt.Sprintf("log out on node %d, refused everywhere", len(c.fleet.nodes)), stepLimit, c.logOut},
 		{"refuse a late save", stepLimit, c.lateSave},
 		{"log out everywhere from node 2", stepLimit, c.logOutEverywhere},
 		{"stay logged in for 30 days", stepLimit, c.stayLoggedIn},
@@ -101,19 +121,7 @@ func (c *check) play(ctx context.Context) {
 		{"log out on node 1, how soon others refuse", longLimit, c.logOutDelays},
 		{"log out 1,000 sessions in one call", stepLimit, c.thousandLogOuts},
 		{"log out a user with 10,000 sessions", longLimit, c.userWide},
-		{"cut a node's listening connection", longLimit, c.cut},
-		{"stall a node's listening connection", longLimit, c.stall},
-		{"log out and wait for all, one hears nothing", longLimit, c.strict},
 		{"refuse forged IDs without a query", stepLimit, c.forgedIDs},
-		{"make leaves ahead", stepLimit, c.leavesAhead},
-		{"200,000 expired sessions vanish", longLimit, c.expire},
-		{"kill -9 the leader, another takes over", stepLimit, c.killLeader},
-		{"start the killed node again", startLimit, c.startKilled},
-		{"survive a restart of Postgres", longLimit, c.restartPostgres},
-	} {
-		if !c.report.step(ctx, s.name, s.limit, s.do) && ctx.Err() != nil {
-			return // there is no time for the others
-		}
 	}
 }
 
@@ -126,13 +134,7 @@ func (c *check) tearDown(ctx context.Context) {
 		c.report.step(ctx, "find no session ID in any log", stepLimit, c.findSecrets)
 	}
 	if c.db != nil {
-		c.report.step(ctx, "clear up", longLimit, func(ctx context.Context) (string, error) {
-			what := "schema dropped"
-			if c.db.server != nil {
-				what = "server stopped, folder removed"
-			}
-			return what, c.db.close(ctx)
-		})
+		c.report.step(ctx, "clear up", longLimit, c.db.close)
 	}
 }
 
@@ -140,28 +142,19 @@ func (c *check) stop(ctx context.Context) (string, error) {
 	err := c.fleet.stop(ctx)
 	var left []string
 	_, waitErr := until(ctx, func() (ok bool, err error) {
-		left, err = c.connections(ctx)
+		if left, err = c.db.left(ctx); errors.Is(err, errors.ErrUnsupported) {
+			return true, nil
+		}
 		return len(left) == 0, err
 	})
 	if len(left) > 0 {
 		waitErr = fmt.Errorf("connections are left: %s", strings.Join(left, ", "))
 	}
-	return fmt.Sprintf("%d processes, exit code 0 each; no connection left", len(c.fleet.nodes)), errors.Join(err, waitErr)
-}
-
-// connections are those that the nodes have to Postgres.
-func (c *check) connections(ctx context.Context) (names []string, err error) {
-	err = c.db.with(ctx, func(conn *pgx.Conn) error {
-		rows, err := conn.Query(ctx, `
-SELECT application_name FROM pg_catalog.pg_stat_activity
-WHERE pg_catalog.starts_with(application_name, $1) AND pid <> pg_catalog.pg_backend_pid()`, c.db.application("node"))
-		if err != nil {
-			return err
-		}
-		names, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	})
-	return names, err
+	remark := "; no connection left"
+	if errors.Is(waitErr, errors.ErrUnsupported) {
+		remark, waitErr = "", nil
+	}
+	return fmt.Sprintf("%d processes, exit code 0 each%s", len(c.fleet.nodes), remark), errors.Join(err, waitErr)
 }
 
 func (c *check) findSecrets(context.Context) (string, error) {
@@ -169,8 +162,8 @@ func (c *check) findSecrets(context.Context) (string, error) {
 	defer c.mu.Unlock()
 	logs := strings.Join(c.log, "\n")
 	where := "the nodes'"
-	if c.db.server != nil {
-		logs += c.db.server.Log()
+	if log := c.db.log(); log != "" {
+		logs += log
 		where = "the nodes' and the server's"
 	}
 	if len(c.secrets) == 0 || len(c.log) == 0 {

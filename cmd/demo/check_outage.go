@@ -54,11 +54,16 @@ func (c *check) startKilled(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s serves again, process %d", c.killed.name, c.killed.process().cmd.Process.Pid), nil
 }
 
-// restartPostgres stops the server, looks at the answers and starts it again.
-func (c *check) restartPostgres(ctx context.Context) (string, error) {
-	if c.db.server == nil {
-		return "", notTried("the server is not ours to restart")
-	}
+// ownServer is a database server that we have started.
+type ownServer interface {
+	Stop() error
+	Restart(context.Context) error
+}
+
+const notOurs = notTried("the server is not ours to restart")
+
+// restart stops the server, looks at the answers and starts it again.
+func (c *check) restart(ctx context.Context, server ownServer) (string, error) {
 	laura, before, err := c.somebodyIn(ctx, c.fleet.nodes[0], "laura")
 	if err != nil {
 		return "", err
@@ -67,7 +72,7 @@ func (c *check) restartPostgres(ctx context.Context) (string, error) {
 		return "", err
 	}
 	stopped := time.Now()
-	if err := c.db.server.Stop(); err != nil {
+	if err := server.Stop(); err != nil {
 		return "", err
 	}
 	began := time.Now()
@@ -88,7 +93,7 @@ func (c *check) restartPostgres(ctx context.Context) (string, error) {
 	wrong := on(patient, c.fleet.nodes, outage)
 	cancel()
 	answered := time.Since(began)
-	if err := errors.Join(c.db.server.Restart(ctx), wrong); err != nil {
+	if err := errors.Join(server.Restart(ctx), wrong); err != nil {
 		return "", err
 	}
 	away := time.Since(stopped)

@@ -120,6 +120,49 @@ func (c *check) touch(ctx context.Context) (string, error) {
 	return fmt.Sprintf("idle timeout %v later, still version %d", after.Expires.Sub(before.Expires).Round(time.Microsecond), after.Version), nil
 }
 
+// touchByUse uses a session that nobody has used for ten minutes. With the first
+// request the Manager postpones its idle timeout, and then not for a while.
+func (c *check) touchByUse(ctx context.Context) (string, error) {
+	const reads, unused, most = 100, 10 * time.Minute, 5
+	n := c.last()
+	crowd, err := c.crowd(ctx, "olivia", 1, idleTimeout-unused)
+	if err != nil {
+		return "", err
+	}
+	olivia := crowd[0]
+	before, err := olivia.me(ctx, n)
+	if err != nil {
+		return "", err
+	}
+	after, moves := before, 0
+	for range reads {
+		v, err := olivia.me(ctx, n)
+		if err != nil {
+			return "", err
+		}
+		if !v.Expires.Equal(after.Expires) {
+			moves++
+		}
+		after = v
+	}
+	later := after.Expires.Sub(before.Expires)
+	if later < unused/2 || later > 2*unused || moves > most {
+		return "", fmt.Errorf("the idle timeout was %v and is %v, %d requests and %d touches later", before.Expires, after.Expires, reads, moves)
+	}
+	took, err := until(ctx, func() (bool, error) {
+		seen, err := olivia.fresh(ctx, n)
+		if err == nil && seen.Expires.Before(after.Expires) {
+			err = fmt.Errorf("the idle timeout was postponed to %v, but it is %v", after.Expires, seen.Expires)
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d requests: idle timeout %v later, moved %d time; in the database after %v",
+		1+reads, later.Round(time.Second), moves, took.Round(time.Millisecond)), nil
+}
+
 // renew gives a session a new ID on one node and uses the old one on others.
 func (c *check) renew(ctx context.Context) (string, error) {
 	const grace = time.Second
@@ -181,7 +224,11 @@ func (c *check) forgedIDs(ctx context.Context) (string, error) {
 			}
 		}
 		after, err := c.stats(ctx, n)
-		return after.Stats.Gets - before.Stats.Gets, after.Queries.Application - before.Queries.Application, err
+		reads = after.Stats.Gets - before.Stats.Gets
+		if err != nil || before.Queries == nil {
+			return reads, reads, err // each is one
+		}
+		return reads, after.Queries.Application - before.Queries.Application, nil
 	}
 	began := time.Now()
 	reads, queries, err := try(forged(impossible))

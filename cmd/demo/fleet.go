@@ -34,13 +34,12 @@ const (
 	stopLimit  = 15 * time.Second // longer than a node gives itself
 )
 
-func newFleet(db *database, n int, listen func(node string, e entry)) *fleet {
+func newFleet(kind backend, db database, n int, listen func(node string, e entry)) *fleet {
 	f := &fleet{}
 	for i := range n {
-		name := fmt.Sprintf("node %d", i+1)
-		f.nodes = append(f.nodes, &node{name: name, listen: listen, conf: nodeConfig{
-			Name: name, Run: db.run, DSN: db.dsn, Schema: db.schema(), Home: db.home(),
-		}})
+		conf := db.node()
+		conf.Store, conf.Name = kind.name, fmt.Sprintf("node %d", i+1)
+		f.nodes = append(f.nodes, &node{name: conf.Name, listen: listen, conf: conf})
 	}
 	return f
 }

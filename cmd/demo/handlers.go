@@ -119,8 +119,8 @@ func (s *server) save(r *http.Request, sess *session.Session) (any, error) {
 // first request after a minute.
 func (s *server) touch(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
 	touch := s.store.Touch
-	if r.FormValue("later") != "" {
-		touch = s.store.TouchLater
+	if r.FormValue("later") != "" && s.memory != nil {
+		touch = s.memory.TouchLater
 	}
 	expires, err := touch(r.Context(), sess.Key(), s.store.Now().Add(idleTimeout))
 	if err != nil {
@@ -180,10 +180,11 @@ type ended struct {
 	Ended int64 `json:"ended"`
 }
 
-// logout ends the session; with strict=1 it answers once no node can serve it.
+// logout ends the session; with strict=1 it answers once no node can serve it,
+// which is always so where none answers from its memory.
 func (s *server) logout(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
 	end := sess.Logout
-	if r.FormValue("strict") != "" {
+	if r.FormValue("strict") != "" && s.memory != nil {
 		end = sess.DestroyStrict
 	}
 	if err := end(r.Context()); err != nil {

@@ -78,7 +78,7 @@ func (c *check) leader(ctx context.Context, among []*node) (leading *node, err e
 			if err != nil {
 				return false, err
 			}
-			if st.Stats.Leading && st.Leader == n.name {
+			if st.Stats.Leading && (st.Leader == nil || *st.Leader == n.name) {
 				leading = n
 				return true, nil
 			}
@@ -104,7 +104,8 @@ func (s sightings) String() string {
 }
 
 // refusedByAll waits until all nodes refuse the sessions of browsers, which
-// have just been ended on the node at: that one must do so at once.
+// have just been ended on the node at: that one must do so at once, and so must
+// all that have no memory.
 func (c *check) refusedByAll(ctx context.Context, at *node, browsers ...*browser) (sightings, error) {
 	s := sightings{names: make([]string, len(c.fleet.nodes)), first: make([]time.Duration, len(c.fleet.nodes))}
 	began := time.Now()
@@ -118,7 +119,7 @@ func (c *check) refusedByAll(ctx context.Context, at *node, browsers ...*browser
 					switch why := refused(err); {
 					case why == nil:
 						return nil
-					case err != nil || n == at || ctx.Err() != nil:
+					case err != nil || n == at || !c.kind.memory || ctx.Err() != nil:
 						return fmt.Errorf("%s: %w", n.name, errors.Join(why, context.Cause(ctx)))
 					}
 					late.Add(1)
@@ -131,4 +132,12 @@ func (c *check) refusedByAll(ctx context.Context, at *node, browsers ...*browser
 	err := all.Wait()
 	s.late = late.Load()
 	return s, err
+}
+
+// known says, of nodes that have a memory, that sessions were in it.
+func (c *check) known() string {
+	if c.kind.memory {
+		return ", which had them in memory"
+	}
+	return ""
 }

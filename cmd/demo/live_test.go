@@ -27,17 +27,17 @@ type running struct {
 	// What the demo and its nodes write to stderr: it ends when all of them have.
 	stderr *os.File
 	urls   []string
-	pids   []int
-	server int
+	pids   []int // the nodes', in their order, and after them the server's
 }
 
 var nodeLine = regexp.MustCompile(`^  node \d   (http://127\.0\.0\.1:\d+)/   process (\d+)$`)
 
-func begin(t *testing.T) *running {
+// begin starts the demo. The pattern leads from its folder for temporary files to
+// the one that names the server's process, empty if there is none.
+func begin(t *testing.T, store, pidFile string) *running {
 	t.Helper()
-	dbtest.Need(t)
 	d := &running{}
-	d.cmd, d.temp = command(t, "")
+	d.cmd, d.temp = command(t, "", "-store", store)
 	stdout, err := d.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +68,10 @@ func begin(t *testing.T) *running {
 	if len(d.urls) != 3 {
 		t.Fatalf("%d nodes", len(d.urls))
 	}
-	files, err := filepath.Glob(filepath.Join(d.temp, "*", "data", "postmaster.pid"))
+	if pidFile == "" {
+		return d
+	}
+	files, err := filepath.Glob(filepath.Join(d.temp, pidFile))
 	if err != nil || len(files) != 1 {
 		t.Fatal(files, err)
 	}
@@ -77,10 +80,31 @@ func begin(t *testing.T) *running {
 		t.Fatal(err)
 	}
 	first, _, _ := strings.Cut(string(text), "\n")
-	if d.server, err = strconv.Atoi(first); err != nil {
+	server, err := strconv.Atoi(first)
+	if err != nil {
 		t.Fatal(err)
 	}
+	d.pids = append(d.pids, server)
 	return d
+}
+
+// onEach runs a test of the demo on each kind of database.
+func onEach(t *testing.T, test func(*testing.T, *running)) {
+	t.Parallel()
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		dbtest.Need(t)
+		test(t, begin(t, "postgres", "*/data/postmaster.pid"))
+	})
+	t.Run("mysql", func(t *testing.T) {
+		t.Parallel()
+		dbtest.NeedMariaDB(t)
+		test(t, begin(t, "mysql", "*/data/pid"))
+	})
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(t, begin(t, "sqlite", ""))
+	})
 }
 
 // await reads what the demo prints up to a line that contains text.
@@ -109,7 +133,7 @@ func (d *running) ended(t *testing.T) {
 		t.Errorf("stderr: %s", said)
 	}
 	mustBeEmpty(t, d.temp)
-	for _, pid := range append(d.pids, d.server) {
+	for _, pid := range d.pids {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		_, err := until(ctx, func() (bool, error) { return !alive(pid), nil })
 		cancel()
@@ -129,9 +153,9 @@ func alive(pid int) bool {
 	return err == nil && p.Signal(syscall.Signal(0)) == nil
 }
 
-func TestANodeThatDiesComesBackAndCtrlCLeavesNothing(t *testing.T) {
-	t.Parallel()
-	d := begin(t)
+func TestANodeThatDiesComesBackAndCtrlCLeavesNothing(t *testing.T) { onEach(t, diesAndComesBack) }
+
+func diesAndComesBack(t *testing.T, d *running) {
 	node, err := os.FindProcess(d.pids[1])
 	if err != nil {
 		t.Fatal(err)
@@ -164,11 +188,13 @@ func TestANodeThatDiesComesBackAndCtrlCLeavesNothing(t *testing.T) {
 }
 
 func TestNothingOutlivesADemoThatIsKilled(t *testing.T) {
-	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("elsewhere a server outlives its parent until the next one is started")
 	}
-	d := begin(t)
+	onEach(t, isKilled)
+}
+
+func isKilled(t *testing.T, d *running) {
 	if err := d.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

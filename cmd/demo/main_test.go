@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -24,15 +25,15 @@ import (
 const asDemo = "SOJOURN_DEMO_TEST"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asDemo) != "" {
+	if os.Getenv(asDemo) != "" || len(os.Args) > 1 && os.Args[1] == nodeArg {
 		main()
 	}
 	dbtest.Main(m)
 }
 
-// command is the demo, on the database at url if that is not empty, with a
-// folder of its own for temporary files.
-func command(t *testing.T, url string, args ...string) (cmd *exec.Cmd, temp string) {
+// command is the demo, on the database that the setting of a variable leads to if
+// that is not empty, with a folder of its own for temporary files.
+func command(t *testing.T, database string, args ...string) (cmd *exec.Cmd, temp string) {
 	t.Helper()
 	temp = dbtest.Folder(t)
 	exe, err := os.Executable()
@@ -40,14 +41,22 @@ func command(t *testing.T, url string, args ...string) (cmd *exec.Cmd, temp stri
 		t.Fatal(err)
 	}
 	cmd = exec.Command(exe, args...)
-	cmd.Env = append(os.Environ(), asDemo+"=1", urlVariable+"="+url, "TMPDIR="+temp)
+	cmd.Env = append(os.Environ(), asDemo+"=1", urlVariable+"=", dsnVariable+"=", "TMPDIR="+temp)
+	if database != "" {
+		cmd.Env = append(cmd.Env, database)
+	}
 	return cmd, temp
 }
 
+// turns are for tests that keep a machine busy.
+var turns = make(chan struct{}, 2)
+
 // finish runs the demo to its end.
-func finish(t *testing.T, url string, args ...string) (code int, stdout, stderr, temp string) {
+func finish(t *testing.T, database string, args ...string) (code int, stdout, stderr, temp string) {
 	t.Helper()
-	cmd, temp := command(t, url, args...)
+	turns <- struct{}{}
+	defer func() { <-turns }()
+	cmd, temp := command(t, database, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Start(); err != nil {
@@ -87,33 +96,21 @@ func mustBeEmpty(t *testing.T, dir string) {
 	}
 }
 
-func TestTheCheckSucceedsOnAThrowawayServer(t *testing.T) {
-	t.Parallel()
-	dbtest.Need(t)
-	code, stdout, stderr, temp := finish(t, "", "-check", "-json")
+// checkSucceeds runs the check to its end, which has so many steps, and among
+// them some that have seen what the patterns say.
+func checkSucceeds(t *testing.T, store string, steps int, seen map[string]string) {
+	t.Helper()
+	code, stdout, stderr, temp := finish(t, "", "-check", "-json", "-store", store)
 	all := outcomes(t, stdout)
 	for _, o := range all {
 		if !o.OK || o.Skipped || o.Name == "" || o.Detail == "" || o.Milliseconds < 0 {
 			t.Errorf("%+v", o)
 		}
 	}
-	if len(all) != 32 {
+	if len(all) != steps {
 		t.Errorf("%d steps", len(all))
 	}
-	for name, numbers := range map[string]string{
-		"read from memory, without a query":           `1000 reads, 1000 from memory, 0 queries, \S+ each.*; past the memory: 200 reads, 2\d\d queries`,
-		"merge what two nodes change":                 `both there after 1 conflict; 50 clicks counted, \d+ conflicts`,
-		"touch by use, now and then":                  `^101 requests: idle timeout 10m0s later, moved [1-5] time; in the database after`,
-		"stay logged in for 30 days":                  `^the cookie is kept for 7(19|20)h`,
-		"list devices, log out one, then the others":  `^laptop, phone, tablet; phone refused by .*404`,
-		"touch later":                                 `100 touches answered with \d+ queries, .* in the database after \S+$`,
-		"log out on node 1, how soon others refuse":   `200 logouts, .*from the call p50 \S+, p99 \S+, max \S+; after it has returned p50 `,
-		"log out 1,000 sessions in one call":          `1000 ended in \S+ with [1-5] notifications; .* 3000 reads`,
-		"log out a user with 10,000 sessions":         `10000 ended in \S+ with (1?\d|20) notifications; .* 500 on every node`,
-		"cut a node's listening connection":           `lost connections: 1.* 200 reads, 0 from memory, .* healed: .* 200 reads, 200 from memory, 0 queries`,
-		"stall a node's listening connection":         `silences: 1.* 200 reads, 0 from memory, .* healed: .* 200 reads, 200 from memory, 0 queries`,
-		"log out and wait for all, one hears nothing": `it took \S+, .* when it returned, all 3 nodes refused`,
-	} {
+	for name, numbers := range seen {
 		if !slices.ContainsFunc(all, func(o outcome) bool {
 			return o.Name == name && regexp.MustCompile(numbers).MatchString(o.Detail)
 		}) {
@@ -126,10 +123,122 @@ func TestTheCheckSucceedsOnAThrowawayServer(t *testing.T) {
 	mustBeEmpty(t, temp)
 }
 
+func TestTheCheckSucceedsOnAThrowawayServer(t *testing.T) {
+	t.Parallel()
+	dbtest.Need(t)
+	checkSucceeds(t, "postgres", 32, map[string]string{
+		"read from memory, without a query":           `1000 reads, 1000 from memory, 0 queries, \S+ each.*; past the memory: 200 reads, 2\d\d queries`,
+		"merge what two nodes change":                 `both there after 1 conflict; 50 clicks counted, \d+ conflicts`,
+		"touch by use, now and then":                  `^101 requests: idle timeout 10m0s later, moved [1-5] time; in the database after`,
+		"stay logged in for 30 days":                  `^the cookie is kept for 7(19|20)h`,
+		"list devices, log out one, then the others":  `^laptop, phone, tablet; phone refused by .*404`,
+		"touch later":                                 `100 touches answered with \d+ queries, .* in the database after \S+$`,
+		"log out on node 1, how soon others refuse":   `200 logouts, .*from the call p50 \S+, p99 \S+, max \S+; after it has returned p50 `,
+		"log out 1,000 sessions in one call":          `1000 ended in \S+ with [1-5] notifications; .* 3000 reads`,
+		"log out a user with 10,000 sessions":         `10000 ended in \S+ with (1?\d|20) notifications; .* 500 on every node`,
+		"cut a node's listening connection":           `lost connections: 1.* 200 reads, 0 from memory, .* healed: .* 200 reads, 200 from memory, 0 queries`,
+		"stall a node's listening connection":         `silences: 1.* 200 reads, 0 from memory, .* healed: .* 200 reads, 200 from memory, 0 queries`,
+		"log out and wait for all, one hears nothing": `it took \S+, .* when it returned, all 3 nodes refused`,
+	})
+}
+
+func TestTheCheckSucceedsOnAFile(t *testing.T) {
+	t.Parallel()
+	checkSucceeds(t, "sqlite", 28, map[string]string{
+		"merge what two nodes change":                  `both there after 1 conflict; 50 clicks counted, \d+ conflicts`,
+		"log out on node 1, how soon others refuse":    `200 logouts, `,
+		"log out 1,000 sessions in one call":           `1000 ended in \S+; refused by all 3 nodes: 3000 reads, 0 of them too early`,
+		"log out a user with 10,000 sessions":          `10000 ended in \S+; .* 500 on every node`,
+		"keep the file locked: reads go on":            `^100 reads on each of 3 nodes: .*; a save waited`,
+		"5,000 expired sessions vanish":                `^deleted by node \d( and node \d)* within \S+; meanwhile \d+ reads on all nodes, none failed, .* MB of the file are free`,
+		"kill -9 a node that writes, the others go on": `^node \d killed; node \d wrote \S+ later; [2-9]\d\d saves acknowledged before, all there; integrity_check: ok`,
+		"another node prunes":                          `^node \d did so`,
+	})
+}
+
+func TestTheCheckSucceedsOnAThrowawayMariaDB(t *testing.T) {
+	t.Parallel()
+	dbtest.NeedMariaDB(t)
+	checkSucceeds(t, "mysql", 27, map[string]string{
+		"merge what two nodes change":              `both there after 1 conflict; 50 clicks counted, \d+ conflicts`,
+		"log out 1,000 sessions in one call":       `1000 ended in \S+; refused by all 3 nodes: 3000 reads, 0 of them too early`,
+		"keep a session's row locked: reads go on": `^100 reads on each of 3 nodes: .*; a save waited`,
+		"5,000 expired sessions vanish":            `^deleted by node \d within \S+; meanwhile \d+ reads on all nodes, none failed`,
+		"kill -9 the leader, another takes over":   `^node \d killed; node \d leads`,
+		"survive a restart of MariaDB":             `nobody lost a cookie`,
+	})
+}
+
+// nowhere is a kind of database that this machine has not.
+func nowhere() backend {
+	kind := postgres()
+	kind.open = func(context.Context, io.Writer) (database, error) {
+		return nil, noServer{errors.New("it is not there")}
+	}
+	return kind
+}
+
+func TestWithoutPostgresTheDemoRunsOnSQLiteIfNobodyMinds(t *testing.T) {
+	t.Parallel()
+	for _, mind := range []bool{false, true} {
+		var out bytes.Buffer
+		c := &check{report: newReport(&out, true), kind: choice{nowhere(), !mind}}
+		found := c.find(t.Context(), io.Discard)
+		all := outcomes(t, out.String())
+		if mind {
+			if found || len(all) != 1 || all[0].OK || all[0].Detail != "it is not there" {
+				t.Errorf("%+v", all)
+			}
+			continue
+		}
+		if !found || len(all) != 2 || !all[0].Skipped || c.kind.name != "sqlite" || !strings.HasPrefix(all[1].Detail, "SQLite 3.") ||
+			!strings.HasPrefix(all[0].Detail, "it is not there. SQLite does instead; what it does not show: ") {
+			t.Fatalf("%+v", all)
+		}
+		if _, err := c.db.close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	read, write := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		done <- serve(ctx, choice{nowhere(), true}, 2, write)
+		write.Close()
+	}()
+	var said strings.Builder
+	for lines := bufio.NewScanner(read); lines.Scan(); {
+		said.WriteString(lines.Text() + "\n")
+		if strings.Contains(lines.Text(), "Ctrl-C stops everything.") {
+			stop()
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"it is not there. SQLite does instead", "What it does not show:\n\n  several machines", "who has pruned last"} {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, &said)
+		}
+	}
+	for _, no := range []string{"from memory, and what", "strict=1", "who leads"} {
+		if strings.Contains(said.String(), no) {
+			t.Errorf("it says %q:\n%s", no, &said)
+		}
+	}
+	limited, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := serve(limited, choice{backend: nowhere()}, 2, io.Discard); err == nil {
+		t.Error("asked for, it is no failure")
+	}
+}
+
 func TestTheCheckSucceedsOnAGivenDatabaseAndLeavesItAsItWas(t *testing.T) {
 	t.Parallel()
 	url := dbtest.Postgres(t).Database(t)
-	code, stdout, stderr, temp := finish(t, url, "-check", "-json", "-nodes", "2")
+	code, stdout, stderr, temp := finish(t, urlVariable+"="+url, "-check", "-json", "-nodes", "2", "-store", "postgres")
 	for _, o := range outcomes(t, stdout) {
 		if !o.OK || o.Skipped != (o.Name == "survive a restart of Postgres") {
 			t.Errorf("%+v", o)
@@ -155,18 +264,24 @@ func TestTheCheckSucceedsOnAGivenDatabaseAndLeavesItAsItWas(t *testing.T) {
 
 func TestWithoutADatabaseItSaysSoAndFails(t *testing.T) {
 	t.Parallel()
-	const nowhere = "postgres://somebody:verysecret@127.0.0.1:1/nothing"
-	code, stdout, _, _ := finish(t, nowhere, "-check", "-json")
-	all := outcomes(t, stdout)
-	if code != exitFailed || len(all) != 1 || all[0].OK || !strings.Contains(all[0].Detail, urlVariable) {
-		t.Errorf("exit code %d, %+v", code, all)
-	}
-	if strings.Contains(stdout, "verysecret") {
-		t.Error("the password is shown")
-	}
-	code, stdout, stderr, _ := finish(t, nowhere)
-	if code != exitFailed || !strings.Contains(stderr, urlVariable) || strings.Contains(stderr+stdout, "verysecret") {
-		t.Errorf("exit code %d, %s", code, stderr)
+	for _, c := range []struct{ store, variable, value string }{
+		{"postgres", urlVariable, "postgres://somebody:verysecret@127.0.0.1:1/nothing"},
+		{"mysql", dsnVariable, "somebody:verysecret@tcp(127.0.0.1:1)/nothing"},
+		{"mysql", dsnVariable, "somebody:verysecret@tcp(127.0.0.1:1)/"},
+		{"mysql", dsnVariable, "somebody:verysecret@tcp(127.0.0.1:1"},
+	} {
+		code, stdout, _, _ := finish(t, c.variable+"="+c.value, "-check", "-json", "-store", c.store)
+		all := outcomes(t, stdout)
+		if code != exitFailed || len(all) != 1 || all[0].OK || !strings.Contains(all[0].Detail, c.variable) {
+			t.Errorf("exit code %d, %+v", code, all)
+		}
+		if strings.Contains(stdout, "verysecret") {
+			t.Error("the password is shown")
+		}
+		code, stdout, stderr, _ := finish(t, c.variable+"="+c.value, "-store", c.store)
+		if code != exitFailed || !strings.Contains(stderr, c.variable) || strings.Contains(stderr+stdout, "verysecret") {
+			t.Errorf("exit code %d, %s", code, stderr)
+		}
 	}
 }
 
@@ -181,6 +296,7 @@ func TestWrongArgumentsAreRefused(t *testing.T) {
 		{[]string{"-nodes", "1"}, exitUsage, "from 2 to 9"},
 		{[]string{"-nodes", "10"}, exitUsage, "from 2 to 9"},
 		{[]string{"-json"}, exitUsage, "-check"},
+		{[]string{"-store", "oracle"}, exitUsage, "postgres, mysql, sqlite"},
 		{[]string{"now"}, exitUsage, "now"},
 		{[]string{"-no-such"}, exitUsage, "no-such"},
 	} {

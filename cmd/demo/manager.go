@@ -6,7 +6,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/pgstore"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -22,8 +21,8 @@ const (
 // logs in on one node is logged in on all.
 const cookieName = "demo_session"
 
-func newManager(store *pgstore.Store, s *server) (*session.Manager, error) {
-	return session.NewManager(notedStore{store}, session.Options{
+func newManager(store session.Store, s *server) (*session.Manager, error) {
+	return session.NewManager(store, session.Options{
 		Policy:       session.Policy{IdleTimeout: idleTimeout, AbsoluteTimeout: lifetime},
 		Cookie:       session.Cookie{Name: cookieName, Insecure: true},
 		ErrorHandler: s.fail,

@@ -7,23 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sojourn-go/sojourn/internal/loopback"
-	"github.com/sojourn-go/sojourn/invalidation"
-	"github.com/sojourn-go/sojourn/pgstore"
 )
 
 // nodeArg, as the first argument, makes this program a node.
@@ -31,14 +26,19 @@ const nodeArg = "-node"
 
 // nodeConfig is what a node is told on its standard input.
 type nodeConfig struct {
+	Store  string // the backend's name
 	Name   string // "node 1"
-	Run    string
+	Run    string // tells this run of the demo from others
 	DSN    string
 	Direct string // where to listen and lead; empty: as DSN
 	Schema string
+	Table  string
 	Addr   string // where to listen; empty: a free port
-	Home   string // of the throwaway server, to be removed if nobody else can
+	Home   string // of what is thrown away at the end, to be removed if nobody else can
 }
+
+// nodeName is the node's name for the database.
+func (c nodeConfig) nodeName() string { return c.Run + " " + c.Name }
 
 const (
 	readyMessage = "ready"
@@ -78,11 +78,14 @@ func runNode(in io.Reader, out io.Writer) int {
 		end()
 	}()
 
-	err = serveNode(ctx, conf, log)
+	kind, err := backendOf(conf.Store)
+	if err == nil {
+		err = serveNode(ctx, kind, conf, log)
+	}
 	select {
 	case dead := <-orphaned:
 		if dead && conf.Home != "" {
-			err = errors.Join(err, clearUp(conf.Home))
+			err = errors.Join(err, clearUp(kind, conf.Home))
 		}
 	case <-time.After(signalLead): // stopped by a signal, or failed
 	}
@@ -105,25 +108,12 @@ func newLog(out io.Writer) *zap.Logger {
 }
 
 // serveNode serves until ctx ends.
-func serveNode(ctx context.Context, conf nodeConfig, log *zap.Logger) error {
-	queries := &queryCounter{}
-	pool, err := openPool(ctx, conf, queries)
+func serveNode(ctx context.Context, kind backend, conf nodeConfig, log *zap.Logger) error {
+	o, err := kind.node(ctx, conf, log)
 	if err != nil {
 		return err
 	}
-	store, err := pgstore.New(ctx, pool, pgstore.Options{
-		Schema:        conf.Schema,
-		DirectDSN:     conf.Direct,
-		PruneInterval: pruneInterval,
-		OnLease:       tellLease(ctx, log),
-		NodeName:      conf.Run + " " + conf.Name,
-		Logger:        log,
-	})
-	if err != nil {
-		pool.Close()
-		return err
-	}
-	server, err := newServer(conf, store, queries, log)
+	server, err := newServer(conf, o, log)
 	if err == nil {
 		err = serveHTTP(ctx, conf.Addr, server.handler(), log)
 	}
@@ -131,44 +121,7 @@ func serveNode(ctx context.Context, conf nodeConfig, log *zap.Logger) error {
 	// The last acts outlive ctx and have their own limit.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit/2)
 	defer cancel()
-	err = errors.Join(err, store.Close(last))
-	return errors.Join(err, closePool(last, pool))
-}
-
-// tellLease logs when the node begins to answer from its memory and when it
-// stops, but not that it stops with ctx.
-func tellLease(ctx context.Context, log *zap.Logger) func(invalidation.LeaseChange) {
-	return func(c invalidation.LeaseChange) {
-		switch {
-		case c.Held:
-			log.Info("answers from memory")
-		case ctx.Err() == nil:
-			log.Info("asks the database for every read", zap.Error(c.Err))
-		}
-	}
-}
-
-func openPool(ctx context.Context, conf nodeConfig, queries *queryCounter) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(conf.DSN)
-	if err != nil {
-		return nil, err
-	}
-	config.MaxConns = poolSize
-	config.ConnConfig.RuntimeParams["application_name"] = "sojourn " + conf.Run + " " + conf.Name
-	queries.watch(config)
-	return pgxpool.NewWithConfig(ctx, config)
-}
-
-// closePool waits for connections that are in use, but not for ever.
-func closePool(ctx context.Context, pool *pgxpool.Pool) error {
-	closed := make(chan struct{})
-	go func() { defer close(closed); pool.Close() }()
-	select {
-	case <-closed:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("close the pool: connections are still in use: %w", context.Cause(ctx))
-	}
+	return errors.Join(err, o.close(last))
 }
 
 func listen(addr string) (net.Listener, error) {
@@ -205,18 +158,15 @@ func serveHTTP(ctx context.Context, addr string, h http.Handler, log *zap.Logger
 	return g.Wait()
 }
 
-// clearUp removes the throwaway server's folder once the server has ended,
+// clearUp removes the folder of what is thrown away once its server has ended,
 // which it does with the demo. Where it does not, the next demo ends it.
-func clearUp(home string) error {
+func clearUp(kind backend, home string) error {
 	const tries = 100
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for range tries {
-		_, err := os.Stat(filepath.Join(home, "data", "postmaster.pid"))
-		if errors.Is(err, fs.ErrNotExist) {
-			if err = os.RemoveAll(home); err == nil {
-				return nil
-			}
+		if kind.ended(home) && os.RemoveAll(home) == nil {
+			return nil
 		}
 		<-tick.C
 	}

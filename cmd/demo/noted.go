@@ -7,14 +7,26 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sojourn-go/sojourn/pgstore"
 	"github.com/sojourn-go/sojourn/session"
 )
 
 // notedStore notes for each request what the store has answered it. Versions
 // and conflicts are the Manager's business, and here they are what there is to
 // see.
-type notedStore struct{ *pgstore.Store }
+type notedStore struct{ store }
+
+// notedMemory is one that answers from its memory.
+type notedMemory struct {
+	notedStore
+	memory
+}
+
+func noted(s store) session.Store {
+	if m, ok := s.(memory); ok {
+		return notedMemory{notedStore{s}, m}
+	}
+	return notedStore{s}
+}
 
 // notes are about one request.
 type notes struct {
@@ -58,26 +70,26 @@ func note(ctx context.Context, rec session.Record, err error) (session.Record, e
 }
 
 func (s notedStore) Get(ctx context.Context, key session.Key) (session.Record, error) {
-	rec, err := s.Store.Get(ctx, key)
+	rec, err := s.store.Get(ctx, key)
 	return note(ctx, rec, err)
 }
 
-func (s notedStore) GetFresh(ctx context.Context, key session.Key) (session.Record, error) {
-	rec, err := s.Store.GetFresh(ctx, key)
+func (s notedMemory) GetFresh(ctx context.Context, key session.Key) (session.Record, error) {
+	rec, err := s.memory.GetFresh(ctx, key)
 	return note(ctx, rec, err)
 }
 
 func (s notedStore) Create(ctx context.Context, rec session.Record) (session.Record, error) {
-	rec, err := s.Store.Create(ctx, rec)
+	rec, err := s.store.Create(ctx, rec)
 	return note(ctx, rec, err)
 }
 
 func (s notedStore) Save(ctx context.Context, rec session.Record) (session.Record, error) {
-	rec, err := s.Store.Save(ctx, rec)
+	rec, err := s.store.Save(ctx, rec)
 	return note(ctx, rec, err)
 }
 
 func (s notedStore) Renew(ctx context.Context, old session.Key, rec session.Record, grace time.Duration) (session.Record, error) {
-	rec, err := s.Store.Renew(ctx, old, rec, grace)
+	rec, err := s.store.Renew(ctx, old, rec, grace)
 	return note(ctx, rec, err)
 }

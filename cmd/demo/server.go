@@ -12,7 +12,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/pgstore"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -27,21 +26,22 @@ const (
 
 // server is the HTTP side of a node.
 type server struct {
+	*opened
 	conf    nodeConfig
-	store   *pgstore.Store
+	memory  memory // the store, if it answers from memory, else nil
 	manager *session.Manager
 	page    *template.Template // of devices
-	queries *queryCounter
 	log     *zap.Logger
 }
 
-func newServer(conf nodeConfig, store *pgstore.Store, queries *queryCounter, log *zap.Logger) (*server, error) {
-	s := &server{conf: conf, store: store, queries: queries, log: log}
+func newServer(conf nodeConfig, o *opened, log *zap.Logger) (*server, error) {
+	s := &server{opened: o, conf: conf, log: log}
+	s.memory, _ = o.store.(memory)
 	var err error
 	if s.page, err = parseDevices(); err != nil {
 		return nil, err
 	}
-	s.manager, err = newManager(store, s)
+	s.manager, err = newManager(noted(o.store), s)
 	return s, err
 }
 

@@ -45,7 +45,7 @@ func TestErrorsAreAnsweredByWhatTheCallerCanDo(t *testing.T) {
 func TestRequestsWithoutASessionCostNoQuery(t *testing.T) {
 	t.Parallel()
 	h, s := newNode(t)
-	before := s.queries.counts().Application
+	before := s.queries().Application
 	for _, c := range []struct {
 		method, path, origin string
 		status               int
@@ -89,7 +89,7 @@ func TestRequestsWithoutASessionCostNoQuery(t *testing.T) {
 			t.Errorf("%s %s: %v", c.method, c.path, answer.Header)
 		}
 	}
-	if after := s.queries.counts().Application; after != before {
+	if after := s.queries().Application; after != before {
 		t.Errorf("%d queries", after-before)
 	}
 }

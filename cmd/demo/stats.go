@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"os"
 	"strings"
 	"time"
 
-	"github.com/sojourn-go/sojourn/leader"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -18,23 +16,30 @@ const statsLimit = time.Second
 type nodeStats struct {
 	Node    string        `json:"node"`
 	PID     int           `json:"pid"`
-	Leader  string        `json:"leader"` // empty: nobody; "unknown": the database does not say
-	Queries queryCounts   `json:"queries"`
+	Store   string        `json:"store"`             // as for -store
+	Memory  bool          `json:"memory"`            // it answers reads from its memory
+	Leader  *string       `json:"leader,omitempty"`  // empty: nobody; "unknown": the database does not say; not there: it is not asked
+	Queries *queryCounts  `json:"queries,omitempty"` // not there if they are not counted
 	Stats   session.Stats `json:"stats"`
 }
 
 // stats needs no session, and so reads none.
 func (s *server) stats(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(uncounted(r.Context()), statsLimit)
+	ctx, cancel := context.WithTimeout(r.Context(), statsLimit)
 	defer cancel()
-	st := nodeStats{Node: s.conf.Name, PID: os.Getpid(), Queries: s.queries.counts(), Stats: s.store.Stats()}
+	st := nodeStats{Node: s.conf.Name, PID: os.Getpid(), Store: s.conf.Store, Memory: s.memory != nil, Stats: s.store.Stats()}
 	st.Stats.MaintainedBy = s.shortName(st.Stats.MaintainedBy)
-	name, err := s.store.Leader(ctx)
-	switch {
-	case err == nil:
-		st.Leader = s.shortName(name)
-	case !errors.Is(err, leader.ErrNoLeader):
-		st.Leader = "unknown"
+	if s.queries != nil {
+		counts := s.queries()
+		st.Queries = &counts
+	}
+	if s.leader != nil {
+		name, err := s.leader(ctx)
+		if err != nil {
+			name = "unknown"
+		}
+		name = s.shortName(name)
+		st.Leader = &name
 	}
 	send(w, http.StatusOK, st)
 }

@@ -45,7 +45,8 @@ func newNode(t *testing.T) (http.Handler, *server) {
 			t.Error(err)
 		}
 	})
-	s, err := newServer(nodeConfig{Name: "node 1"}, store, queries, zap.NewNop())
+	o := &opened{store: store, queries: queries.counts, leader: leaderOf(store)}
+	s, err := newServer(nodeConfig{Name: "node 1"}, o, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}

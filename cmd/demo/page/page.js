@@ -3,6 +3,12 @@
 const at = id => document.getElementById(id);
 const show = (id, text) => { at(id).textContent = text; };
 
+// row shows what not every kind of database has.
+function row(id, text) {
+  at(id).hidden = at(id).previousElementSibling.hidden = text === undefined;
+  show(id, text ?? "");
+}
+
 async function get(path) {
   const answer = await fetch(path);
   const body = await answer.json();
@@ -16,27 +22,29 @@ function ago(time) {
   return new Date(time).getFullYear() < 2000 ? "none yet" : `${seconds} s ago`;
 }
 
-function showMemory(cache, queries) {
-  at("memory").classList.toggle("unleased", !cache.Leased);
-  show("memory", cache.Leased
+function showMemory(memory, cache) {
+  at("memory").classList.toggle("unleased", memory && !cache.Leased);
+  if (!memory) show("memory", "none: every read asks the database");
+  else show("memory", cache.Leased
     ? `leased, proven ${Math.round(cache.LeaseAge / 1e6)} ms ago; ${cache.Entries} sessions, ${Math.ceil(cache.Bytes / 1024)} KiB`
     : "not leased: every read asks the database");
-  show("reads", `${cache.Hits} hits, ${cache.Misses} misses; ${cache.Messages} messages from other nodes`);
-  show("queries", `${queries.application} for sessions, ${queries.own} for heartbeats, logouts and upkeep`);
-  show("gaps", `${cache.Disconnects} lost connections, ${cache.Silences} silences, ` +
-    `${cache.ClockJumps} clock jumps, ${cache.UnknownPayloads} unknown messages`);
+  row("reads", memory ? `${cache.Hits} hits, ${cache.Misses} misses; ${cache.Messages} messages from other nodes` : undefined);
+  row("gaps", memory ? `${cache.Disconnects} lost connections, ${cache.Silences} silences, ` +
+    `${cache.ClockJumps} clock jumps, ${cache.UnknownPayloads} unknown messages` : undefined);
 }
 
-function showStats({ node, pid, leader, queries, stats }) {
+function showStats({ node, pid, store, memory, leader, queries, stats }) {
   document.title = node;
   show("node", `${node}, process ${pid}`);
-  show("leader", leader || "nobody yet");
-  show("leaves", stats.Partitions);
+  show("store", store);
+  row("leader", leader === "" ? "nobody yet" : leader ?? (stats.Leading ? "this node" : undefined));
+  row("leaves", stats.Partitions || undefined);
   const by = stats.MaintainedBy ? ` by ${stats.MaintainedBy}` : "";
-  show("maintained", ago(stats.Maintained) + by + (stats.Leading ? "" : ", when this node last looked"));
-  showMemory(stats.Cache, queries);
-  show("counts", `${stats.Creates} logins, ${stats.Saves} saves, ${stats.Destroys} ended, ${stats.Refused} refused, ` +
-    `${stats.Pruned.Retired} leaves dropped, ${stats.Pruned.Made} made`);
+  show("maintained", ago(stats.Maintained) + by + (stats.Leading || leader === undefined ? "" : ", when this node last looked"));
+  showMemory(memory, stats.Cache);
+  row("queries", queries && `${queries.application} for sessions, ${queries.own} for heartbeats, logouts and upkeep`);
+  const pruned = stats.Partitions ? `${stats.Pruned.Retired} leaves dropped, ${stats.Pruned.Made} made` : `${stats.Pruned.Rows} pruned`;
+  show("counts", `${stats.Gets} reads, ${stats.Creates} logins, ${stats.Saves} saves, ${stats.Destroys} ended, ${stats.Refused} refused, ${pruned}`);
 }
 
 function showSession(me, sessions) {

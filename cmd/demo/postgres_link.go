@@ -14,7 +14,7 @@ import (
 
 // reroute leads the connections on which the nodes listen and lead through
 // proxies of ours, which can break them. It is called before start.
-func (f *fleet) reroute(db *database) error {
+func (db *postgresDB) reroute(f *fleet) error {
 	if db.wire == "" {
 		return nil
 	}

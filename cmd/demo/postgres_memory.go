@@ -20,7 +20,7 @@ func (r reading) String() string {
 }
 
 // measure reads n times on a node, one after the other.
-func (c *check) measure(ctx context.Context, n *node, times int, read func(context.Context, *node) (view, error)) (r reading, err error) {
+func (c *postgresCheck) measure(ctx context.Context, n *node, times int, read func(context.Context, *node) (view, error)) (r reading, err error) {
 	before, err := c.stats(ctx, n)
 	if err != nil {
 		return r, err
@@ -40,7 +40,7 @@ func (c *check) measure(ctx context.Context, n *node, times int, read func(conte
 
 // readFree reads on a node that knows the session, without a query. On a
 // machine that is too busy for heartbeats it takes another try.
-func (c *check) readFree(ctx context.Context, n *node, b *browser, times int) (r reading, tries int, err error) {
+func (c *postgresCheck) readFree(ctx context.Context, n *node, b *browser, times int) (r reading, tries int, err error) {
 	_, err = until(ctx, func() (bool, error) {
 		if err := c.warm(ctx, []*node{n}, b); err != nil {
 			return false, err
@@ -56,7 +56,7 @@ func (c *check) readFree(ctx context.Context, n *node, b *browser, times int) (r
 }
 
 // leased waits until a node answers from its memory, or until it does not.
-func (c *check) leased(ctx context.Context, n *node, want bool) (st nodeStats, err error) {
+func (c *postgresCheck) leased(ctx context.Context, n *node, want bool) (st nodeStats, err error) {
 	_, err = until(ctx, func() (bool, error) {
 		if st, err = c.stats(ctx, n); err != nil {
 			return false, err
@@ -69,7 +69,7 @@ func (c *check) leased(ctx context.Context, n *node, want bool) (st nodeStats, e
 	return st, err
 }
 
-func (c *check) warmReads(ctx context.Context) (string, error) {
+func (c *postgresCheck) warmReads(ctx context.Context) (string, error) {
 	const free, paid = 1000, 200
 	n := c.last()
 	mona, _, err := c.somebodyIn(ctx, c.fleet.nodes[0], "mona")
@@ -99,7 +99,7 @@ func (c *check) warmReads(ctx context.Context) (string, error) {
 }
 
 // touchLater touches again and again on a node that knows the session.
-func (c *check) touchLater(ctx context.Context) (string, error) {
+func (c *postgresCheck) touchLater(ctx context.Context) (string, error) {
 	const touches = 100
 	n, other := c.last(), c.fleet.nodes[0]
 	nina, before, err := c.somebodyIn(ctx, other, "nina")
@@ -145,47 +145,4 @@ func (c *check) touchLater(ctx context.Context) (string, error) {
 	}
 	return fmt.Sprintf("%d touches answered with %d queries, %v each over HTTP; the last one in the database after %v",
 		touches, r.queries, (r.took / touches).Round(time.Microsecond), took.Round(time.Millisecond)), nil
-}
-
-// touchByUse uses a session that nobody has used for ten minutes. With the first
-// request the Manager postpones its idle timeout, and then not for a while.
-func (c *check) touchByUse(ctx context.Context) (string, error) {
-	const reads, unused, most = 100, 10 * time.Minute, 5
-	n := c.last()
-	crowd, err := c.crowd(ctx, "olivia", 1, idleTimeout-unused)
-	if err != nil {
-		return "", err
-	}
-	olivia := crowd[0]
-	before, err := olivia.me(ctx, n)
-	if err != nil {
-		return "", err
-	}
-	after, moves := before, 0
-	for range reads {
-		v, err := olivia.me(ctx, n)
-		if err != nil {
-			return "", err
-		}
-		if !v.Expires.Equal(after.Expires) {
-			moves++
-		}
-		after = v
-	}
-	later := after.Expires.Sub(before.Expires)
-	if later < unused/2 || later > 2*unused || moves > most {
-		return "", fmt.Errorf("the idle timeout was %v and is %v, %d requests and %d touches later", before.Expires, after.Expires, reads, moves)
-	}
-	took, err := until(ctx, func() (bool, error) {
-		seen, err := olivia.fresh(ctx, n)
-		if err == nil && seen.Expires.Before(after.Expires) {
-			err = fmt.Errorf("the idle timeout was postponed to %v, but it is %v", after.Expires, seen.Expires)
-		}
-		return err == nil, err
-	})
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%d requests: idle timeout %v later, moved %d time; in the database after %v",
-		1+reads, later.Round(time.Second), moves, took.Round(time.Millisecond)), nil
 }

@@ -11,14 +11,6 @@ import (
 // queryCounter counts the queries that are sent through a pool, a batch as one.
 type queryCounter struct{ application, own atomic.Uint64 }
 
-// queryCounts is what a node has sent: on the application's pool, which reads
-// and writes of sessions use, and on connections that the store has made for
-// itself from the pool's settings, for heartbeats, logouts and upkeep.
-type queryCounts struct {
-	Application uint64 `json:"application"`
-	Own         uint64 `json:"own"`
-}
-
 var _ pgx.BatchTracer = (*queryCounter)(nil)
 
 const ofApplication = "demo: of the application's pool"

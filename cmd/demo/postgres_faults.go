@@ -13,7 +13,7 @@ import (
 const noWire = notTried("the database is not reached by TCP, or the certificate is for its name only")
 
 // apart picks a node to be cut off, which does not lead, and another one.
-func (c *check) apart(ctx context.Context) (deaf, other *node, err error) {
+func (c *postgresCheck) apart(ctx context.Context) (deaf, other *node, err error) {
 	leading, err := c.leader(ctx, c.fleet.nodes)
 	if err != nil {
 		return nil, nil, err
@@ -26,7 +26,7 @@ func (c *check) apart(ctx context.Context) (deaf, other *node, err error) {
 }
 
 // cut breaks the connection through which a node listens, and refuses new ones.
-func (c *check) cut(ctx context.Context) (string, error) {
+func (c *postgresCheck) cut(ctx context.Context) (string, error) {
 	return c.gap(ctx, func(link *faultproxy.Proxy) {
 		link.Refuse()
 		link.CutAll()
@@ -34,7 +34,7 @@ func (c *check) cut(ctx context.Context) (string, error) {
 }
 
 // stall is a network through which nothing comes any more.
-func (c *check) stall(ctx context.Context) (string, error) { return c.gap(ctx, interrupt) }
+func (c *postgresCheck) stall(ctx context.Context) (string, error) { return c.gap(ctx, interrupt) }
 
 func interrupt(link *faultproxy.Proxy) {
 	link.SetMode(faultproxy.ToClient, faultproxy.Stall())
@@ -42,7 +42,7 @@ func interrupt(link *faultproxy.Proxy) {
 }
 
 // gap logs out on one node while another one hears nothing.
-func (c *check) gap(ctx context.Context, harm func(*faultproxy.Proxy)) (string, error) {
+func (c *postgresCheck) gap(ctx context.Context, harm func(*faultproxy.Proxy)) (string, error) {
 	const reads = 200
 	deaf, other, err := c.apart(ctx)
 	if err != nil {
@@ -158,7 +158,7 @@ type watcher struct {
 	served, refused int
 }
 
-func (c *check) watch(ctx context.Context, n *node, b *browser) *watcher {
+func (c *postgresCheck) watch(ctx context.Context, n *node, b *browser) *watcher {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watcher{cancel: cancel, done: make(chan struct{})}
 	go func() {
@@ -185,7 +185,7 @@ func (w *watcher) stop() {
 
 // strict logs out so that no node can serve the session when the call returns,
 // though one of them hears nothing.
-func (c *check) strict(ctx context.Context) (string, error) {
+func (c *postgresCheck) strict(ctx context.Context) (string, error) {
 	deaf, other, err := c.apart(ctx)
 	if err != nil {
 		return "", err

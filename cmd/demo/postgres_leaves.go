@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -49,7 +48,7 @@ func gap(all []leafRange, lo, hi int32) (int32, bool) {
 }
 
 // leavesAhead drops the last leaf and waits for the leader to make it again.
-func (c *check) leavesAhead(ctx context.Context) (detail string, err error) {
+func (c *postgresCheck) leavesAhead(ctx context.Context) (detail string, err error) {
 	err = c.db.with(ctx, func(conn *pgx.Conn) error {
 		names, err := migrations.NamesOf(c.db.schema(), migrations.DefaultTable)
 		if err != nil {
@@ -59,10 +58,13 @@ func (c *check) leavesAhead(ctx context.Context) (detail string, err error) {
 		if err != nil {
 			return err
 		}
+		lacking := func(all []leafRange) (bucket int32, some bool) {
+			now := time.Now()
+			return gap(all, session.BucketOf(now), session.BucketOf(now.Add(settings.LongestLifetime+24*time.Hour)))
+		}
 		missing := func() (all []leafRange, bucket int32, some bool, err error) {
 			all, err = leaves(ctx, conn, names)
-			now := time.Now()
-			bucket, some = gap(all, session.BucketOf(now), session.BucketOf(now.Add(settings.LongestLifetime+24*time.Hour)))
+			bucket, some = lacking(all)
 			return all, bucket, some, err
 		}
 		all, bucket, some, err := missing()
@@ -72,14 +74,11 @@ func (c *check) leavesAhead(ctx context.Context) (detail string, err error) {
 		if some {
 			return fmt.Errorf("bucket %d has no leaf", bucket)
 		}
+		if _, needed := lacking(all[:len(all)-1]); !needed {
+			return errors.New("the last leaf is not needed")
+		}
 		if err := dropUnused(ctx, conn, names, all[len(all)-1]); err != nil {
 			return err
-		}
-		if _, _, some, err = missing(); err != nil {
-			return err
-		}
-		if !some {
-			return errors.New("the last leaf was not needed")
 		}
 		took, err := until(ctx, func() (bool, error) {
 			var err error
@@ -135,7 +134,7 @@ const expiredRows = 200_000
 
 // expire puts a leaf of long expired sessions into the table and waits for the
 // leader to retire it, while somebody reads on every node.
-func (c *check) expire(ctx context.Context) (detail string, err error) {
+func (c *postgresCheck) expire(ctx context.Context) (detail string, err error) {
 	names, err := migrations.NamesOf(c.db.schema(), migrations.DefaultTable)
 	if err != nil {
 		return "", err
@@ -193,24 +192,6 @@ func (c *check) expire(ctx context.Context) (detail string, err error) {
 		took.Round(10*time.Millisecond), float64(bytes)/1e6, readers.count, readers.slowest.Round(100*time.Microsecond)), nil
 }
 
-type pruned struct {
-	leaves int
-	rows   int64
-}
-
-// retired adds up what the nodes say they have dropped.
-func (c *check) retired(ctx context.Context) (sum pruned, err error) {
-	for _, n := range c.fleet.nodes {
-		st, err := c.stats(ctx, n)
-		if err != nil {
-			return sum, err
-		}
-		sum.leaves += st.Stats.Pruned.Retired
-		sum.rows += st.Stats.Pruned.Rows
-	}
-	return sum, nil
-}
-
 // fillExpired adds a leaf before all others whose sessions expired long ago,
 // and returns its name and size. The other end of time is what no node would
 // make, so it is made by hand, in one transaction: a leaf without a parent
@@ -245,50 +226,20 @@ FROM pg_catalog.generate_series(1, %d) AS i, LATERAL (SELECT %d + i %% %d) AS x(
 	return leaf, bytes, err
 }
 
-// readers read one session on every node, again and again.
-type readers struct {
-	running sync.WaitGroup
-
-	mu      sync.Mutex
-	count   int
-	slowest time.Duration
-	err     error
+type pruned struct {
+	leaves int
+	rows   int64
 }
 
-func (r *readers) wait() { r.running.Wait() }
-
-// read starts readers, which end with ctx.
-func (c *check) read(ctx context.Context, b *browser) *readers {
-	const pace = 5 * time.Millisecond
-	r := &readers{}
+// retired adds up what the nodes say they have dropped.
+func (c *postgresCheck) retired(ctx context.Context) (sum pruned, err error) {
 	for _, n := range c.fleet.nodes {
-		r.running.Go(func() {
-			tick := time.NewTicker(pace)
-			defer tick.Stop()
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-tick.C:
-				}
-				began := time.Now()
-				_, err := b.fresh(ctx, n)
-				if ctx.Err() != nil {
-					return
-				}
-				r.note(time.Since(began), err)
-			}
-		})
+		st, err := c.stats(ctx, n)
+		if err != nil {
+			return sum, err
+		}
+		sum.leaves += st.Stats.Pruned.Retired
+		sum.rows += st.Stats.Pruned.Rows
 	}
-	return r
-}
-
-func (r *readers) note(took time.Duration, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.count++
-	r.slowest = max(r.slowest, took)
-	if r.err == nil && err != nil {
-		r.err = fmt.Errorf("a read meanwhile: %w", err)
-	}
+	return sum, nil
 }
