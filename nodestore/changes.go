@@ -1,0 +1,289 @@
+package nodestore
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// change is what a request does to a session, so that it can be done again to
+// what another one has saved meanwhile.
+type change struct {
+	path   []string
+	value  json.RawMessage // nil deletes
+	update update          // instead of value
+}
+
+// update returns a value for that which is there, nil if none.
+type update func(json.RawMessage) (json.RawMessage, error)
+
+func (c change) apply(d *Document) error {
+	value := c.value
+	if c.update != nil {
+		var err error
+		if value, err = c.update(d.Raw(c.path...)); err != nil {
+			return err
+		}
+	}
+	return d.put(value, c.path)
+}
+
+// Raw returns the JSON text of the value that path leads to, which must not be
+// modified. It is nil if there is none.
+func (s *Session) Raw(path ...string) json.RawMessage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.doc == nil {
+		return nil
+	}
+	return s.doc.Raw(path...)
+}
+
+// Keys returns the keys of the session in their order, without that of its
+// cookie.
+func (s *Session) Keys() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.doc == nil {
+		return nil
+	}
+	return s.doc.Keys()
+}
+
+// Set gives the session a value, encoded by encoding/json at once, as
+// JSON.stringify would write it: what cannot be encoded is an error here. A
+// time.Time is not what JSON.stringify makes of a Date: give it the text. A
+// number that JavaScript cannot hold, beyond 2^53, is rounded by the next Node
+// request.
+//
+// It is ErrInvalid of package session for a key that is empty, not UTF-8 or
+// "cookie", or that express-session would not read, as "id" or "save". It is
+// ErrTooLate if the answer has begun and the session is not stored yet, and
+// ErrNotFound if the session has ended.
+func (s *Session) Set(key string, v any) error { return s.SetPath([]string{key}, v) }
+
+// SetPath is Set for a value in nested objects, which are made where there are
+// none: "passport", "user". It is ErrInvalid too if something else is there.
+func (s *Session) SetPath(path []string, v any) error {
+	if err := s.checkPath(path); err != nil {
+		return err
+	}
+	value, err := encode(v)
+	if err != nil {
+		return fmt.Errorf("nodestore: the value %q cannot be encoded: %w", path, err)
+	}
+	return s.do(s.r.Context(), func() error { return s.change(change{path: slices.Clone(path), value: value}) })
+}
+
+// Delete removes the value that path leads to. It is no error if there is
+// none, and else fails as SetPath.
+func (s *Session) Delete(path ...string) error {
+	if err := s.checkPath(path); err != nil {
+		return err
+	}
+	return s.do(s.r.Context(), func() error { return s.change(change{path: slices.Clone(path)}) })
+}
+
+// Update changes a value by a function of what is there, the zero T if nothing
+// is. When another request has saved meanwhile, the function is called again
+// with what that has saved, so that of two Go requests that count, both do. It
+// must do nothing else, nor use the session. Update fails as Session.Set.
+func Update[T any](s *Session, key string, f func(T) T) error {
+	path := []string{key}
+	if err := s.checkPath(path); err != nil {
+		return err
+	}
+	return s.do(s.r.Context(), func() error {
+		return s.change(change{path: path, update: func(raw json.RawMessage) (json.RawMessage, error) {
+			old, err := decode[T](raw, key)
+			if err != nil {
+				return nil, err
+			}
+			return encode(f(old))
+		}})
+	})
+}
+
+// flashKey is where connect-flash keeps its messages, in arrays by kind.
+const flashKey = "flash"
+
+// Flash adds a message for a later request, in Go or in Node, to show once, as
+// req.flash(kind, v) of connect-flash. It fails as Set.
+func (s *Session) Flash(kind string, v any) error {
+	path := []string{flashKey, kind}
+	if err := s.checkPath(path); err != nil {
+		return err
+	}
+	one, err := encode(v)
+	if err != nil {
+		return fmt.Errorf("nodestore: the value %q cannot be encoded: %w", path, err)
+	}
+	return s.do(s.r.Context(), func() error {
+		return s.change(change{path: path, update: func(raw json.RawMessage) (json.RawMessage, error) {
+			all, err := decode[[]json.RawMessage](raw, path...)
+			if err != nil {
+				return nil, err
+			}
+			return encode(append(all, one))
+		}})
+	})
+}
+
+// Flashes returns and removes the messages of a kind, the oldest first, as
+// req.flash(kind) of connect-flash. Of concurrent requests each may get the
+// same.
+func Flashes[T any](s *Session, kind string) ([]T, error) {
+	path := []string{flashKey, kind}
+	if err := s.checkPath(path); err != nil {
+		return nil, err
+	}
+	var all []T
+	err := s.do(s.r.Context(), func() error {
+		if err := s.usable(); err != nil {
+			return err
+		}
+		taken, err := decode[[]json.RawMessage](s.doc.Raw(path...), path...)
+		if err != nil || taken == nil {
+			return err
+		}
+		for _, raw := range taken {
+			one, err := decode[T](raw, path...)
+			if err != nil {
+				return err
+			}
+			all = append(all, one)
+		}
+		return s.change(change{path: path, update: func(raw json.RawMessage) (json.RawMessage, error) {
+			left, err := decode[[]json.RawMessage](raw, path...)
+			if err != nil {
+				return nil, err
+			}
+			for _, one := range taken {
+				if i := slices.IndexFunc(left, func(other json.RawMessage) bool { return bytes.Equal(other, one) }); i >= 0 {
+					left = slices.Delete(left, i, i+1)
+				}
+			}
+			if len(left) == 0 {
+				return nil, nil
+			}
+			return encode(left)
+		}})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// Cookie returns what the session's cookie is like. It is the zero Cookie if
+// the session could not be loaded.
+func (s *Session) Cookie() Cookie {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.doc == nil {
+		return Cookie{}
+	}
+	return s.cookie()
+}
+
+func (s *Session) cookie() Cookie {
+	c, err := s.m.rules.parse(cookieOf(s.doc))
+	if err != nil { // it cannot be: adopt has parsed it
+		return s.m.opts.cookie
+	}
+	return c
+}
+
+// SetCookie changes what the session's cookie is like, as assigning to
+// req.session.cookie does: take that of Cookie, change some fields and give it
+// back. With a MaxAge of 30 days a browser remembers its user.
+//
+// express-session does not count this as a change of the session: it is stored
+// and the browser is told only if a value changes too, or after Save or
+// Regenerate. This request's touch goes by it all the same. It fails as Set.
+func (s *Session) SetCookie(c Cookie) error {
+	c, err := s.m.rules.settle(c, s.m.https(s.r))
+	if err != nil {
+		return fmt.Errorf("nodestore: %w: %w", session.ErrInvalid, err)
+	}
+	return s.do(s.r.Context(), func() error {
+		if err := s.writable(); err != nil {
+			return err
+		}
+		now := s.m.now()
+		were, err := s.m.rules.fields(s.cookie(), now)
+		if err != nil {
+			return err
+		}
+		fields, err := s.m.rules.fields(c, now)
+		if err != nil {
+			return err
+		}
+		return s.change(change{path: []string{cookieKey}, update: func(raw json.RawMessage) (json.RawMessage, error) {
+			d, err := split(raw)
+			if err != nil {
+				d = &Document{tail: []byte{'}'}}
+			}
+			for i, f := range fields {
+				if !bytes.Equal(f.value, were[i].value) {
+					place(d, f, fields[i+1:])
+				}
+			}
+			return d.Bytes(), nil
+		}})
+	})
+}
+
+func (s *Session) checkPath(path []string) error {
+	if err := checkPath(path); err != nil {
+		return err
+	}
+	if s.m.rules.hides(path[0]) {
+		return fmt.Errorf("nodestore: %w: %s does not give the application a value of the key %q", session.ErrInvalid, s.m.scheme, path[0])
+	}
+	return nil
+}
+
+func (s *Session) change(c change) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if err := c.apply(s.doc); err != nil {
+		return err
+	}
+	if last := len(s.changes) - 1; last >= 0 && c.update == nil && slices.Equal(s.changes[last].path, c.path) {
+		s.changes = s.changes[:last]
+	}
+	s.changes = append(s.changes, c)
+	return nil
+}
+
+// writable says whether the session can still be changed.
+func (s *Session) writable() error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if s.entry.ID == "" && s.sealed {
+		return fmt.Errorf("nodestore: %w: a new session needs a cookie", session.ErrTooLate)
+	}
+	return nil
+}
+
+// usable says whether the session was read and has not ended, and its request
+// still lasts.
+func (s *Session) usable() error {
+	switch {
+	case s.closed:
+		return fmt.Errorf("nodestore: %w: the request is over", session.ErrTooLate)
+	case s.failure != nil:
+		return s.failure
+	case s.gone || s.unset || s.dead:
+		return errEnded
+	}
+	return nil
+}
+
+var errEnded = fmt.Errorf("nodestore: %w: it has ended", session.ErrNotFound)

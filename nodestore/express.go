@@ -1,0 +1,283 @@
+package nodestore
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// ExpressOptions are the settings of an Express. They have to be those of the
+// Node application: Secrets always, the others where they differ from the
+// defaults of express-session.
+type ExpressOptions struct {
+	// Name is the cookie's. Empty is "connect.sid".
+	Name string
+	// Secrets sign the cookie; there must be one at least. The first signs, all
+	// verify. To rotate, first add a new one at the end on all sides, then move
+	// it to the front. The signature does not cover the cookie's name: whatever
+	// else the application signs by the same secret in the same way, cookies of
+	// cookie-parser for example, passes for a sid.
+	Secrets []string
+	// Cookie is what the cookies of new sessions are like.
+	Cookie Cookie
+	// Rolling sends the cookie with each answer to a request that asked for its
+	// session, so that the browser keeps it longer.
+	Rolling bool
+	// Resave writes also what has not changed.
+	Resave bool
+	// SaveUninitialized stores a session for each visitor whose request asks
+	// for one, also if it stays empty. It is off here unless set; in
+	// express-session it is on unless it is switched off.
+	SaveUninitialized bool
+	// DestroyUnset is unset: 'destroy': Session.Unset ends the session.
+	DestroyUnset bool
+	// ClearCookie takes the cookie from the browser when its session is
+	// destroyed. express-session leaves it.
+	ClearCookie bool
+
+	// User is the path of the user in a session. Empty is that of passport:
+	// "passport", "user".
+	User []string
+	// TrustProxy believes the header X-Forwarded-Proto of a proxy that ends
+	// TLS. Without, anybody could send it.
+	TrustProxy bool
+	// GenerateID makes the IDs of new sessions, which must be hard to guess and
+	// fit the table's column. nil makes 32 characters of 24 random bytes, as
+	// express-session does.
+	GenerateID func(*http.Request) (string, error)
+	// ErrorHandler answers a request that failed because of its session; err
+	// says why. What the handler had set in the header is gone, what it writes
+	// is not sent. nil answers 503 when the store cannot be reached, 409 after
+	// ErrConflict and 500 after mistakes of the program, and logs.
+	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
+	// OnEvent, if not nil, is told what happens to sessions. There is no ID in
+	// an Event: its keys are those of session.ForeignKey for
+	// "express-session" and the ID. It is called in the request's goroutine,
+	// and may be called concurrently.
+	OnEvent func(context.Context, session.Event)
+	// Logger is told of failures. nil is silent. It never sees an ID.
+	Logger *zap.Logger
+}
+
+// Express gives the requests of a Go service the sessions of a Node
+// application that uses express-session, by the same cookie and the same
+// rows. It is safe for concurrent use. The store stays the caller's.
+type Express struct {
+	placeholder
+	site    *site
+	opts    ExpressOptions
+	cookies expressCookie
+}
+
+// NewExpress makes an Express. It is ErrInvalid of package session if an option
+// is wrong.
+func NewExpress(store *Store, opts ExpressOptions) (*Express, error) {
+	if store == nil {
+		return nil, fmt.Errorf("nodestore: %w: the store is nil", session.ErrInvalid)
+	}
+	return newExpress(store, opts)
+}
+
+func newExpress(store entries, opts ExpressOptions) (*Express, error) {
+	if opts.Name == "" {
+		opts.Name = "connect.sid"
+	}
+	if err := (&http.Cookie{Name: opts.Name}).Valid(); err != nil {
+		return nil, fmt.Errorf("nodestore: %w: Options.Name is %q; it must be a cookie's", session.ErrInvalid, opts.Name)
+	}
+	if err := checkKeys("Secrets", opts.Secrets); err != nil {
+		return nil, err
+	}
+	e := &Express{opts: opts, cookies: expressCookie{opts.Name, opts.Secrets}}
+	var err error
+	e.site, err = newSite(store, expressRules{e}, common{
+		opts.Name, opts.Cookie.settled(none), opts.User, opts.TrustProxy, opts.GenerateID, opts.ErrorHandler, opts.OnEvent, opts.Logger,
+	})
+	return e, err
+}
+
+func checkKeys(field string, keys []string) error {
+	if len(keys) == 0 {
+		return fmt.Errorf("nodestore: %w: Options.%s is empty", session.ErrInvalid, field)
+	}
+	for i, key := range keys {
+		if key == "" {
+			return fmt.Errorf("nodestore: %w: Options.%s[%d] is empty", session.ErrInvalid, field, i)
+		}
+	}
+	return nil
+}
+
+// Handler gives the requests to next a session, which FromContext returns. It
+// reads nothing for those that do not ask for it, and so leaves their sessions
+// as they are: express-session would touch them.
+//
+// What the request changes is saved before the first byte of its answer, or
+// when next returns. If that fails, the answer is that of
+// ExpressOptions.ErrorHandler, and what next writes is not sent. Nothing is
+// saved if next panics; a handler that recovers from panics belongs around
+// this one.
+//
+// A secure cookie is not sent over plain HTTP. As in express-session the
+// session is stored all the same; here it is logged too.
+//
+// The answer to a request that asked for its session has Vary: Cookie; one
+// that sets the cookie has Cache-Control: no-store.
+func (e *Express) Handler(next http.Handler) http.Handler { return e.site.handler(next) }
+
+// Session is FromContext for this Express, be there others or not.
+func (e *Express) Session(ctx context.Context) (*Session, error) { return e.site.current(ctx) }
+
+type expressRules struct{ e *Express }
+
+func (x expressRules) traits() traits {
+	return traits{scheme: "express-session", clearEnded: x.e.opts.ClearCookie, endUnset: x.e.opts.DestroyUnset}
+}
+
+func (x expressRules) read(header string) presented {
+	sid, given := x.e.cookies.read(header)
+	return presented{sid: sid, given: given, wrong: given && sid == ""}
+}
+
+func (x expressRules) correct(presented, bool) []cookieLine { return nil }
+
+// checkID lets all pass: the cookie escapes it.
+func (x expressRules) checkID(string) error { return nil }
+
+// The properties of an express-session Session and of any object. What is
+// stored under such a key, express-session neither gives to the application
+// nor writes again.
+var expressHides = map[string]bool{
+	"cookie": true, "req": true, "id": true, "touch": true, "resetMaxAge": true, "save": true, "reload": true, "destroy": true, "regenerate": true,
+	"constructor": true, "toString": true, "toLocaleString": true, "valueOf": true, "hasOwnProperty": true, "isPrototypeOf": true, "propertyIsEnumerable": true,
+	"__proto__": true, "__defineGetter__": true, "__defineSetter__": true, "__lookupGetter__": true, "__lookupSetter__": true,
+}
+
+func (x expressRules) hides(key string) bool { return expressHides[key] }
+
+// plan is the table of what express-session does.
+func (x expressRules) plan(s state) plan {
+	o := x.e.opts
+	if s.isNew {
+		return plan{write: o.SaveUninitialized || s.dirty || s.regenerated}
+	}
+	write := s.dirty || o.Resave && !s.saved
+	return plan{
+		write:  write,
+		touch:  !write && (!s.saved || s.extended),
+		cookie: o.Rolling || s.ends && (s.changed || s.extended),
+	}
+}
+
+func (x expressRules) fresh(now time.Time, https bool) (*Document, error) {
+	c, err := x.settle(x.e.site.opts.cookie, https)
+	if err != nil {
+		return nil, err
+	}
+	fields, err := x.fields(c, now)
+	if err != nil {
+		return nil, err
+	}
+	return split(object(fields))
+}
+
+func (x expressRules) settle(c Cookie, https bool) (Cookie, error) {
+	c = c.settled(none)
+	if c.Secure == SecureAuto {
+		c.Secure = SecureNever
+		if https {
+			c.Secure = SecureAlways
+		}
+	}
+	if c.SameSite == "auto" {
+		c.SameSite = "lax"
+		if https {
+			c.SameSite = "none"
+		}
+	}
+	return c, c.check()
+}
+
+func (x expressRules) fields(c Cookie, now time.Time) ([]field, error) {
+	maxAge, expires := json.RawMessage("null"), json.RawMessage("null")
+	if c.MaxAge > 0 {
+		end, err := later(now, c.MaxAge.Milliseconds())
+		if err != nil {
+			return nil, err
+		}
+		maxAge, expires = strconv.AppendInt(nil, c.MaxAge.Milliseconds(), 10), text(isoTime(end))
+	}
+	return []field{
+		{"originalMaxAge", maxAge}, {"partitioned", flag(c.Partitioned)}, {"priority", text(c.Priority)},
+		{"expires", expires}, {"secure", secureField(c.Secure)}, {"httpOnly", boolean(!c.NotHTTPOnly)},
+		{"domain", text(c.Domain)}, {"path", text(c.Path)}, {"sameSite", text(c.SameSite)},
+	}, nil
+}
+
+func (x expressRules) parse(cookie *Document) (Cookie, error) {
+	c, err := readCookie(cookie)
+	if err != nil {
+		return c, err
+	}
+	ms, ends, err := millis(cookie.Raw("originalMaxAge"))
+	if ends {
+		c.MaxAge = duration(ms)
+	}
+	return c, err
+}
+
+// use is touch of express-session: the cookie ends originalMaxAge from now,
+// whatever it said before.
+func (x expressRules) use(cookie *Document, now time.Time) error {
+	end, ends, err := x.end(cookie, now)
+	if err != nil {
+		return err
+	}
+	expires := cookie.Raw("originalMaxAge") // null or undefined
+	if ends {
+		expires = text(isoTime(end))
+	}
+	place(cookie, field{"expires", expires}, afterExpires)
+	return nil
+}
+
+var afterExpires = []field{{name: "secure"}, {name: "httpOnly"}, {name: "domain"}, {name: "path"}, {name: "sameSite"}}
+
+func (x expressRules) end(cookie *Document, now time.Time) (end time.Time, ends bool, err error) {
+	ms, ends, err := millis(cookie.Raw("originalMaxAge"))
+	if err == nil && ends {
+		end, err = later(now, ms)
+	}
+	return end, ends, err
+}
+
+func (x expressRules) set(sid string, cookie *Document, now time.Time, https bool) ([]cookieLine, error) {
+	c, err := x.parse(cookie)
+	if err != nil {
+		return nil, err
+	}
+	a := attributes{Cookie: c, secure: c.Secure == SecureAlways}
+	if a.secure && !https {
+		return nil, nil
+	}
+	end, ends, err := x.end(cookie, now)
+	if err != nil {
+		return nil, err
+	}
+	if ends {
+		a.expires = httpTime(end)
+	}
+	return []cookieLine{{x.e.opts.Name, x.e.cookies.line(x.e.cookies.value(sid), a)}}, nil
+}
+
+func (x expressRules) clear(c Cookie, _ bool) []cookieLine {
+	a := attributes{Cookie: c, secure: c.Secure == SecureAlways, expires: httpTime(time.Unix(0, 0).UTC())}
+	return []cookieLine{{x.e.opts.Name, x.e.cookies.line("", a)}}
+}

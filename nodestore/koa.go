@@ -1,0 +1,265 @@
+package nodestore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// KoaOptions are the settings of a Koa. They have to be those of the Node
+// application: Keys always, the others where they differ from the defaults of
+// koa-generic-session. Its prefix is the IDPrefix of the store's Layout.
+type KoaOptions struct {
+	// Name is the cookie's, the option key. Empty is "koa.sid". The cookie with
+	// the signature has ".sig" after it.
+	Name string
+	// Keys are app.keys; there must be one at least. The first signs, all
+	// verify, and a browser whose cookie another one has signed is sent a new
+	// signature. To rotate, first add a new one at the end on all sides, then
+	// move it to the front.
+	Keys []string
+	// Unsigned is signed: false: there is no signature, and no key is needed.
+	// Anybody can then try sids.
+	Unsigned bool
+	// Cookie is what the cookies of new sessions are like.
+	Cookie Cookie
+	// Rolling stores the session and sends the cookie with each answer to a
+	// request that asked for its session. Without it a session lasts from its
+	// last change, however much it is used.
+	Rolling bool
+	// AllowEmpty stores a session for each visitor whose request asks for one,
+	// also if it stays empty.
+	AllowEmpty bool
+
+	// User is the path of the user in a session. Empty is that of passport:
+	// "passport", "user".
+	User []string
+	// TrustProxy is app.proxy: it believes the header X-Forwarded-Proto of a
+	// proxy that ends TLS. Without, anybody could send it.
+	TrustProxy bool
+	// GenerateID makes the IDs of new sessions, which must be hard to guess,
+	// printable ASCII without ";" and blanks, and fit the table's column with
+	// the prefix. nil makes 32 characters of 24 random bytes, as
+	// koa-generic-session does.
+	GenerateID func(*http.Request) (string, error)
+	// ErrorHandler is as in ExpressOptions.
+	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
+	// OnEvent is as in ExpressOptions, with the keys of session.ForeignKey for
+	// "koa-generic-session" and the ID.
+	OnEvent func(context.Context, session.Event)
+	// Logger is told of failures. nil is silent. It never sees an ID.
+	Logger *zap.Logger
+}
+
+// Koa gives the requests of a Go service the sessions of a Node application
+// that uses koa-generic-session, by the same cookies and the same rows. It is
+// safe for concurrent use. The store stays the caller's.
+type Koa struct {
+	placeholder
+	site    *site
+	opts    KoaOptions
+	cookies koaCookie
+}
+
+// NewKoa makes a Koa. It is ErrInvalid of package session if an option is
+// wrong.
+func NewKoa(store *Store, opts KoaOptions) (*Koa, error) {
+	if store == nil {
+		return nil, fmt.Errorf("nodestore: %w: the store is nil", session.ErrInvalid)
+	}
+	return newKoa(store, opts)
+}
+
+func newKoa(store entries, opts KoaOptions) (*Koa, error) {
+	if opts.Name == "" {
+		opts.Name = "koa.sid"
+	}
+	if !visible(opts.Name) || strings.Contains(opts.Name, "=") {
+		return nil, fmt.Errorf("nodestore: %w: Options.Name is %q; it must be printable ASCII without =, ; and blanks", session.ErrInvalid, opts.Name)
+	}
+	if !opts.Unsigned {
+		if err := checkKeys("Keys", opts.Keys); err != nil {
+			return nil, err
+		}
+	}
+	k := &Koa{opts: opts, cookies: koaCookie{opts.Name, opts.Keys, opts.Unsigned}}
+	cookie, err := koaRules{k}.settle(opts.Cookie, false)
+	if err != nil {
+		return nil, fmt.Errorf("nodestore: %w: Options.%w", session.ErrInvalid, err)
+	}
+	k.site, err = newSite(store, koaRules{k}, common{
+		opts.Name, cookie, opts.User, opts.TrustProxy, opts.GenerateID, opts.ErrorHandler, opts.OnEvent, opts.Logger,
+	})
+	return k, err
+}
+
+// visible reports whether a name or value of a cookie can be written as it is.
+func visible(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == ';' })
+}
+
+// Handler is Express.Handler by the rules of koa-generic-session: a session
+// that is not changed is neither stored nor touched, and one that is has its
+// cookies sent again. Where the cookie is secure and the request came over
+// plain HTTP, a session cannot be stored: it is ErrInsecure of package session.
+func (k *Koa) Handler(next http.Handler) http.Handler { return k.site.handler(next) }
+
+// Session is FromContext for this Koa, be there others or not.
+func (k *Koa) Session(ctx context.Context) (*Session, error) { return k.site.current(ctx) }
+
+type koaRules struct{ k *Koa }
+
+func (x koaRules) traits() traits {
+	return traits{scheme: "koa-generic-session", whole: true, clearEnded: true, clearUnknown: true, endUnset: true}
+}
+
+func (x koaRules) hides(key string) bool        { return key == cookieKey }
+func (x koaRules) read(header string) presented { return x.k.cookies.read(header) }
+
+// correct takes a wrong signature from the browser, and renews one of an old
+// key.
+func (x koaRules) correct(f presented, https bool) []cookieLine {
+	a := attributes{Cookie: Cookie{Path: "/"}, secure: https}
+	switch {
+	case f.wrong:
+		a.expires = httpTime(time.Unix(0, 0).UTC())
+		return []cookieLine{koaLine(x.k.opts.Name+sigSuffix, "", a)}
+	case f.old:
+		return []cookieLine{x.k.cookies.sigLine(f.sid, a)}
+	}
+	return nil
+}
+
+func (x koaRules) checkID(id string) error {
+	if !visible(id) || strings.HasPrefix(id, `"`) {
+		return fmt.Errorf("nodestore: %w: GenerateID returned what is no printable ASCII without ;, blanks and a quote in front", session.ErrInvalid)
+	}
+	return nil
+}
+
+// plan is what refreshSession of koa-generic-session does.
+func (x koaRules) plan(s state) plan {
+	if s.isNew {
+		return plan{write: x.k.opts.AllowEmpty || s.dirty}
+	}
+	write := s.dirty || x.k.opts.Rolling && !s.saved || s.extended
+	return plan{write: write, cookie: write || s.saved}
+}
+
+// fresh has the options that were given before the defaults, as the package
+// does.
+func (x koaRules) fresh(time.Time, bool) (*Document, error) {
+	var given, left []field
+	defaults := koaFields(Cookie{}.settled(day), false)
+	for i, f := range koaFields(x.k.site.opts.cookie, x.k.opts.Unsigned) {
+		if string(f.value) == string(defaults[i].value) {
+			left = append(left, f)
+		} else {
+			given = append(given, f)
+		}
+	}
+	return split(object(append(given, left...)))
+}
+
+func (x koaRules) settle(c Cookie, _ bool) (Cookie, error) {
+	c = c.settled(day)
+	if c.Secure == SecureAuto {
+		c.Secure = SecureDefault
+	}
+	if c.SameSite == "auto" {
+		return c, errors.New(`Cookie.SameSite is "auto", which is for express-session`)
+	}
+	return c, c.check()
+}
+
+func (x koaRules) fields(c Cookie, _ time.Time) ([]field, error) {
+	return koaFields(c, x.k.opts.Unsigned), nil
+}
+
+func koaFields(c Cookie, unsigned bool) []field {
+	maxAge := json.RawMessage("null")
+	if c.MaxAge > 0 {
+		maxAge = strconv.AppendInt(nil, c.MaxAge.Milliseconds(), 10)
+	}
+	return []field{
+		{"httpOnly", boolean(!c.NotHTTPOnly)}, {"path", text(c.Path)}, {"overwrite", boolean(true)}, {"signed", boolean(!unsigned)},
+		{"maxAge", maxAge}, {"domain", text(c.Domain)}, {"secure", secureField(c.Secure)}, {"sameSite", text(c.SameSite)},
+		{"priority", text(c.Priority)}, {"partitioned", flag(c.Partitioned)},
+	}
+}
+
+func (x koaRules) parse(cookie *Document) (Cookie, error) {
+	c, err := readCookie(cookie)
+	if err != nil {
+		return c, err
+	}
+	ms, ends, err := millis(cookie.Raw("maxAge"))
+	if ends && ms != 0 {
+		c.MaxAge = duration(ms)
+	}
+	return c, err
+}
+
+// use does nothing: the cookie's maxAge counts from when it is set.
+func (x koaRules) use(*Document, time.Time) error { return nil }
+
+func (x koaRules) set(sid string, cookie *Document, now time.Time, https bool) ([]cookieLine, error) {
+	c, err := x.parse(cookie)
+	if err != nil {
+		return nil, err
+	}
+	if c.Secure == SecureAlways && !https {
+		return nil, fmt.Errorf("nodestore: %w: behind a proxy that ends TLS set Options.TrustProxy", session.ErrInsecure)
+	}
+	a := attributes{Cookie: c, secure: x.secure(c, https)}
+	if a.expires, err = x.expires(cookie, now); err != nil {
+		return nil, err
+	}
+	signed := !x.k.opts.Unsigned
+	if raw := cookie.Raw("signed"); raw != nil {
+		signed = signed && truthy(raw)
+	}
+	return x.k.cookies.lines(sid, signed, a), nil
+}
+
+// expires is for the header: maxAge goes before expires.
+func (x koaRules) expires(cookie *Document, now time.Time) (string, error) {
+	ms, there, err := millis(cookie.Raw("maxAge"))
+	if err != nil {
+		return "", err
+	}
+	if there && ms != 0 {
+		end, err := later(now, ms)
+		return httpTime(end), err
+	}
+	raw := cookie.Raw("expires")
+	if !truthy(raw) {
+		return "", nil
+	}
+	var end time.Time
+	if err := json.Unmarshal(raw, &end); err != nil {
+		return "", fmt.Errorf("nodestore: %w: the cookie's expires is no date", session.ErrUndecodable)
+	}
+	return httpTime(end.UTC()), nil
+}
+
+// secure is what the package cookies makes of an option that is not given.
+func (x koaRules) secure(c Cookie, https bool) bool {
+	return c.Secure == SecureAlways || https && c.Secure != SecureNever
+}
+
+// clear has the path and the domain of the cookie, without which browsers
+// would keep it.
+func (x koaRules) clear(c Cookie, https bool) []cookieLine {
+	a := attributes{Cookie: Cookie{Path: c.Path, Domain: c.Domain}, secure: https, expires: httpTime(time.Unix(0, 0).UTC())}
+	return x.k.cookies.lines("", !x.k.opts.Unsigned, a)
+}

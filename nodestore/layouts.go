@@ -1,0 +1,150 @@
+package nodestore
+
+import "time"
+
+const day = 24 * time.Hour
+
+// ConnectPGSimple is the layout of connect-pg-simple 10, in Postgres.
+func ConnectPGSimple() Layout {
+	return Layout{
+		Package:      "connect-pg-simple",
+		Dialect:      Postgres,
+		Table:        "session",
+		Columns:      Columns{ID: "sid", Data: "sess", Expires: "expire"},
+		Expires:      ExpiryDate,
+		Write:        Rounding{time.Second, RoundUp},
+		Clock:        Rounding{time.Second, RoundUp},
+		LiveAtExpiry: true,
+		DefaultTTL:   day,
+		TTL:          []TTLSource{CookieExpires},
+		DDL: []string{
+			`CREATE TABLE IF NOT EXISTS {table} (
+				{id} varchar NOT NULL COLLATE "default",
+				{data} json NOT NULL,
+				{expires} timestamp(6) NOT NULL{timestamps},
+				CONSTRAINT {name:{}_pkey} PRIMARY KEY ({id}))`,
+			`CREATE INDEX IF NOT EXISTS {name:IDX_{}_expire} ON {table} ({expires})`,
+		},
+	}
+}
+
+// ConnectPostgresSimple is the layout of connect-postgres-simple 0.2, which
+// shares its table with connect-pg-simple but sends documents as jsonb.
+func ConnectPostgresSimple() Layout {
+	l := ConnectPGSimple()
+	l.Package = "connect-postgres-simple"
+	l.JSONB = true
+	return l
+}
+
+// ConnectSessionSequelize is the layout of connect-session-sequelize 7 and 8,
+// in a database of any dialect.
+func ConnectSessionSequelize(d Dialect) Layout {
+	l := Layout{
+		Package: "connect-session-sequelize",
+		Dialect: d,
+		Table:   "Sessions",
+		Columns: Columns{
+			ID: "sid", Data: "data", Expires: "expires",
+			CreatedAt: "createdAt", UpdatedAt: "updatedAt",
+		},
+		Expires:    ExpiryDate,
+		Write:      Rounding{time.Millisecond, RoundDown},
+		Clock:      Rounding{time.Millisecond, RoundDown},
+		NullLives:  true,
+		DefaultTTL: day,
+		TTL:        []TTLSource{CookieExpires},
+	}
+	switch d {
+	case Postgres:
+		l.DDL = []string{`CREATE TABLE IF NOT EXISTS {table} (
+			{id} VARCHAR(36), {expires} TIMESTAMP WITH TIME ZONE, {data} TEXT{timestamps}, PRIMARY KEY ({id}))`}
+	case MySQL:
+		l.Write.To = time.Second
+		l.DDL = []string{`CREATE TABLE IF NOT EXISTS {table} (
+			{id} VARCHAR(36), {expires} DATETIME, {data} TEXT{timestamps}, PRIMARY KEY ({id})) ENGINE=InnoDB`}
+	case SQLite:
+		l.DDL = []string{`CREATE TABLE IF NOT EXISTS {table} (
+			{id} VARCHAR(36) PRIMARY KEY, {expires} DATETIME, {data} TEXT{timestamps})`}
+	}
+	return l
+}
+
+// KoaGenericSessionSequelize is the layout of koa-generic-session-sequelize 2
+// behind koa-generic-session with its default prefix, in a database of any
+// dialect. With the package's option timestamps, name its columns in
+// Columns.CreatedAt and Columns.UpdatedAt.
+func KoaGenericSessionSequelize(d Dialect) Layout {
+	l := Layout{
+		Package:        "koa-generic-session-sequelize",
+		Dialect:        d,
+		Table:          "Sessions",
+		Columns:        Columns{ID: "id", Data: "data", Expires: "expires"},
+		IDPrefix:       "koa:sess:",
+		Expires:        ExpirySeconds,
+		Write:          Rounding{time.Second, RoundDown},
+		Clock:          Rounding{time.Second, RoundDown},
+		PrunedAtExpiry: true,
+		DefaultTTL:     day,
+		TTL:            []TTLSource{CookieExpires, CookieMaxAge},
+	}
+	index := `CREATE INDEX IF NOT EXISTS {lower:{}_expires} ON {table} ({expires})`
+	switch d {
+	case Postgres:
+		l.DDL = []string{`CREATE TABLE IF NOT EXISTS {table} (
+			{id} VARCHAR(100), {data} TEXT, {expires} BIGINT{timestamps}, PRIMARY KEY ({id}))`, index}
+	case MySQL: // which has no CREATE INDEX IF NOT EXISTS
+		l.DDL = []string{`CREATE TABLE IF NOT EXISTS {table} (
+			{id} VARCHAR(100), {data} TEXT, {expires} BIGINT{timestamps}, PRIMARY KEY ({id}),
+			INDEX {lower:{}_expires} ({expires})) ENGINE=InnoDB`}
+	case SQLite:
+		l.DDL = []string{`CREATE TABLE IF NOT EXISTS {table} (
+			{id} VARCHAR(100) PRIMARY KEY, {data} TEXT, {expires} BIGINT{timestamps})`, index}
+	}
+	return l
+}
+
+// ExpressMySQLSession is the layout of express-mysql-session 2 and 3, in MySQL
+// or MariaDB. As there, a dot in Table separates the database from the table.
+func ExpressMySQLSession() Layout {
+	return Layout{
+		Package:      "express-mysql-session",
+		Dialect:      MySQL,
+		Table:        "sessions",
+		DottedTable:  true,
+		Columns:      Columns{ID: "session_id", Data: "data", Expires: "expires"},
+		Expires:      ExpirySeconds,
+		Write:        Rounding{time.Second, RoundHalfUp},
+		Clock:        Rounding{time.Second, RoundHalfUp},
+		LiveAtExpiry: true,
+		DefaultTTL:   day,
+		TTL:          []TTLSource{CookieExpires},
+		DDL: []string{`CREATE TABLE IF NOT EXISTS {table} (
+			{id} varchar(128) COLLATE utf8mb4_bin NOT NULL,
+			{expires} int(11) unsigned NOT NULL,
+			{data} mediumtext COLLATE utf8mb4_bin{timestamps},
+			PRIMARY KEY ({id})) ENGINE=InnoDB`},
+	}
+}
+
+// ConnectSQLite is the layout of @sailscastshq/connect-sqlite 1, in SQLite.
+func ConnectSQLite() Layout {
+	return Layout{
+		Package:        "@sailscastshq/connect-sqlite",
+		Dialect:        SQLite,
+		Table:          "sessions",
+		Columns:        Columns{ID: "sid", Data: "sess", Expires: "expired"},
+		IDPrefix:       "sess:",
+		Expires:        ExpiryMillis,
+		Write:          Rounding{time.Second, RoundLeftUp},
+		Clock:          Rounding{time.Millisecond, RoundDown},
+		PrunedAtExpiry: true,
+		DefaultTTL:     day,
+		TTL:            []TTLSource{CookieExpires, CookieMaxAge},
+		DDL: []string{
+			`CREATE TABLE IF NOT EXISTS {table} (
+				{id} TEXT PRIMARY KEY, {data} TEXT NOT NULL, {expires} INTEGER NOT NULL{timestamps})`,
+			`CREATE INDEX IF NOT EXISTS {name:idx_{}_expired} ON {table} ({expires})`,
+		},
+	}
+}

@@ -1,0 +1,118 @@
+package nodestore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Options configure a Store. The zero Options work.
+type Options struct {
+	// DefaultTTL is how long a session lives whose document does not say; 0
+	// means the layout's. It should be the Node application's.
+	DefaultTTL time.Duration
+
+	// DisableTouch makes Touch write nothing.
+	DisableTouch bool
+
+	// TouchEvery is by how much an expiry must move forward for Touch to write
+	// it; 0 writes always. Sessions then may expire by as much early.
+	TouchEvery time.Duration
+
+	// MaxData limits a document in bytes; 0 means 1 MiB. What the column holds
+	// is a limit as well.
+	MaxData int
+
+	// CreateTable makes the table and its index if they are missing, like those
+	// of the Node package.
+	CreateTable bool
+
+	// Extra are columns of the application's own, each with a function that
+	// takes its value from the document whenever one is written. See Field. The
+	// functions may be called concurrently; one that fails fails the write.
+	Extra map[string]func(data []byte) (any, error)
+
+	// PruneInterval is the mean time between two passes of pruning; each wait is
+	// drawn from half of it to one and a half. 0 means 15 minutes. Negative:
+	// this process does not prune until StartPruning, and then at that pace.
+	PruneInterval time.Duration
+
+	// NextPrune, if set, is asked for each wait instead. It is called from one
+	// goroutine.
+	NextPrune func() time.Duration
+
+	// PruneBatch is how many rows one statement removes at most; 0 means 500.
+	PruneBatch int
+
+	// Leader, if set, has one process prune among all that share the table. It
+	// takes part in an election until ctx ends and calls work whenever this
+	// process leads, with a context that ends when it no longer does; see
+	// leader.Alone. Nil: every process prunes, which is safe too.
+	Leader func(ctx context.Context, work func(ctx context.Context) error) error
+
+	// OnError, if set, is told of every failure of background work, which is
+	// also logged. It is called from one goroutine and must not block.
+	OnError func(error)
+
+	// Logger is silent if nil. It never sees a session ID.
+	Logger *zap.Logger
+}
+
+func (o Options) withDefaults(l Layout) Options {
+	o.DefaultTTL = cmp.Or(o.DefaultTTL, l.DefaultTTL)
+	o.MaxData = cmp.Or(o.MaxData, 1<<20)
+	o.PruneInterval = cmp.Or(o.PruneInterval, 15*time.Minute)
+	o.PruneBatch = cmp.Or(o.PruneBatch, 500)
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	return o
+}
+
+func (o Options) validate(l Layout) error {
+	fail := func(field, format string, args ...any) error {
+		return fmt.Errorf("nodestore: Options.%s %s", field, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case o.DefaultTTL < time.Millisecond:
+		return fail("DefaultTTL", "is %v; it must be at least 1ms", o.DefaultTTL)
+	case o.TouchEvery < 0:
+		return fail("TouchEvery", "is %v; it must not be negative", o.TouchEvery)
+	case o.MaxData < 1 || o.MaxData > 1<<30:
+		return fail("MaxData", "is %d; it must be from 1 to %d", o.MaxData, 1<<30)
+	case o.CreateTable && len(l.DDL) == 0:
+		return fail("CreateTable", "is set, but the layout has no DDL")
+	case o.PruneBatch < 1 || o.PruneBatch > 1000:
+		return fail("PruneBatch", "is %d; it must be from 1 to 1000", o.PruneBatch)
+	}
+	c := l.Columns
+	for column, value := range o.Extra {
+		if why := badName(l.Dialect, column); why != "" {
+			return fail("Extra", "has a column %q: its name %s", column, why)
+		}
+		for _, own := range []string{c.ID, c.Data, c.Expires, c.CreatedAt, c.UpdatedAt} {
+			if column == own {
+				return fail("Extra", "has %q, which is a column of the layout", column)
+			}
+		}
+		if value == nil {
+			return fail("Extra", "has no function for %q", column)
+		}
+	}
+	return nil
+}
+
+func (o Options) nextPrune() time.Duration {
+	if o.NextPrune != nil {
+		return max(o.NextPrune(), time.Millisecond)
+	}
+	mean := o.PruneInterval
+	if mean < 0 { // started by hand
+		mean = 15 * time.Minute
+	}
+	return mean/2 + rand.N(mean+1)
+}

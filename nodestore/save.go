@@ -1,0 +1,271 @@
+package nodestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// limits gives a write its context.
+type limits func() (context.Context, context.CancelFunc)
+
+func exactly(ctx context.Context) limits {
+	return func() (context.Context, context.CancelFunc) { return ctx, func() {} }
+}
+
+// Save saves now what would be saved before the first byte, and the cookie
+// object too: for handlers that go on for long or want to know. It is
+// ErrNotFound of package session if the session has ended while the request
+// was under way: the changes are dropped. When it fails, the handler answers,
+// and only another Save tries again.
+func (s *Session) Save(ctx context.Context) error {
+	return s.do(ctx, func() error {
+		if err := s.writable(); err != nil {
+			return err
+		}
+		write := s.save
+		if s.entry.ID == "" {
+			write = s.create
+		}
+		err := write(exactly(ctx))
+		s.refused = err != nil
+		return err
+	})
+}
+
+// Touch extends the session as if it were stored now, and has the browser told
+// if it keeps the cookie for a time: as resetMaxAge, and what req.session.touch
+// is often hoped to do. Without, express-session's sessions are extended by
+// each request in the store only, and those of koa-generic-session are not at
+// all. It happens with the answer. A session that is not stored is not stored
+// by this. It fails as Set.
+func (s *Session) Touch() error {
+	return s.do(s.r.Context(), func() error {
+		if err := s.usable(); err != nil {
+			return err
+		}
+		s.end.extended = true
+		return nil
+	})
+}
+
+// settle does what is left to do before the answer.
+func (s *Session) settle() error {
+	switch {
+	case s.unset && s.m.endUnset && s.entry.ID != "":
+		ctx, cancel := s.lasting()
+		defer cancel()
+		return s.destroy(ctx, session.ReasonLogout)
+	case s.unset || s.gone || s.dead:
+		return nil
+	}
+	plan := s.m.rules.plan(s.state())
+	if s.entry.ID == "" {
+		if plan.write {
+			return s.create(s.lasting)
+		}
+		return nil
+	}
+	if plan.cookie {
+		if err := s.sendable(); err != nil { // before anything is written
+			return err
+		}
+	}
+	var err error
+	switch {
+	case plan.write:
+		err = s.save(s.lasting)
+	case plan.touch:
+		err = s.touch()
+	}
+	if err != nil || s.dead || !plan.cookie {
+		return err
+	}
+	return s.give()
+}
+
+// sendable fails where the browser could not be given the cookie.
+func (s *Session) sendable() error {
+	_, err := s.m.rules.set(s.entry.ID, cookieOf(s.doc), s.m.now(), s.m.https(s.r))
+	return err
+}
+
+// give has the browser sent the cookie.
+func (s *Session) give() error {
+	lines, err := s.m.rules.set(s.entry.ID, cookieOf(s.doc), s.m.now(), s.m.https(s.r))
+	if err == nil && lines == nil {
+		s.m.opts.log.Warn("nodestore: the cookie is secure and not sent over plain HTTP; behind a proxy that ends TLS set Options.TrustProxy")
+	}
+	s.setLines(lines)
+	return err
+}
+
+func (s *Session) state() state {
+	now := s.end
+	now.isNew, now.dirty = s.entry.ID == "", s.dirty()
+	now.changed = now.changed || now.dirty
+	now.ends = s.cookie().MaxAge > 0
+	return now
+}
+
+// dirty reports whether there is something that is not stored.
+func (s *Session) dirty() bool { return !s.doc.same(s.base, s.m.whole) }
+
+// document is what is to be stored, and until when.
+func (s *Session) document() (data []byte, expires time.Time, err error) {
+	cookie := cookieOf(s.doc)
+	if err := s.m.rules.use(cookie, s.m.now()); err != nil {
+		return nil, time.Time{}, err
+	}
+	if s.doc.find(cookieKey) >= 0 {
+		if err := s.doc.put(cookie.Bytes(), []string{cookieKey}); err != nil {
+			return nil, time.Time{}, err
+		}
+	}
+	data = s.doc.Bytes()
+	expires, err = s.m.store.Expiry(data)
+	return data, expires, err
+}
+
+func (s *Session) create(within limits) error {
+	if s.sealed {
+		return fmt.Errorf("nodestore: %w: a new session needs a cookie", session.ErrTooLate)
+	}
+	if err := s.sendable(); err != nil {
+		return err
+	}
+	id, err := s.m.newID(s.r)
+	if err != nil {
+		return err
+	}
+	data, expires, err := s.document()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := within()
+	defer cancel()
+	entry, err := s.m.store.Create(ctx, id, data, expires)
+	if err != nil {
+		return err
+	}
+	s.stored(entry)
+	s.happened(session.Event{Kind: session.EventCreated})
+	return s.give()
+}
+
+// stored takes over what was written.
+func (s *Session) stored(entry Entry) {
+	s.end.changed = s.end.changed || s.dirty()
+	s.end.saved = true
+	s.entry, s.base, s.changes, s.refused = entry, s.doc.clone(), nil, false
+}
+
+// save writes the changes, made to what others have saved where they have.
+func (s *Session) save(within limits) error {
+	ctx, cancel := within()
+	defer cancel()
+	for attempt := 1; ; attempt++ {
+		data, expires, err := s.document()
+		if err != nil {
+			return err
+		}
+		entry, err := s.m.store.Save(ctx, s.entry, data, expires)
+		if err == nil {
+			s.stored(entry)
+			return nil
+		}
+		if err := s.again(ctx, err, attempt); err != nil {
+			return err
+		}
+	}
+}
+
+// again prepares another attempt at a write that failed, where there is a point
+// in one.
+func (s *Session) again(ctx context.Context, err error, attempt int) error {
+	switch {
+	case errors.Is(err, session.ErrNotFound):
+		return s.died(err)
+	case !errors.Is(err, session.ErrConflict):
+		return err
+	}
+	if attempt > 1 { // those who met here shall not meet again
+		select {
+		case <-time.After(rand.N(time.Millisecond * time.Duration(min(attempt, 20)))):
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
+	return s.refetch(ctx)
+}
+
+// refetch reads the session again and makes the changes to it. One that has
+// got another user is not for what the request did as the user before.
+func (s *Session) refetch(ctx context.Context) error {
+	was, whose, changed := s.entry, string(s.base.Raw(s.m.opts.user...)), s.end.changed || s.dirty()
+	entry, err := s.m.store.Get(ctx, was.ID)
+	if errors.Is(err, session.ErrNotFound) {
+		return s.died(err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.adopt(entry); err != nil {
+		return err
+	}
+	if string(s.base.Raw(s.m.opts.user...)) != whose {
+		return s.died(fmt.Errorf("%w: it has another user now", session.ErrNotFound))
+	}
+	for _, c := range s.changes {
+		if err := c.apply(s.doc); err != nil {
+			return err
+		}
+	}
+	s.end.changed = changed
+	return nil
+}
+
+// died gives the changes up. Neither is the session stored again nor the cookie
+// touched: by now the browser may have another one.
+func (s *Session) died(err error) error {
+	key := s.m.key(s.entry.ID)
+	if len(s.changes) > 0 {
+		s.happened(session.Event{Kind: session.EventSaveDropped, Err: err})
+		s.m.opts.log.Info("nodestore: the changes are dropped: the session ended while the request was under way", zap.Stringer("session", key))
+	}
+	s.dead, s.changes, s.lines = true, nil, nil
+	return fmt.Errorf("nodestore: the changes are dropped: %w", err)
+}
+
+// touch moves the row's expiry, and leaves the document as it is. That fails no
+// request: it was served a live session.
+func (s *Session) touch() error {
+	cookie := cookieOf(s.doc)
+	if err := s.m.rules.use(cookie, s.m.now()); err != nil {
+		return err
+	}
+	expires, err := s.m.store.Expiry(object([]field{{cookieKey, cookie.Bytes()}}))
+	if err != nil {
+		return err
+	}
+	if !s.m.store.TouchDue(s.entry, expires) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.r.Context()), touchLimit)
+	defer cancel()
+	found, err := s.m.store.Touch(ctx, s.entry.ID, expires)
+	switch {
+	case err != nil:
+		s.happened(session.Event{Kind: session.EventTouchFailed, Err: err})
+		s.m.opts.log.Warn("nodestore: touch failed", zap.Stringer("session", s.m.key(s.entry.ID)), zap.Error(err))
+	case !found: // it ended meanwhile
+		s.dead, s.lines = true, nil
+	}
+	return nil
+}

@@ -1,0 +1,278 @@
+package nodestore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Session is a Node application's session in one request of a Go service. Its
+// methods may be called concurrently, and until the request's handler returns.
+//
+// What a request changes is a difference by key, which is made to what another
+// one has saved meanwhile, in Go or in Node: of two Go requests that change
+// different values both win. Node packages do not do that: a request of theirs
+// that read the session before and saves it later replaces all of it.
+//
+// If the session ended while a request was under way, its changes are dropped,
+// EventSaveDropped says so, and its cookie is left alone.
+//
+// A Session prints as a placeholder: SID returns its ID.
+type Session struct {
+	placeholder
+	m     *site
+	r     *http.Request
+	outer *Session // of the next handler outside
+
+	kept []cookieLine // of handlers inside
+
+	mu      sync.Mutex
+	loaded  bool  // whether the handler wanted it
+	failure error // why it could not be loaded
+	entry   Entry // as it was read or written; without an ID if there is none
+	doc     *Document
+	base    *Document // what of doc is stored, or what it began as
+	changes []change
+	end     state // of the flags only those that the handler has brought about
+	lines   []cookieLine
+	gone    bool // ended by the request itself
+	unset   bool
+	refused bool // whether the handler was told that a change is not saved
+	dead    bool // whether it ended while the request was under way
+	sealed  bool // whether the answer has begun
+	closed  bool // whether it is over
+	events  []session.Event
+}
+
+// placeholder makes what embeds it print as a placeholder.
+type placeholder struct{}
+
+// Format implements fmt.Formatter.
+func (placeholder) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "nodestore(redacted)") }
+
+// do runs f under the lock and then tells the hook what happened.
+func (s *Session) do(ctx context.Context, f func() error) error {
+	events, err := s.locked(f)
+	if s.m.opts.onEvent != nil {
+		for _, e := range events {
+			s.m.opts.onEvent(ctx, e)
+		}
+	}
+	return err
+}
+
+func (s *Session) locked(f func() error) ([]session.Event, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := f()
+	events := s.events
+	s.events = nil
+	return events, err
+}
+
+func (s *Session) happened(e session.Event) {
+	if e.Key.IsZero() && s.entry.ID != "" {
+		e.Key = s.m.key(s.entry.ID)
+	}
+	if e.User == "" && s.doc != nil {
+		e.User = s.user()
+	}
+	s.events = append(s.events, e)
+}
+
+// open loads the session with the first call.
+func (s *Session) open(ctx context.Context) (*Session, error) {
+	if !s.m.inPath(s.r) {
+		return nil, fmt.Errorf("nodestore: %w: the request is outside the cookie's path", session.ErrNoManager)
+	}
+	err := s.do(ctx, func() error {
+		if !s.loaded {
+			s.loaded = true
+			s.failure = s.load(ctx)
+		}
+		return s.failure
+	})
+	return s, err
+}
+
+// load finds the session that the cookie names. A sid of which there is no
+// session is never adopted.
+func (s *Session) load(ctx context.Context) error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	f := s.m.rules.read(header(s.r))
+	s.setLines(s.m.rules.correct(f, s.m.https(s.r)))
+	if f.sid == "" {
+		if f.given {
+			s.happened(session.Event{Kind: session.EventInvalidID})
+		}
+		return nil
+	}
+	entry, err := s.m.store.Get(ctx, f.sid)
+	if errors.Is(err, session.ErrNotFound) {
+		s.happened(session.Event{Kind: session.EventUnknownID, Key: s.m.key(f.sid)})
+		if s.m.clearUnknown {
+			s.setLines(s.m.rules.clear(s.cookie(), s.m.https(s.r)))
+		}
+		return nil
+	}
+	if errors.Is(err, session.ErrUndecodable) {
+		s.happened(session.Event{Kind: session.EventUndecodable, Key: s.m.key(f.sid), Err: err})
+	}
+	if err != nil {
+		return err
+	}
+	return s.adopt(entry)
+}
+
+// begin makes it an empty session.
+func (s *Session) begin() error {
+	cookie, err := s.m.rules.fresh(s.m.now(), s.m.https(s.r))
+	if err != nil {
+		return err
+	}
+	doc, err := split(object([]field{{cookieKey, cookie.Bytes()}}))
+	if err != nil {
+		return err
+	}
+	s.entry, s.doc, s.base, s.changes = Entry{}, doc, doc.clone(), nil
+	return nil
+}
+
+// adopt takes over what was read from the store.
+func (s *Session) adopt(entry Entry) error {
+	doc, err := ParseDocument(entry.Data)
+	if err == nil && !s.m.whole {
+		if _, e := split(doc.Raw(cookieKey)); e != nil {
+			err = fmt.Errorf("nodestore: %w: it has no cookie object, which express-session needs", session.ErrUndecodable)
+		}
+	}
+	if err == nil {
+		_, err = s.m.rules.parse(cookieOf(doc))
+	}
+	if err != nil {
+		s.happened(session.Event{Kind: session.EventUndecodable, Key: s.m.key(entry.ID), Err: err})
+		return err
+	}
+	s.entry, s.doc, s.base = entry, doc, doc.clone()
+	return nil
+}
+
+// forget leaves of the session what is needed to end it.
+func (s *Session) forget() error {
+	doc, err := split(object([]field{{cookieKey, cookieOf(s.doc).Bytes()}}))
+	if err != nil {
+		return err
+	}
+	s.doc, s.base, s.changes = doc, doc.clone(), nil
+	return nil
+}
+
+// cookieOf returns the cookie object of a session, an empty one if there is none.
+func cookieOf(doc *Document) *Document {
+	if cookie, err := split(doc.Raw(cookieKey)); err == nil {
+		return cookie
+	}
+	return &Document{tail: []byte{'}'}}
+}
+
+// setLines replaces what was to be sent for the same cookies.
+func (s *Session) setLines(lines []cookieLine) {
+	for _, line := range lines {
+		for i, old := range s.lines {
+			if old.name == line.name {
+				s.lines = append(s.lines[:i:i], s.lines[i+1:]...)
+				break
+			}
+		}
+		s.lines = append(s.lines, line)
+	}
+}
+
+// lasting is for writes: what a handler has done shall be saved even if the
+// browser has gone.
+func (s *Session) lasting() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.WithoutCancel(s.r.Context()), commitLimit,
+		fmt.Errorf("nodestore: the store did not answer within %v: %w", commitLimit, context.DeadlineExceeded))
+}
+
+const (
+	commitLimit = 10 * time.Second // of writes that go on when the browser has gone
+	touchLimit  = time.Second      // for which a request waits for a touch
+)
+
+// close ends the request. What was changed after the answer had begun is saved
+// now.
+func (s *Session) close() {
+	_ = s.do(s.r.Context(), func() error { // it is always nil
+		defer func() { s.closed = true }()
+		if s.usable() != nil || s.refused || s.entry.ID == "" || !s.dirty() {
+			return nil
+		}
+		if err := s.save(s.lasting); err != nil && !s.dead {
+			s.happened(session.Event{Kind: session.EventSaveFailed, Err: err})
+			s.m.opts.log.Error("nodestore: what changed after the answer had begun is not saved", zap.Stringer("session", s.m.key(s.entry.ID)), zap.Error(err))
+		}
+		return nil
+	})
+}
+
+// user is the user's JSON text, without the quotes of a string.
+func (s *Session) user() string {
+	raw := s.doc.Raw(s.m.opts.user...)
+	if string(raw) == "null" {
+		return ""
+	}
+	var name string
+	if json.Unmarshal(raw, &name) == nil {
+		return name
+	}
+	return string(raw)
+}
+
+// User returns whose session it is, by the option User: a string as it is,
+// anything else as its JSON text. It is empty where nobody has logged in.
+func (s *Session) User() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.doc == nil {
+		return ""
+	}
+	return s.user()
+}
+
+// SID returns the session's ID, as req.sessionID. It is a secret: who knows it
+// and the secrets has the session. It is empty while there is no row.
+func (s *Session) SID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.entry.ID
+}
+
+// Key names the session in logs: it is no secret. It is zero while there is no
+// row.
+func (s *Session) Key() session.Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entry.ID == "" {
+		return session.Key{}
+	}
+	return s.m.key(s.entry.ID)
+}
+
+// IsNew reports whether there is no row of the session yet.
+func (s *Session) IsNew() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.entry.ID == ""
+}

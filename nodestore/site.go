@@ -1,0 +1,252 @@
+package nodestore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/respond"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// entries is what a Store does for a middleware.
+type entries interface {
+	Get(ctx context.Context, id string) (Entry, error)
+	Create(ctx context.Context, id string, data []byte, expires time.Time) (Entry, error)
+	Save(ctx context.Context, read Entry, data []byte, expires time.Time) (Entry, error)
+	Renew(ctx context.Context, read Entry, id string, data []byte, expires time.Time) (Entry, error)
+	Touch(ctx context.Context, id string, expires time.Time) (bool, error)
+	TouchDue(read Entry, expires time.Time) bool
+	Destroy(ctx context.Context, ids ...string) (int64, error)
+	Expiry(data []byte) (time.Time, error)
+}
+
+// site is what the two middlewares have in common.
+type site struct {
+	store entries
+	rules rules
+	traits
+	opts common
+	now  func() time.Time
+}
+
+// common are the options of both.
+type common struct {
+	name         string
+	cookie       Cookie // settled
+	user         []string
+	trustProxy   bool
+	generateID   func(*http.Request) (string, error)
+	errorHandler func(http.ResponseWriter, *http.Request, error)
+	onEvent      func(context.Context, session.Event)
+	log          *zap.Logger
+}
+
+// rules is what the two do differently.
+type rules interface {
+	// traits are what can be said by a word.
+	traits() traits
+	// read finds the sid in a Cookie header.
+	read(header string) presented
+	// correct are the lines that a browser is sent for what it presented.
+	correct(f presented, https bool) []cookieLine
+	// fresh is the cookie object of a new session.
+	fresh(now time.Time, https bool) (*Document, error)
+	// settle fills in what is empty, and checks the rest.
+	settle(c Cookie, https bool) (Cookie, error)
+	// parse reads a cookie object.
+	parse(cookie *Document) (Cookie, error)
+	// fields are those of a cookie object.
+	fields(c Cookie, now time.Time) ([]field, error)
+	// use has the cookie last from now on.
+	use(cookie *Document, now time.Time) error
+	// plan says what is to be done at the end of a request.
+	plan(s state) plan
+	// set are the lines that give the browser the sid; none if it may not have
+	// it over this connection.
+	set(sid string, cookie *Document, now time.Time, https bool) ([]cookieLine, error)
+	// clear are the lines that take it from the browser.
+	clear(c Cookie, https bool) []cookieLine
+	// checkID is about the IDs of a generator.
+	checkID(id string) error
+	// hides reports whether the package does not see a key of the session.
+	hides(key string) bool
+}
+
+type traits struct {
+	scheme       string // names the package in the keys of events
+	whole        bool   // the cookie object is part of what may have changed
+	clearEnded   bool   // a session that is destroyed has its cookie cleared
+	clearUnknown bool   // so has one that is not there
+	endUnset     bool   // Unset destroys
+}
+
+// state is that of a session at the end of its request.
+type state struct {
+	isNew       bool // whether there is no row
+	dirty       bool // whether it differs from what is stored
+	changed     bool // whether it differs from what was read
+	saved       bool // whether it has been written
+	extended    bool // by Touch
+	regenerated bool
+	ends        bool // whether the browser's cookie does
+}
+
+// plan of a new session is whether to write it; then its cookie is sent.
+type plan struct{ write, touch, cookie bool }
+
+const defaultIDLen = 24
+
+func newSite(store entries, r rules, opts common) (*site, error) {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("nodestore: %w: Options.%w", session.ErrInvalid, fmt.Errorf(format, args...))
+	}
+	if err := opts.cookie.check(); err != nil {
+		return nil, bad("%w", err)
+	}
+	if len(opts.user) > 0 {
+		if err := checkPath(opts.user); err != nil {
+			return nil, bad("User: %w", err)
+		}
+	} else {
+		opts.user = []string{"passport", "user"}
+	}
+	if opts.generateID == nil {
+		opts.generateID = generateID
+	}
+	if opts.log == nil {
+		opts.log = zap.NewNop()
+	}
+	return &site{store: store, rules: r, traits: r.traits(), opts: opts, now: time.Now}, nil
+}
+
+// generateID makes IDs like those of both packages.
+func generateID(*http.Request) (string, error) {
+	var random [defaultIDLen]byte
+	rand.Read(random[:]) // never fails: crypto/rand ends the program instead
+	return base64.RawURLEncoding.EncodeToString(random[:]), nil
+}
+
+func (m *site) newID(r *http.Request) (string, error) {
+	id, err := m.opts.generateID(r)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("nodestore: generate an ID: %w", err)
+	case id == "" || !utf8.ValidString(id) || strings.ContainsRune(id, 0):
+		return "", fmt.Errorf("nodestore: %w: GenerateID returned what is empty, not UTF-8 or has a NUL", session.ErrInvalid)
+	}
+	return id, m.rules.checkID(id)
+}
+
+func (m *site) key(id string) session.Key { return session.ForeignKey(m.scheme, id) }
+
+// https reports whether the browser sent the request over HTTPS.
+func (m *site) https(r *http.Request) bool {
+	if r.TLS != nil {
+		return true
+	}
+	proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
+	return m.opts.trustProxy && strings.EqualFold(strings.TrimSpace(proto), "https")
+}
+
+// inPath reports whether a request is within the cookie's path, by the address
+// that the browser sent.
+func (m *site) inPath(r *http.Request) bool {
+	sent := r.URL
+	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
+		sent = u
+	}
+	path := sent.EscapedPath()
+	if path == "" {
+		path = "/"
+	}
+	return strings.HasPrefix(path, m.opts.cookie.Path)
+}
+
+type contextKey struct{}
+
+func (m *site) handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		outer, _ := r.Context().Value(contextKey{}).(*Session)
+		for s := outer; s != nil; s = s.outer {
+			if s.m == m {
+				next.ServeHTTP(w, r) // it has its session already
+				return
+			}
+			if s.m.opts.name == m.opts.name {
+				m.fail(w, r, fmt.Errorf("nodestore: %w: two handlers have the cookie %s", session.ErrInvalid, m.opts.name))
+				return
+			}
+		}
+		s := &Session{m: m, outer: outer}
+		s.r = r.WithContext(context.WithValue(r.Context(), contextKey{}, s)) // hooks are given it too
+		respond.Serve(w, serving{s}, func(w http.ResponseWriter) { next.ServeHTTP(w, s.r) })
+	})
+}
+
+// FromContext returns the session of the request that ctx belongs to. The
+// first call loads it, and a request without one gets an empty one. If it
+// cannot be loaded, the error handler will answer the request, whatever the
+// handler does: it should just return.
+//
+// It is ErrNoManager of package session if ctx does not come from the Handler
+// of an Express or a Koa, or from those of several (see Express.Session), or
+// if the request is outside the cookie's path: there is no session then,
+// nothing fails, and the handler answers.
+func FromContext(ctx context.Context) (*Session, error) {
+	s, ok := ctx.Value(contextKey{}).(*Session)
+	switch {
+	case !ok:
+		return nil, errNoHandler
+	case s.outer != nil:
+		return nil, fmt.Errorf("nodestore: %w: there are several: call the Session method of one", session.ErrNoManager)
+	}
+	return s.open(ctx)
+}
+
+var errNoHandler = fmt.Errorf("nodestore: %w: wrap the handler by that of an Express or a Koa", session.ErrNoManager)
+
+// current is FromContext of this site.
+func (m *site) current(ctx context.Context) (*Session, error) {
+	s, _ := ctx.Value(contextKey{}).(*Session)
+	for s != nil && s.m != m {
+		s = s.outer
+	}
+	if s == nil {
+		return nil, errNoHandler
+	}
+	return s.open(ctx)
+}
+
+// fail answers a request instead of its handler.
+func (m *site) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if m.opts.errorHandler != nil {
+		m.opts.errorHandler(w, r, err)
+		return
+	}
+	status := http.StatusServiceUnavailable
+	switch {
+	case errors.Is(err, session.ErrConflict):
+		status = http.StatusConflict
+	case errors.Is(err, session.ErrTooLarge), errors.Is(err, session.ErrInvalid), errors.Is(err, session.ErrUndecodable),
+		errors.Is(err, session.ErrInsecure), errors.Is(err, session.ErrTooLate), errors.Is(err, session.ErrDeadline):
+		status = http.StatusInternalServerError
+	default:
+		w.Header().Set("Retry-After", "1")
+	}
+	level := zap.ErrorLevel
+	if errors.Is(err, context.Canceled) {
+		level = zap.DebugLevel // the browser has gone
+	}
+	m.opts.log.Log(level, "nodestore: request failed", zap.Int("status", status), zap.Error(err))
+	http.Error(w, http.StatusText(status), status)
+}
