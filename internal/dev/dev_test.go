@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -57,6 +58,7 @@ func TestFailedStepIsReportedWithItsName(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	r := &runner{ctx: context.Background(), out: &out}
+	r.note("%d things to know", 2)
 	boom := errors.New("boom")
 	err := r.finish(errors.Join(
 		r.step("first", func() error { return nil }),
@@ -65,7 +67,7 @@ func TestFailedStepIsReportedWithItsName(t *testing.T) {
 	if !errors.Is(err, boom) || !strings.Contains(err.Error(), "second") {
 		t.Errorf("got %v, want boom in the second step", err)
 	}
-	for _, line := range []string{"ok           0s  first\n", "FAILED       0s  second\n"} {
+	for _, line := range []string{"ok           0s  first\n", "FAILED       0s  second\n", "NOTE             2 things to know\n"} {
 		if !strings.Contains(out.String(), line) {
 			t.Errorf("the summary lacks %q:\n%s", line, out.String())
 		}
@@ -111,5 +113,24 @@ func TestHydrateMakesTheListedLinks(t *testing.T) {
 				t.Errorf("through the link: %q and %v", got, err)
 			}
 		})
+	}
+}
+
+func TestEveryModuleOfTheRepositoryIsChecked(t *testing.T) {
+	if err := enterModule(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, file := range files {
+		if dir := filepath.Base(filepath.Dir(file)); dir != "tools" {
+			found = append(found, dir)
+		}
+	}
+	if !slices.Equal(found, nested) {
+		t.Errorf("the modules are in %q, checked are %q", found, nested)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -22,7 +23,7 @@ func fuzz(r *runner) error {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && path != "." && (entry.Name() == "bench" || strings.HasPrefix(entry.Name(), ".")):
+		case entry.IsDir() && path != "." && (slices.Contains(nested, path) || strings.HasPrefix(entry.Name(), ".")):
 			return fs.SkipDir
 		case entry.IsDir() || !strings.HasSuffix(path, "_test.go"):
 			return nil

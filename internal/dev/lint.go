@@ -12,35 +12,47 @@ import (
 )
 
 const (
-	toolsMod          = "-modfile=tools/go.mod"
-	toolsModFromBench = "-modfile=../tools/go.mod" // after -C bench
+	toolsMod           = "-modfile=tools/go.mod"
+	toolsModFromNested = "-modfile=../tools/go.mod" // after -C
 )
 
-// lint also checks the module in bench, which has packages, and that in tools,
-// which has none.
+// nested are the folders of further modules with packages. That in tools has
+// none.
+var nested = []string{"bench", "test"}
+
+// lint also checks the nested modules.
 func lint(r *runner) error {
 	return errors.Join(
 		r.step("gofmt", func() error { return unformatted(".") }),
 		r.step("go vet", func() error {
 			return errors.Join(
 				r.command("go", "vet", "./..."),
-				r.command("go", "-C", "bench", "vet", "./..."),
+				r.inNested("vet", "./..."),
 			)
 		}),
 		r.step("staticcheck", func() error {
 			return errors.Join(
 				r.command("go", "tool", toolsMod, "staticcheck", "./..."),
-				r.command("go", "-C", "bench", "tool", toolsModFromBench, "staticcheck", "./..."),
+				r.inNested("tool", toolsModFromNested, "staticcheck", "./..."),
 			)
 		}),
 		r.step("go mod tidy", func() error {
 			return errors.Join(
 				r.command("go", "mod", "tidy", "-diff"),
-				r.command("go", "-C", "bench", "mod", "tidy", "-diff"),
+				r.inNested("mod", "tidy", "-diff"),
 				r.command("go", "-C", "tools", "mod", "tidy", "-diff"),
 			)
 		}),
 	)
+}
+
+// inNested runs the go command in each nested module.
+func (r *runner) inNested(args ...string) error {
+	var errs []error
+	for _, dir := range nested {
+		errs = append(errs, r.command("go", append([]string{"-C", dir}, args...)...))
+	}
+	return errors.Join(errs...)
 }
 
 // unformatted returns an error that names the Go files below dir that gofmt

@@ -20,13 +20,16 @@ import (
 
 const usage = `usage: go run ./internal/dev COMMAND
 
+  setup              install what the tests need and is missing
   test               install what is missing, then check and test everything
   lint               gofmt, go vet, staticcheck and go mod tidy, changing nothing
   matrix [VERSION…]  test the Postgres packages against Postgres 14 to 18 (needs npm)
   bench [PATTERN]    run the benchmarks and summarise them
 
-test uses Postgres and PgBouncer as installed (PG_BIN names another folder with
-Postgres programs), and installs them with apt-get where it is run as root.
+setup and test use Postgres, PgBouncer, MariaDB and Node as installed, and install
+them with apt-get where they are run as root. MySQL they fetch from Debian's newest
+suite into a cache folder; without it its tests are skipped, and test says so at
+the end. PG_BIN, MARIADB_BIN and MYSQL_BIN name other folders with server programs.
 `
 
 func main() {
@@ -55,6 +58,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	r := &runner{ctx: ctx, out: out}
 	command, args := args[0], args[1:]
 	switch {
+	case command == "setup" && len(args) == 0:
+		return r.finish(r.step("setup", r.setupAll))
 	case command == "test" && len(args) == 0:
 		return test(r)
 	case command == "lint" && len(args) == 0:

@@ -16,6 +16,7 @@ type runner struct {
 	out   io.Writer
 	env   []string // on top of ours, for commands
 	steps []step
+	notes []string // what is to be read at the end
 }
 
 type step struct {
@@ -59,7 +60,14 @@ func (r *runner) commandTo(out io.Writer, name string, args ...string) error {
 	return cmd.Run()
 }
 
-// finish prints how long each step took, and returns err.
+// note prints a line now and once more at the end.
+func (r *runner) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	fmt.Fprintln(r.out, text)
+	r.notes = append(r.notes, text)
+}
+
+// finish prints how long each step took, with the notes, and returns err.
 func (r *runner) finish(err error) error {
 	fmt.Fprintln(r.out)
 	for _, s := range r.steps {
@@ -68,6 +76,9 @@ func (r *runner) finish(err error) error {
 			result = "FAILED"
 		}
 		fmt.Fprintf(r.out, "%-6s %8s  %s\n", result, round(s.took), s.name)
+	}
+	for _, text := range r.notes {
+		fmt.Fprintf(r.out, "%-6s %8s  %s\n", "NOTE", "", text)
 	}
 	return err
 }

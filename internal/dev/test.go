@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"runtime"
 
+	"github.com/sojourn-go/sojourn/internal/mysqlserver"
+	"github.com/sojourn-go/sojourn/internal/nodejs"
 	"github.com/sojourn-go/sojourn/internal/pgserver"
 	"github.com/sojourn-go/sojourn/internal/syspkg"
 )
@@ -14,10 +16,10 @@ import (
 func test(r *runner) error {
 	// Nothing may be skipped: what the tests need is there now.
 	r.env = append(r.env, "CI=true")
-	packages := fmt.Sprint("-p=", min(runtime.NumCPU(), 4)) // each package runs a Postgres of its own
+	packages := fmt.Sprint("-p=", min(runtime.NumCPU(), 4)) // each package runs servers of its own
 	// Tests wait for servers more than they compute, hence -parallel.
 	steps := []func() error{
-		func() error { return r.step("setup", r.setup) },
+		func() error { return r.step("setup", r.setupAll) },
 		func() error { return lint(r) },
 		func() error {
 			return r.goStep("tests", "test", "-race", "-count=1", "-parallel=8", "-timeout=12m", packages, "./...")
@@ -25,11 +27,16 @@ func test(r *runner) error {
 		func() error {
 			return r.goStep("tests of bench", "-C", "bench", "test", "-race", "-count=1", "-timeout=5m", "./...")
 		},
+		func() error {
+			return r.goStep("live interop with Node", "-C", "test", "test", "-race", "-count=1", "-parallel=8", "-timeout=10m", "./...")
+		},
 		func() error { return r.step("fuzz tests, for a moment", func() error { return fuzz(r) }) },
 		func() error {
 			return r.goStep("benchmarks, once", "test", "-run=^$", "-bench=.", "-benchtime=1x", "-timeout=10m", "./...")
 		},
-		func() error { return r.goStep("demo", "run", "./cmd/demo", "-check") },
+		func() error { return r.goStep("demo on Postgres", "run", "./cmd/demo", "-check", "-store", "postgres") },
+		func() error { return r.goStep("demo on MariaDB", "run", "./cmd/demo", "-check", "-store", "mysql") },
+		func() error { return r.goStep("demo on SQLite", "run", "./cmd/demo", "-check", "-store", "sqlite") },
 	}
 	for _, do := range steps {
 		if err := do(); err != nil {
@@ -39,7 +46,28 @@ func test(r *runner) error {
 	return r.finish(nil)
 }
 
-// setup installs what the tests need and is not there.
+// setupAll installs what the tests need and is not there.
+func (r *runner) setupAll() error {
+	if err := r.setup(); err != nil {
+		return err
+	}
+	return r.setupNode()
+}
+
+// setupNode provides Node and npm, which only the interoperability tests need.
+func (r *runner) setupNode() error {
+	if err := nodejs.Install(r.ctx, r.out); err != nil {
+		return err
+	}
+	installed, err := nodejs.Find(r.ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.out, "Node: %s (%s)\n", installed.Version, installed.Node)
+	return installed.CanCompile()
+}
+
+// setup installs what benchmarks need too.
 func (r *runner) setup() error {
 	installed, err := pgserver.Find(r.ctx)
 	if errors.Is(err, pgserver.ErrNotInstalled) {
@@ -62,7 +90,28 @@ func (r *runner) setup() error {
 		return err
 	}
 	fmt.Fprintf(r.out, "PgBouncer: %s\n", bouncer)
+	if err := r.setupMySQL(mysqlserver.MariaDB); err != nil {
+		return err
+	}
+	// MySQL is fetched from where it is not always to be had.
+	if err := r.setupMySQL(mysqlserver.MySQL); err != nil {
+		r.note("MySQL is not tested: %v", err)
+	}
 	return r.setupCompiler()
+}
+
+func (r *runner) setupMySQL(f mysqlserver.Flavour) error {
+	installed, err := mysqlserver.Find(r.ctx, f)
+	if errors.Is(err, mysqlserver.ErrNotInstalled) {
+		if err = mysqlserver.Install(r.ctx, f, r.out); err == nil {
+			installed, err = mysqlserver.Find(r.ctx, f)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.out, "%s: %s\n", f, installed[0].Release)
+	return nil
 }
 
 // setupCompiler provides the C compiler that the race detector needs.

@@ -1,0 +1,85 @@
+'use strict';
+
+// Makes the stores of the packages, on a database that the tests name:
+// {dialect, url} for postgres and mysql, {dialect, path} for sqlite. Settings
+// are options of the store and, where there is one, of Sequelize.
+//
+// Packages are required only when asked for: some need a compiled module.
+
+const session = require('express-session');
+
+// Nothing prunes by itself: the tests say when.
+const express = {
+  async 'connect-pg-simple'(db, settings) {
+    const pool = new (require('pg').Pool)({ connectionString: db.url, max: 4 });
+    const Store = require('connect-pg-simple')(session);
+    const store = new Store({ pool, createTableIfMissing: true, pruneSessionInterval: false, ...settings.store });
+    await callback(store, 'get', 'nobody'); // makes the table
+    return { store, prune: () => callback(store, 'pruneSessions'), close: () => pool.end() };
+  },
+
+  'connect-session-sequelize-7': (...args) => connectSessionSequelize('connect-session-sequelize-7', ...args),
+  'connect-session-sequelize-8': (...args) => connectSessionSequelize('connect-session-sequelize-8', ...args),
+
+  async 'express-mysql-session'(db, settings) {
+    const pool = require('mysql2/promise').createPool({ uri: db.url, connectionLimit: 4 });
+    const Store = require('express-mysql-session')(session);
+    const store = new Store({ clearExpired: false, ...settings.store }, pool);
+    await store.onReady();
+    return { store, prune: () => store.clearExpiredSessions(), close: () => pool.end() };
+  },
+
+  '@sailscastshq/connect-sqlite'(db, settings) {
+    const Store = require('@sailscastshq/connect-sqlite')(session);
+    const store = new Store({ url: db.path, ...settings.store });
+    store.db.pragma('busy_timeout = 30000');
+    return { store, prune: () => store._prune(), close: () => store.close() };
+  },
+};
+
+async function connectSessionSequelize(name, db, settings) {
+  const sequelize = await openSequelize(db, settings);
+  const Store = require(name)(session.Store);
+  const options = { db: sequelize, checkExpirationInterval: 0, ...settings.store };
+  if (settings.userColumn) {
+    // As the package's documentation has it: a model of the application's own.
+    const { STRING, DATE, TEXT } = require('sequelize').DataTypes;
+    const columns = { sid: { type: STRING(36), primaryKey: true }, expires: DATE, data: TEXT, [settings.userColumn]: STRING };
+    sequelize.define('WebSession', columns, { tableName: options.tableName });
+    options.table = 'WebSession';
+    // Of undefined Sequelize makes nothing: the column would keep the user of before.
+    options.extendDefaultFields = (defaults, sess) => ({ ...defaults, [settings.userColumn]: sess.user ?? null });
+  }
+  const store = new Store(options);
+  await store.sync();
+  return { store, prune: () => store.clearExpiredSessions(), close: () => sequelize.close() };
+}
+
+const koa = {
+  async 'koa-generic-session-sequelize'(db, settings) {
+    const sequelize = await openSequelize(db, settings);
+    const Store = require('koa-generic-session-sequelize');
+    const store = new Store(sequelize, { gcFrequency: 0, ...settings.store });
+    await new Promise(resolve => store.on('connect', resolve));
+    return { store, prune: () => store.gc(), close: () => sequelize.close() };
+  },
+};
+
+async function openSequelize(db, settings) {
+  const { Sequelize } = require('sequelize');
+  const options = { logging: false, ...settings.sequelize };
+  if (db.dialect !== 'sqlite') return new Sequelize(db.url, options);
+  const sequelize = new Sequelize({ dialect: 'sqlite', storage: db.path, ...options });
+  // Its one connection for all statements outside of transactions.
+  await sequelize.query('PRAGMA busy_timeout = 30000');
+  return sequelize;
+}
+
+// callback calls a method that takes a callback last.
+function callback(target, method, ...args) {
+  return new Promise((resolve, reject) => {
+    target[method](...args, (err, value) => (err ? reject(err) : resolve(value)));
+  });
+}
+
+module.exports = { express, koa, callback };
