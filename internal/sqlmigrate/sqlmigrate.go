@@ -1,5 +1,5 @@
-// Package sqlmigrate reads numbered migrations for databases that tern does not
-// know.
+// Package sqlmigrate has what migrations of databases have in common that tern
+// does not know: numbered files are read, tables compared.
 package sqlmigrate
 
 import (

@@ -4,11 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sojourn-go/sojourn/internal/sqlmigrate"
 )
 
 // state is what a database holds under our names.
@@ -191,20 +192,7 @@ func (st state) foreign(n names) error {
 
 // strange says in what the table is not ours, or nothing.
 func (st state) strange() string {
-	var diffs []string
-	for _, column := range sessionColumns {
-		if slices.Contains(st.columns, column) {
-			continue
-		}
-		name, kind, _ := strings.Cut(column, " ")
-		diff := "there is no column " + name
-		for _, c := range st.columns {
-			if other, ok := strings.CutPrefix(c, name+" "); ok {
-				diff = fmt.Sprintf("column %s is %s, not %s", name, other, kind)
-			}
-		}
-		diffs = append(diffs, diff)
-	}
+	diffs := sqlmigrate.MissingColumns(sessionColumns, st.columns)
 	if !st.unique {
 		diffs = append(diffs, "the column hash is not unique")
 	}

@@ -4,11 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/sojourn-go/sojourn/internal/sqlitecode"
+	"github.com/sojourn-go/sojourn/internal/sqlmigrate"
 )
 
 // Querier is a *sql.DB, *sql.Conn or *sql.Tx.
@@ -128,20 +127,7 @@ func (st state) foreign(n names) error {
 
 // strange says in what the table is not ours, or nothing.
 func (st state) strange() string {
-	var diffs []string
-	for _, column := range sessionColumns {
-		if slices.Contains(st.columns, column) {
-			continue
-		}
-		name, kind, _ := strings.Cut(column, " ")
-		diff := "there is no column " + name
-		for _, c := range st.columns {
-			if other, ok := strings.CutPrefix(c, name+" "); ok {
-				diff = fmt.Sprintf("column %s is %s, not %s", name, other, kind)
-			}
-		}
-		diffs = append(diffs, diff)
-	}
+	diffs := sqlmigrate.MissingColumns(sessionColumns, st.columns)
 	if !st.unique {
 		diffs = append(diffs, "the column key is not unique")
 	}
