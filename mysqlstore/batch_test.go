@@ -13,15 +13,9 @@ import (
 )
 
 // queued is how many writes wait to be taken by a lane.
-func (l *lane) queued() (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, o := range l.queue {
-		if o.state == opWaiting {
-			n++
-		}
-	}
-	return n
+func (l *lane) queued() int {
+	waits, _ := l.Len()
+	return waits
 }
 
 // oneBatch makes a lane write ops together and returns their results.

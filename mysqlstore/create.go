@@ -27,7 +27,7 @@ func (s *Store) create(ctx context.Context, rec session.Record) (session.Record,
 		return session.Record{}, err
 	}
 	o := &op{key: rec.Key, rec: rec}
-	if err := s.creates.do(ctx, o); err != nil {
+	if err := s.creates.Do(ctx, o); err != nil {
 		return session.Record{}, err
 	}
 	s.stats.creates.Add(1)

@@ -33,11 +33,11 @@ func (s *Store) destroy(ctx context.Context, keys []session.Key) (live int64, er
 			ops = append(ops, &op{key: key})
 		}
 	}
-	if err := s.destroys.start(ops...); err != nil {
+	if err := s.destroys.Start(ops...); err != nil {
 		return 0, err
 	}
 	for _, o := range ops {
-		if failed := s.destroys.await(ctx, o); failed != nil {
+		if failed := s.destroys.Await(ctx, o); failed != nil {
 			if err == nil {
 				err = failed
 			}
@@ -45,8 +45,9 @@ func (s *Store) destroy(ctx context.Context, keys []session.Key) (live int64, er
 		}
 		if o.live {
 			live++
-			s.saves.overtake(o.key.Hash)
-			s.touches.overtake(o.key.Hash)
+			for _, l := range []*lane{s.saves, s.touches} {
+				l.SettleWaiting(session.ErrNotFound, func(w *op) bool { return w.key.Hash == o.key.Hash })
+			}
 		}
 	}
 	return live, err

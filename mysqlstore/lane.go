@@ -8,12 +8,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/internal/handover"
 	"github.com/sojourn-go/sojourn/session"
 )
 
 // op is one caller's write on its way through a lane.
 type op struct {
+	handover.Op
+
 	key  session.Key
 	rec  session.Record // what to write
 	made session.Record // what was written
@@ -25,19 +27,12 @@ type op struct {
 	// hold the row, or it is in doubt: it wants a transaction of its own.
 	written bool
 	refusal error
-
-	state opState // guarded by the lane
-	err   error
-	done  chan struct{} // closed when err and what was written are final
 }
 
-type opState int
+// size is more than o adds to a statement.
+func (o *op) size() int { return len(o.rec.Data) + len(o.rec.User) + perItem }
 
-const (
-	opWaiting opState = iota
-	opTaken           // it may reach the database from now on
-	opSettled
-)
+const perItem = 512
 
 // manner is how a kind of write is done.
 type manner struct {
@@ -52,18 +47,13 @@ type manner struct {
 	apart func(t *tx, o *op) error
 }
 
-// lane writes what arrives for one kind of write in batches: what comes while
-// a batch is under way goes into the next one. There is no timer: a lone write
-// goes at once. No batch holds two writes to one key.
+// lane writes what arrives for one kind of write in batches. No two writes to
+// one key are under way at once.
 type lane struct {
-	s *Store
+	*handover.Queue[[32]byte, *op]
 	manner
 
-	mu     sync.Mutex
-	queue  []*op
-	busy   map[[32]byte]struct{} // being written
-	closed bool
-	wake   chan struct{}
+	s *Store
 
 	flights chan struct{} // batches under way; all but one are overdue
 	waiting sync.WaitGroup
@@ -74,89 +64,15 @@ type lane struct {
 const overdue = 50 * time.Millisecond
 
 func newLane(s *Store, m manner, flights int) *lane {
-	return &lane{s: s, manner: m, busy: map[[32]byte]struct{}{}, wake: make(chan struct{}, 1), flights: make(chan struct{}, flights)}
-}
-
-// do hands o over and waits for it. A caller that gives up before o was taken
-// is sure that it is not written.
-func (l *lane) do(ctx context.Context, o *op) error {
-	if err := l.start(o); err != nil {
-		return err
+	return &lane{
+		Queue: handover.New(handover.Rules[[32]byte, *op]{
+			Items: s.opts.BatchItems, Bytes: s.opts.BatchBytes,
+			Size: (*op).size,
+			Key:  func(o *op) [32]byte { return o.key.Hash },
+		}),
+		s: s, manner: m,
+		flights: make(chan struct{}, flights),
 	}
-	return l.await(ctx, o)
-}
-
-func (l *lane) start(ops ...*op) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return session.ErrClosed
-	}
-	for _, o := range ops {
-		o.done = make(chan struct{})
-		l.queue = append(l.queue, o)
-	}
-	l.signal()
-	return nil
-}
-
-func (l *lane) await(ctx context.Context, o *op) error {
-	select {
-	case <-o.done:
-		return o.err
-	case <-ctx.Done():
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch o.state {
-	case opSettled:
-		return o.err
-	case opTaken:
-		return unknown(wait.Ended(ctx))
-	}
-	l.settleLocked(o, wait.Ended(ctx)) // take drops it from the queue
-	l.signal()
-	return o.err
-}
-
-func (l *lane) signal() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
-
-// overtake settles what waits for a key that has just been ended.
-func (l *lane) overtake(ended [32]byte) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, o := range l.queue {
-		if o.key.Hash == ended && o.state == opWaiting {
-			l.settleLocked(o, session.ErrNotFound)
-		}
-	}
-}
-
-func (l *lane) settle(o *op, err error) {
-	l.s.refused(err)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.settleLocked(o, err)
-}
-
-func (l *lane) settleLocked(o *op, err error) {
-	if o.state != opSettled {
-		o.state, o.err = opSettled, err
-		close(o.done)
-	}
-}
-
-// close stops the lane from taking more; run returns when all is written.
-func (l *lane) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	l.signal()
 }
 
 // run writes until the lane is closed and empty. When ctx ends, writes fail.
@@ -166,15 +82,15 @@ func (l *lane) run(ctx context.Context) {
 	defer late.Stop()
 	for {
 		l.flights <- struct{}{}
-		ops, more := l.take()
+		ops := l.Take()
 		if len(ops) == 0 {
 			<-l.flights
-			if !more {
+			if !l.Wait() {
 				return
 			}
-			<-l.wake
 			continue
 		}
+		slices.SortFunc(ops, func(a, b *op) int { return compareHashes(a.key.Hash, b.key.Hash) })
 		landed := make(chan struct{})
 		l.waiting.Go(func() {
 			defer func() { close(landed); <-l.flights }()
@@ -188,49 +104,6 @@ func (l *lane) run(ctx context.Context) {
 		// Those who got their answer may have more to write: let them queue first.
 		runtime.Gosched()
 	}
-}
-
-// take returns the next batch. more is false once nothing will come anymore.
-func (l *lane) take() (ops []*op, more bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	bytes, full := 0, false
-	rest := l.queue[:0]
-	for _, o := range l.queue {
-		if o.state == opSettled {
-			continue
-		}
-		size := o.size()
-		_, busy := l.busy[o.key.Hash]
-		// Nothing overtakes what has no room: it might have the same key.
-		full = full || len(ops) == l.s.opts.BatchItems || len(ops) > 0 && bytes+size > l.s.opts.BatchBytes
-		if busy || full {
-			rest = append(rest, o)
-			continue
-		}
-		o.state = opTaken
-		l.busy[o.key.Hash] = struct{}{}
-		ops = append(ops, o)
-		bytes += size
-	}
-	clear(l.queue[len(rest):])
-	l.queue = rest
-	slices.SortFunc(ops, func(a, b *op) int { return compareHashes(a.key.Hash, b.key.Hash) })
-	return ops, !l.closed || len(l.queue) > 0 || len(l.busy) > 0
-}
-
-// size is more than o adds to a statement.
-func (o *op) size() int { return len(o.rec.Data) + len(o.rec.User) + perItem }
-
-const perItem = 512
-
-func (l *lane) release(ops ...*op) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, o := range ops {
-		delete(l.busy, o.key.Hash)
-	}
-	l.signal()
 }
 
 // write settles ops, at the latest when the write timeout is over. What others
@@ -274,8 +147,7 @@ func (l *lane) alone(ctx context.Context, o *op) bool {
 		return false
 	}
 	l.s.stats.flushes.Add(1)
-	l.release(o)
-	l.settle(o, nil)
+	l.end(o, nil)
 	return true
 }
 
@@ -332,22 +204,27 @@ func (l *lane) landed(ops []*op) (held []*op) {
 			held = append(held, o)
 			continue
 		}
-		l.release(o)
-		l.settle(o, o.refusal)
+		l.end(o, o.refusal)
 	}
 	return held
 }
 
+// end settles o, and lets others be taken that have its key.
+func (l *lane) end(o *op, err error) {
+	l.s.refused(err)
+	l.Release(o)
+	l.Settle(o, err)
+}
+
 func (l *lane) fail(ctx context.Context, ops []*op, err error) {
 	for _, o := range ops {
-		l.release(o)
 		switch {
 		case o.lost == nil:
-			l.settle(o, because(ctx, err))
+			l.end(o, because(ctx, err))
 		case errors.Is(err, o.lost):
-			l.settle(o, l.s.counted(unknown(because(ctx, err))))
+			l.end(o, l.s.counted(unknown(because(ctx, err))))
 		default:
-			l.settle(o, l.s.counted(unknown(because(ctx, errors.Join(err, o.lost)))))
+			l.end(o, l.s.counted(unknown(because(ctx, errors.Join(err, o.lost)))))
 		}
 	}
 }
@@ -355,8 +232,7 @@ func (l *lane) fail(ctx context.Context, ops []*op, err error) {
 // separate writes o in a transaction of its own, for which it waits.
 func (l *lane) separate(ctx context.Context, o *op) {
 	if o.kept != nil && o.lost == nil && !mayWait(ctx) {
-		l.release(o)
-		l.settle(o, because(ctx, o.kept))
+		l.end(o, because(ctx, o.kept))
 		return
 	}
 	err := l.s.settle(ctx, o.lost, func(lost error) error {
@@ -367,6 +243,5 @@ func (l *lane) separate(ctx context.Context, o *op) {
 			return err
 		})
 	})
-	l.release(o)
-	l.settle(o, err)
+	l.end(o, err)
 }

@@ -32,7 +32,7 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 		rec.Expires = record.Expiry(rec.Expires)
 	}
 	o := &op{key: rec.Key, rec: rec}
-	if err := s.saves.do(ctx, o); err != nil {
+	if err := s.saves.Do(ctx, o); err != nil {
 		return session.Record{}, err
 	}
 	s.stats.saves.Add(1)

@@ -167,7 +167,7 @@ func (s *Store) Close(ctx context.Context) error {
 		s.closed.Store(true)
 		s.mu.Unlock()
 		for _, l := range s.allLanes() {
-			l.close()
+			l.Close()
 		}
 		_ = s.pruning.worker.Close(ctx) // it gives up at once; it is waited for below
 		go s.finish()

@@ -27,7 +27,7 @@ func (s *Store) touch(ctx context.Context, key session.Key, expires time.Time) (
 		return time.Time{}, session.ErrNotFound
 	}
 	o := &op{key: key, rec: session.Record{Expires: record.Expiry(expires)}}
-	if err := s.touches.do(ctx, o); err != nil {
+	if err := s.touches.Do(ctx, o); err != nil {
 		return time.Time{}, err
 	}
 	s.stats.touches.Add(1)

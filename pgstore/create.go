@@ -33,12 +33,12 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 	var o *op
 	err = s.inLeaf(ctx, rec.Key.Bucket, func() error {
 		o = &op{key: rec.Key, rec: rec, ticket: s.cache.Reserve(rec.Key)}
-		o.after = func(err error) {
+		o.After = func(err error) {
 			if err == nil {
 				s.cache.Fill(o.ticket, s.written(o.ticket, o.rec, o.ran))
 			}
 		}
-		return s.creates.do(ctx, o)
+		return s.creates.Do(ctx, o)
 	})
 	if err != nil {
 		return session.Record{}, wrap("create", s.refused(err))
@@ -189,19 +189,19 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 		case ok:
 			o.rec.Version, o.rec.Expires, o.rec.Deadline, o.rec.Created = 1, r.expires.UTC(), r.deadline.UTC(), r.created.UTC()
 			o.ran = b.began
-			s.creates.settle(o, nil)
+			s.creates.Settle(o, nil)
 		case mode.patience == quick:
 			held = append(held, o)
 		case o.lost == nil && !o.rec.Expires.After(now):
-			s.creates.settle(o, fmt.Errorf("%w: Record.Expires has passed", session.ErrDeadline))
+			s.creates.Settle(o, fmt.Errorf("%w: Record.Expires has passed", session.ErrDeadline))
 		case o.lost == nil && o.rec.Deadline.After(now.Add(time.Duration(longest*float64(time.Second)))):
-			s.creates.settle(o, fmt.Errorf("%w: Record.Deadline is beyond the longest lifetime", session.ErrDeadline))
+			s.creates.Settle(o, fmt.Errorf("%w: Record.Deadline is beyond the longest lifetime", session.ErrDeadline))
 		case busy[stripeOf(o.rec.User)]:
 			held = append(held, o)
 		case o.lost != nil:
-			s.creates.settle(o, s.createdAfterAll(ctx, o))
+			s.creates.Settle(o, s.createdAfterAll(ctx, o))
 		default:
-			s.creates.settle(o, session.ErrExists)
+			s.creates.Settle(o, session.ErrExists)
 		}
 	}
 	return held, nil

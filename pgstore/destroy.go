@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
+	"github.com/sojourn-go/sojourn/internal/handover"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -40,10 +41,10 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 			if !seen[at] {
 				seen[at] = true
 				s.cache.Invalidate(at)
-				ops = append(ops, &op{key: at, after: func(error) { s.cache.Invalidate(at) }})
+				ops = append(ops, &op{key: at, Op: handover.Op{After: func(error) { s.cache.Invalidate(at) }}})
 			}
 		}
-		if err := s.destroys.start(ops...); err != nil {
+		if err := s.destroys.Start(ops...); err != nil {
 			return live, wrap("destroy", err)
 		}
 		// A renewed session lives on in its successor, which may be renewed
@@ -51,7 +52,7 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 		keys = nil
 		var firstErr error
 		for _, o := range ops {
-			if err := s.destroys.await(ctx, o); err != nil {
+			if err := s.destroys.Await(ctx, o); err != nil {
 				if firstErr == nil {
 					firstErr = err
 				}
@@ -142,10 +143,10 @@ func (s *Store) flushDestroys(ctx context.Context, ops []*op, mode flushMode) ([
 		}
 		dead[o.key] = struct{}{}
 		o.live, o.next = now.live, w.was[o].next
-		s.destroys.settle(o, nil)
+		s.destroys.Settle(o, nil)
 	}
 	for _, l := range []*lane{s.saves, s.touches} {
-		l.overtake(dead)
+		l.SettleWaiting(session.ErrNotFound, func(o *op) bool { _, ended := dead[o.key]; return ended })
 	}
 	return held, nil
 }

@@ -137,21 +137,14 @@ func (p place) lockRows(t testing.TB, keys ...session.Key) (tx pgx.Tx, commit fu
 
 // queued is how many writes wait to be taken by a lane, taken how many it has
 // not let go of.
-func (l *lane) queued() (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, o := range l.queue {
-		if o.state == opWaiting {
-			n++
-		}
-	}
-	return n
+func (l *lane) queued() int {
+	waits, _ := l.Len()
+	return waits
 }
 
 func (l *lane) taken() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.busy)
+	_, busy := l.Len()
+	return busy
 }
 
 // oneBatch makes a lane write ops together: behind first, which waits for a

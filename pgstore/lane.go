@@ -9,13 +9,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/internal/handover"
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/session"
 )
 
 // op is one caller's write on its way through a lane.
 type op struct {
+	handover.Op
+
 	key  session.Key    // with the bucket that the row is in
 	rec  session.Record // what to write; then what was written
 	live bool           // destroy: whether it was live
@@ -24,36 +26,18 @@ type op struct {
 
 	ticket invalidation.Ticket // of the time before it was sent
 	ran    moment              // the transaction that wrote it
-	// after, if set, is called when the outcome is known, also if the caller has
-	// given up before.
-	after func(error)
-
-	state opState // guarded by the lane
-	err   error
-	done  chan struct{} // closed when rec, live, next and err are final
 }
 
-type opState int
+func (o *op) size() int { return len(o.rec.Data) + 200 }
 
-const (
-	opWaiting opState = iota
-	opTaken           // it may reach the database from now on
-	opSettled
-)
-
-// lane writes what arrives for one kind of write in batches: what comes while
-// a batch is under way goes into the next one. There is no timer: a lone write
-// goes at once. No batch holds two writes to one key.
+// lane writes what arrives for one kind of write in batches. No two writes to
+// one key are under way at once.
 type lane struct {
+	*handover.Queue[session.Key, *op]
+
 	s     *Store
 	kind  string
 	flush flushFunc
-
-	mu     sync.Mutex
-	queue  []*op
-	busy   map[session.Key]struct{} // being written
-	closed bool
-	wake   chan struct{}
 
 	// Writes that have to wait for others do so beside the lane.
 	waiting sync.WaitGroup
@@ -87,152 +71,32 @@ const laneSlots = 4 // connections of the caller's pool that wait for others, pe
 
 func newLane(s *Store, kind string, flush flushFunc, slots int) *lane {
 	return &lane{
+		Queue: handover.New(handover.Rules[session.Key, *op]{
+			Items: s.opts.BatchItems, Bytes: s.opts.BatchBytes,
+			Size: (*op).size,
+			Key:  func(o *op) session.Key { return o.key },
+		}),
 		s: s, kind: kind, flush: flush,
-		busy:  map[session.Key]struct{}{},
-		wake:  make(chan struct{}, 1),
 		slots: make(chan struct{}, slots),
 	}
-}
-
-// do hands o over and waits for it. A caller that gives up before o was taken
-// is sure that it is not written.
-func (l *lane) do(ctx context.Context, o *op) error {
-	if err := l.start(o); err != nil {
-		return err
-	}
-	return l.await(ctx, o)
-}
-
-func (l *lane) start(ops ...*op) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return session.ErrClosed
-	}
-	for _, o := range ops {
-		o.done = make(chan struct{})
-		l.queue = append(l.queue, o)
-	}
-	l.signal()
-	return nil
-}
-
-func (l *lane) await(ctx context.Context, o *op) error {
-	select {
-	case <-o.done:
-		return o.err
-	case <-ctx.Done():
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch o.state {
-	case opSettled:
-		return o.err
-	case opTaken:
-		return unknown(wait.Ended(ctx))
-	}
-	l.settleLocked(o, wait.Ended(ctx)) // take drops it from the queue
-	l.signal()
-	return o.err
-}
-
-func (l *lane) signal() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
-
-// overtake settles what waits for keys that have just been ended.
-func (l *lane) overtake(ended map[session.Key]struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, o := range l.queue {
-		if _, ok := ended[o.key]; ok && o.state == opWaiting {
-			l.settleLocked(o, session.ErrNotFound)
-		}
-	}
-}
-
-func (l *lane) settle(o *op, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.settleLocked(o, err)
-}
-
-func (l *lane) settleLocked(o *op, err error) {
-	if o.state == opSettled {
-		return
-	}
-	o.state, o.err = opSettled, err
-	if o.after != nil {
-		o.after(err)
-	}
-	close(o.done)
-}
-
-// close stops the lane from taking more; run returns when all is written.
-func (l *lane) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	l.signal()
 }
 
 // run writes until the lane is closed and empty. When ctx ends, writes fail.
 func (l *lane) run(ctx context.Context) {
 	defer l.waiting.Wait()
 	for {
-		ops, more := l.take()
+		ops := l.Take()
 		if len(ops) == 0 {
-			if !more {
+			if !l.Wait() {
 				return
 			}
-			<-l.wake
 			continue
 		}
+		slices.SortFunc(ops, func(a, b *op) int { return a.key.Compare(b.key) })
 		l.write(ctx, ops)
 		// Those who got their answer may have more to write: let them queue first.
 		runtime.Gosched()
 	}
-}
-
-// take returns the next batch. more is false once nothing will come anymore.
-func (l *lane) take() (ops []*op, more bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	bytes, full := 0, false
-	rest := l.queue[:0]
-	for _, o := range l.queue {
-		if o.state == opSettled {
-			continue
-		}
-		size := len(o.rec.Data) + 200
-		_, busy := l.busy[o.key]
-		// Nothing overtakes what has no room: it might have the same key.
-		full = full || len(ops) == l.s.opts.BatchItems || len(ops) > 0 && bytes+size > l.s.opts.BatchBytes
-		if busy || full {
-			rest = append(rest, o)
-			continue
-		}
-		o.state = opTaken
-		l.busy[o.key] = struct{}{}
-		ops = append(ops, o)
-		bytes += size
-	}
-	clear(l.queue[len(rest):])
-	l.queue = rest
-	slices.SortFunc(ops, func(a, b *op) int { return a.key.Compare(b.key) })
-	return ops, !l.closed || len(l.queue) > 0 || len(l.busy) > 0
-}
-
-func (l *lane) release(ops []*op) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, o := range ops {
-		delete(l.busy, o.key)
-	}
-	l.signal()
 }
 
 // write settles ops, at the latest when the write timeout is over. What was not
@@ -240,7 +104,7 @@ func (l *lane) release(ops []*op) {
 func (l *lane) write(ctx context.Context, ops []*op) {
 	call, cancel := l.s.within(ctx, l.kind)
 	held := l.attempt(call, ops, flushMode{})
-	l.release(without(ops, held))
+	l.Release(without(ops, held)...)
 	if len(held) == 0 {
 		cancel()
 		return
@@ -248,7 +112,7 @@ func (l *lane) write(ctx context.Context, ops []*op) {
 	l.waiting.Go(func() {
 		defer cancel()
 		rest := l.attempt(call, held, flushMode{patience: careful})
-		l.release(without(held, rest))
+		l.Release(without(held, rest)...)
 		l.wait(call, rest)
 	})
 }
@@ -278,7 +142,7 @@ func (l *lane) wait(ctx context.Context, ops []*op) {
 		case <-ctx.Done():
 			l.fail(ctx, ops, errors.New("others hold the row or lock"))
 		}
-		l.release(without(ops, held))
+		l.Release(without(ops, held)...)
 		if ops = held; queued && len(ops) > 1 {
 			var other sync.WaitGroup
 			first := ops[:len(ops)/2]
@@ -357,9 +221,9 @@ func (l *lane) halves(ctx context.Context, ops []*op, mode flushMode) (held []*o
 func (l *lane) fail(ctx context.Context, ops []*op, err error) {
 	for _, o := range ops {
 		if o.lost != nil {
-			l.settle(o, l.s.outcomeOpen(ctx, o.lost, err))
+			l.Settle(o, l.s.outcomeOpen(ctx, o.lost, err))
 			continue
 		}
-		l.settle(o, because(ctx, err))
+		l.Settle(o, because(ctx, err))
 	}
 }

@@ -110,19 +110,19 @@ func (s *Store) writeLate(some map[session.Key]time.Time) {
 	if len(ops) == 0 {
 		return
 	}
-	failed, firstErr := 0, s.touches.start(ops...)
+	failed, firstErr := 0, s.touches.Start(ops...)
 	if firstErr != nil {
 		failed = len(ops)
 		ops = nil
 	}
 	for _, o := range ops {
-		<-o.done
-		if o.err == nil {
+		err := s.touches.Await(context.Background(), o)
+		if err == nil {
 			s.stats.touches.Add(1)
 			continue
 		}
 		failed++
-		firstErr = cmp.Or(firstErr, o.err)
+		firstErr = cmp.Or(firstErr, err)
 	}
 	if failed > 0 {
 		s.stats.lateFailures.Add(uint64(failed))

@@ -135,11 +135,11 @@ func TestWithoutTheRightToMakePartitions(t *testing.T) {
 			rec := lasting(s, hour+10+i%3*5)
 			batch = append(batch, &op{key: rec.Key, rec: rec})
 		}
-		if err := s.creates.start(batch...); err != nil {
+		if err := s.creates.Start(batch...); err != nil {
 			t.Fatal(err)
 		}
 		for _, o := range batch {
-			err := s.creates.await(t.Context(), o)
+			err := s.creates.Await(t.Context(), o)
 			if missing := o.key.Bucket == hour+20; missing != errors.Is(err, session.ErrNoPartition) || !missing && err != nil {
 				t.Errorf("Create with a partition %v: %v", !missing, err)
 			}

@@ -26,14 +26,14 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 		o.rec.Expires = storable(rec.Expires)
 	}
 	o.ticket = s.cache.Begin(at)
-	o.after = func(err error) {
+	o.After = func(err error) {
 		if err != nil {
 			s.cache.Invalidate(at)
 			return
 		}
 		s.cache.Wrote(o.ticket, s.written(o.ticket, o.rec, o.ran))
 	}
-	if err := s.saves.do(ctx, o); err != nil {
+	if err := s.saves.Do(ctx, o); err != nil {
 		return session.Record{}, wrap("save", s.refused(err))
 	}
 	s.stats.saves.Add(1)
@@ -58,27 +58,27 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 		case written:
 			o.rec.Version, o.rec.Expires, o.rec.Deadline, o.rec.Created = now.version, now.expires, now.deadline, now.created
 			o.ran = w.batch.began
-			s.saves.settle(o, nil)
+			s.saves.Settle(o, nil)
 		case w.held(o):
 			held = append(held, o)
 		case o.lost != nil && !(there && was.version <= o.rec.Version):
-			s.saves.settle(o, s.savedAfterAll(ctx, o))
+			s.saves.Settle(o, s.savedAfterAll(ctx, o))
 		case !there:
-			s.saves.settle(o, session.ErrNotFound)
+			s.saves.Settle(o, session.ErrNotFound)
 		case !was.live && was.inGrace:
-			s.saves.settle(o, session.ErrConflict)
+			s.saves.Settle(o, session.ErrConflict)
 		case !was.live:
-			s.saves.settle(o, session.ErrNotFound)
+			s.saves.Settle(o, session.ErrNotFound)
 		case was.user != o.rec.User:
-			s.saves.settle(o, session.ErrUserChanged)
+			s.saves.Settle(o, session.ErrUserChanged)
 		case was.version != o.rec.Version:
-			s.saves.settle(o, session.ErrConflict)
+			s.saves.Settle(o, session.ErrConflict)
 		case mode.patience == careful:
 			// Another write came between the statement's snapshot and its lock. With
 			// the lock taken before, there is no such thing.
 			held = append(held, o)
 		default: // it expired within the statement
-			s.saves.settle(o, session.ErrNotFound)
+			s.saves.Settle(o, session.ErrNotFound)
 		}
 	}
 	return held, nil

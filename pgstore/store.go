@@ -221,7 +221,7 @@ func (s *Store) Close(ctx context.Context) error {
 			defer close(s.finished)
 			s.lates.Wait()
 			for _, l := range s.allLanes() {
-				l.close()
+				l.Close()
 			}
 			s.lanes.Wait()
 			s.stop(session.ErrClosed)

@@ -18,7 +18,7 @@ func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (
 		return time.Time{}, wrap("touch", s.refused(err))
 	}
 	o := s.newTouch(at, storable(expires))
-	if err := s.touches.do(ctx, o); err != nil {
+	if err := s.touches.Do(ctx, o); err != nil {
 		return time.Time{}, wrap("touch", s.refused(err))
 	}
 	s.stats.touches.Add(1)
@@ -27,7 +27,7 @@ func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (
 
 func (s *Store) newTouch(at session.Key, expires time.Time) *op {
 	o := &op{key: at, rec: session.Record{Expires: expires}}
-	o.after = func(err error) {
+	o.After = func(err error) {
 		if err != nil { // what TouchLater has promised is not kept either
 			s.cache.Invalidate(at)
 			return
@@ -50,16 +50,16 @@ func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]
 		switch {
 		case written:
 			o.rec.Expires = now.expires
-			s.touches.settle(o, nil)
+			s.touches.Settle(o, nil)
 		case w.held(o):
 			held = append(held, o)
 		case there && was.live && !was.expires.Before(earlier(o.rec.Expires, was.deadline)):
 			o.rec.Expires = was.expires // already further
-			s.touches.settle(o, nil)
+			s.touches.Settle(o, nil)
 		case there && was.live && mode.patience == careful:
 			held = append(held, o) // see flushSaves
 		default:
-			s.touches.settle(o, session.ErrNotFound)
+			s.touches.Settle(o, session.ErrNotFound)
 		}
 	}
 	return held, nil

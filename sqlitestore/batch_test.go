@@ -43,7 +43,7 @@ func TestWritesThatWaitShareATransaction(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "all wait", func() bool { waiting, _ := s.writer.waiting(); return waiting == n })
+	eventually(t, "all wait", func() bool { return s.writer.waiting() == n })
 	release()
 	wg.Wait()
 	if got := s.Stats().Flushes - before; got != 1 {
@@ -69,7 +69,7 @@ func TestBatchesAreBounded(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, "all wait", func() bool { waiting, _ := s.writer.waiting(); return waiting == 100 })
+		eventually(t, "all wait", func() bool { return s.writer.waiting() == 100 })
 		release()
 		wg.Wait()
 		if got := s.Stats().Flushes - before; got != 10 {
@@ -140,7 +140,7 @@ func TestWhoGivesUpBeforeTheLockHasWrittenNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { _, err := s.Save(ctx, rec); done <- err }()
-	eventually(t, "it waits", func() bool { n, _ := s.writer.waiting(); return n == 1 })
+	eventually(t, "it waits", func() bool { return s.writer.waiting() == 1 })
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) || errors.Is(err, session.ErrUnknown) {
 		t.Errorf("Save: %v; want that it was cancelled and nothing else", err)

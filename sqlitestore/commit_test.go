@@ -128,7 +128,7 @@ func TestAWriteOfAnotherAfterALostAnswerIsNotTakenForOurs(t *testing.T) {
 	lost := diskError{}
 	try := func(what string, want error, do func(*tx) error) {
 		t.Helper()
-		err := s.writer.do(t.Context(), &op{lost: lost, do: do})
+		err := s.writer.Do(t.Context(), &op{from: time.Now(), lost: lost, do: do})
 		if want == nil && err != nil || want != nil && !errors.Is(err, want) {
 			t.Errorf("%s: %v; want %v", what, err, want)
 		}
@@ -171,7 +171,7 @@ func TestErrorsOfABatchFailOnlyTheirOwn(t *testing.T) {
 		_, err := s.Create(t.Context(), rec)
 		bad <- err
 	}()
-	eventually(t, "all wait", func() bool { n, _ := s.writer.waiting(); return n == good+1 })
+	eventually(t, "all wait", func() bool { return s.writer.waiting() == good+1 })
 	release()
 	for range good {
 		if err := <-errs; err != nil {

@@ -106,8 +106,7 @@ func (f *files) harness() sessiontest.Harness {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			for _, s := range f.of[s].stores {
-				waiting, _ := s.writer.waiting()
-				n += waiting
+				n += s.writer.waiting()
 			}
 			return n
 		},

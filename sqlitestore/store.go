@@ -198,7 +198,7 @@ func (s *Store) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		s.closed.Store(true)
 		_ = s.pruning.worker.Close(ctx) // it gives up at once; those who write are waited for below
-		s.writer.close()
+		s.writer.Close()
 	})
 	select {
 	case <-s.finished:
@@ -249,7 +249,7 @@ func write[T any](ctx context.Context, s *Store, bytes int, f func(*tx) (T, erro
 		return none, err
 	}
 	result := new(T) // the writer's until it is settled
-	err := s.writer.do(ctx, &op{size: bytes + 200, do: func(t *tx) (err error) {
+	err := s.writer.Do(ctx, &op{size: bytes + 200, from: time.Now(), do: func(t *tx) (err error) {
 		*result, err = f(t)
 		return err
 	}})

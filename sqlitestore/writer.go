@@ -5,33 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/handover"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
 // op is one caller's write on its way to the writer.
 type op struct {
+	handover.Op
+
 	do   func(*tx) error // may run several times; leaves its result where the caller finds it
 	size int             // in bytes, about
 	from time.Time       // when it was queued
 	lost error           // of a commit that may have happened: this one may be written already
-
-	state opState // guarded by the writer
-	err   error
-	done  chan struct{} // closed when err is final
 }
-
-type opState int
-
-const (
-	opWaiting opState = iota
-	opTaken           // it may reach the database from now on
-	opSettled
-)
 
 // tx is the transaction that a write runs in. It has the write lock, so what it
 // reads stays.
@@ -41,118 +31,49 @@ type tx struct {
 	lost error // of the op
 }
 
-// writer writes what arrives in batches, on a connection of its own: what comes
-// while a transaction is under way, or waits for the lock, goes into the next
-// one. There is no timer: a lone write goes at once.
+// writer writes what arrives in batches, on a connection of its own. One batch
+// may write a session twice: there are no keys.
 type writer struct {
+	*handover.Queue[struct{}, *op]
+
 	s    *Store
 	conn *conn
-
-	mu     sync.Mutex
-	queue  []*op
-	closed bool
-	wake   chan struct{}
 
 	flushes, retries, unknown atomic.Uint64
 }
 
 func newWriter(s *Store, c *conn) *writer {
-	return &writer{s: s, conn: c, wake: make(chan struct{}, 1)}
-}
-
-// do hands o over and waits for it. A caller that gives up before o was taken
-// is sure that it is not written.
-func (w *writer) do(ctx context.Context, o *op) error {
-	o.done, o.from = make(chan struct{}), time.Now()
-	w.mu.Lock()
-	if w.closed {
-		w.mu.Unlock()
-		return session.ErrClosed
-	}
-	w.queue = append(w.queue, o)
-	w.mu.Unlock()
-	w.signal()
-	select {
-	case <-o.done:
-		return o.err
-	case <-ctx.Done():
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch o.state {
-	case opSettled:
-		return o.err
-	case opTaken:
-		return unknown(wait.Ended(ctx))
-	}
-	w.settleLocked(o, wait.Ended(ctx))
-	w.signal()
-	return o.err
+	queue := handover.New(handover.Rules[struct{}, *op]{
+		Items: s.opts.BatchItems, Bytes: s.opts.BatchBytes,
+		Size: func(o *op) int { return o.size },
+	})
+	return &writer{Queue: queue, s: s, conn: c}
 }
 
 func unknown(cause error) error { return fmt.Errorf("%w: %w", session.ErrUnknown, cause) }
-
-func (w *writer) signal() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (w *writer) settle(o *op, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.settleLocked(o, err)
-}
-
-func (w *writer) settleLocked(o *op, err error) {
-	if o.state != opSettled {
-		o.state, o.err = opSettled, err
-		close(o.done)
-	}
-}
-
-// close stops the writer from taking more; run returns when all is written.
-func (w *writer) close() {
-	w.mu.Lock()
-	w.closed = true
-	w.mu.Unlock()
-	w.signal()
-}
 
 // run writes until the writer is closed and its queue empty. When ctx ends, the
 // writes that have no lock yet fail.
 func (w *writer) run(ctx context.Context) {
 	for {
-		waiting, closed := w.waiting()
-		switch {
-		case waiting == 0 && closed:
-			return
-		case waiting == 0:
-			<-w.wake
+		if w.waiting() == 0 {
+			if !w.Wait() {
+				return
+			}
 			continue
 		}
 		if w.lock(ctx) {
-			w.write(ctx, w.take())
+			w.write(ctx, w.Take())
 		}
 		// Those who got their answer may have more to write: let them queue first.
 		runtime.Gosched()
 	}
 }
 
-// waiting drops those from the queue who have given up.
-func (w *writer) waiting() (n int, closed bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	rest := w.queue[:0]
-	for _, o := range w.queue {
-		if o.state == opWaiting {
-			rest = append(rest, o)
-		}
-	}
-	clear(w.queue[len(rest):])
-	w.queue = rest
-	return len(rest), w.closed
+// waiting is how many writes wait to be taken.
+func (w *writer) waiting() int {
+	waits, _ := w.Len()
+	return waits
 }
 
 // lock begins a transaction. It reports false when nobody waits for one
@@ -167,7 +88,7 @@ func (w *writer) lock(ctx context.Context) bool {
 			w.retries.Add(1)
 			w.failQueued(err, time.Now().Add(-w.s.opts.WriteTimeout))
 			if ctx.Err() == nil {
-				if n, _ := w.waiting(); n == 0 {
+				if w.waiting() == 0 {
 					return false
 				}
 				wait.Sleep(ctx, backoff(try))
@@ -188,35 +109,7 @@ func (w *writer) begin() error {
 
 // failQueued fails those who have waited since before.
 func (w *writer) failQueued(err error, before time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, o := range w.queue {
-		if o.state == opWaiting && !o.from.After(before) {
-			w.settleLocked(o, err)
-		}
-	}
-}
-
-// take returns the next batch, in the order of arrival.
-func (w *writer) take() (ops []*op) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n, bytes := 0, 0
-	for _, o := range w.queue {
-		if len(ops) == w.s.opts.BatchItems || len(ops) > 0 && bytes+o.size > w.s.opts.BatchBytes {
-			break
-		}
-		n++
-		if o.state == opWaiting {
-			o.state = opTaken
-			ops = append(ops, o)
-			bytes += o.size
-		}
-	}
-	rest := copy(w.queue, w.queue[n:])
-	clear(w.queue[rest:])
-	w.queue = w.queue[:rest]
-	return ops
+	w.SettleWaiting(err, func(o *op) bool { return !o.from.After(before) })
 }
 
 // write runs ops in the transaction that has begun, and settles them. If the
@@ -232,10 +125,8 @@ func (w *writer) write(ctx context.Context, ops []*op) {
 		err = w.commit(ctx)
 		if err == nil {
 			w.flushes.Add(1)
-			w.mu.Lock()
-			defer w.mu.Unlock()
 			for i, o := range ops {
-				w.settleLocked(o, results[i])
+				w.Settle(o, results[i])
 			}
 			return
 		}
@@ -284,7 +175,7 @@ func (w *writer) alone(ctx context.Context, o *op, err error, again bool) {
 			}
 			if err == nil {
 				w.flushes.Add(1)
-				w.settle(o, w.counted(results[0]))
+				w.Settle(o, w.counted(results[0]))
 				return
 			}
 			w.rollback()
@@ -297,7 +188,7 @@ func (w *writer) alone(ctx context.Context, o *op, err error, again bool) {
 	default:
 		err = w.counted(unknown(fmt.Errorf("%w; before that: %w", err, first)))
 	}
-	w.settle(o, err)
+	w.Settle(o, err)
 }
 
 func (w *writer) counted(err error) error {
