@@ -13,17 +13,18 @@ import (
 // A statement of pruning changes few rows, none of which anybody else wants, and
 // then pauses for a while in proportion, so that the server has time for others.
 const (
-	retireBatch = 500
-	sweepBatch  = 500 // ids
+	retireBatch = 250
+	sweepBatch  = 250 // ids
 	sweepPasses = 60  // that look through the whole table: in an hour, by default
 	leastPause  = time.Millisecond
+	pauseFactor = 2 // of the time that the step took
 )
 
 // paced does a step and pauses.
 func (w *pass) paced(ctx context.Context, f func(context.Context, *conn) error) error {
 	began := time.Now()
 	err := w.step(ctx, f)
-	if err == nil && !wait.Sleep(ctx, max(leastPause, time.Since(began))) {
+	if err == nil && !wait.Sleep(ctx, max(leastPause, pauseFactor*time.Since(began))) {
 		return wait.Ended(ctx)
 	}
 	return err

@@ -17,6 +17,7 @@ type engine struct {
 var engines = []engine{
 	{"sqlite", startSQLite},
 	{"mysql", startMySQL},
+	{"mysql-plain", startPlainMySQL},
 }
 
 func names() (all []string) {

@@ -1,7 +1,7 @@
 // Command sql measures our stores on SQLite and MySQL side by side with those of
 // scs on the same kind of file or server, with the same settings:
 //
-//	go -C bench run ./sql [-store sqlite|mysql]
+//	go -C bench run ./sql [-store sqlite|mysql|mysql-plain]
 //
 // Each store has a database of its own with as many sessions and, for each number
 // of goroutines, does one kind of operation for a while, before the other one

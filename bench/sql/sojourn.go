@@ -25,15 +25,15 @@ func (o own) create(ctx context.Context, data []byte) (visitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ownVisitor{o.store, id, rec.Version}, nil
+	return &ownVisitor{o.store, id, rec}, nil
 }
 
 // ownVisitor knows what a request would: the cookie's ID, which is hashed each
-// time, and the version that it has read.
+// time, and the session that it has read.
 type ownVisitor struct {
-	store   session.Store
-	id      session.ID
-	version int64
+	store session.Store
+	id    session.ID
+	read  session.Record
 }
 
 func (v *ownVisitor) get(ctx context.Context) ([]byte, error) {
@@ -45,9 +45,11 @@ func (v *ownVisitor) get(ctx context.Context) ([]byte, error) {
 }
 
 func (v *ownVisitor) save(ctx context.Context, data []byte) error {
-	rec, err := v.store.Save(ctx, session.Record{Key: v.id.Key(), Version: v.version, Expires: time.Now().Add(idleTimeout), Data: data})
+	rec := v.read
+	rec.Key, rec.Expires, rec.Data = v.id.Key(), time.Now().Add(idleTimeout), data
+	rec, err := v.store.Save(ctx, rec)
 	if err == nil {
-		v.version = rec.Version
+		v.read = rec
 	}
 	return err
 }
