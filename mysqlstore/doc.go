@@ -51,7 +51,7 @@
 //
 // One node leads, elected by GET_LOCK (package leader). A pass each minute
 // deletes what is past its deadline and, in the course of an hour, what has long
-// been idle, up to 500 rows at a time, and pauses for as long as that took.
+// been idle, up to 250 rows at a time, and pauses for twice as long as that took.
 // When the leader is gone another one follows; without one sessions still work.
 //
 // # Promises
