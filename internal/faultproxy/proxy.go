@@ -89,6 +89,9 @@ func (p *Proxy) Refuse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.listener != nil {
+		// A process that is being started has a copy of the socket for a moment,
+		// in which it would go on listening.
+		deafen(p.listener)
 		p.listener.Close()
 		p.listener = nil
 	}
