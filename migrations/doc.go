@@ -14,12 +14,20 @@
 //	sessions_meta         one row: the version, and what all nodes must agree on
 //	sessions_make_leaf    a function that returns the leaf of an hour and makes it
 //	                      if it is missing
-//	sojourn_version_…     tern's version number
+//	sessions_version      tern's version number
 //
 // The function runs with the rights of the tables' owner. It takes an hour,
 // refuses one that no new session can have, and does nothing else, so that a
-// role which may only read and write rows can make the leaf it needs. It may
-// be dropped where that is not wanted.
+// role which may only read and write rows can make the leaf it needs. Where
+// that is not wanted, revoke EXECUTE from it after Up, which grants it to
+// Roles.App.
+//
+// # After a restore
+//
+// A dump of the tables alone, as pg_dump --table makes it, lacks the function;
+// one of the definitions alone lacks the rows. Up makes what is missing: the
+// function, tern's version table, and the row of sessions_meta, with the
+// settings of its Config. Validate says that Up has to be run.
 //
 // # Versions
 //

@@ -52,14 +52,13 @@ func NamesOf(schema, table string) (Names, error) {
 	if err := checkName("Table", table); err != nil {
 		return Names{}, err
 	}
-	sum := sha256.Sum256([]byte(table))
 	n := Names{
 		Schema: schema, Table: table,
 		LeafPrefix:   derive(table, "_", leafSuffix),
 		MigrateKey:   leader.Key("sojourn", schema, table, "migrate"),
 		DDLKey:       leader.Key("sojourn", schema, table, "ddl"),
 		metaTable:    derive(table, "_meta", 0),
-		versionTable: "sojourn_version_" + hex.EncodeToString(sum[:6]),
+		versionTable: derive(table, "_version", 0),
 		makeLeaf:     derive(table, "_make_leaf", 0),
 		primaryKey:   derive(table, "_pkey", 0),
 		userIndex:    derive(table, "_user_idx", 0),

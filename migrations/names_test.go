@@ -44,7 +44,7 @@ func TestNamesStayWhatTheyAre(t *testing.T) {
 		{n.Sessions, `"sojourn"."sessions"`},
 		{n.Meta, `"sojourn"."sessions_meta"`},
 		{n.MakeLeaf, `"sojourn"."sessions_make_leaf"`},
-		{n.Version, `"sojourn"."sojourn_version_1225ae6c1ae6"`},
+		{n.Version, `"sojourn"."sessions_version"`},
 		{n.LeafPrefix, "sessions_"},
 		{n.Qualify(`a"b`), `"sojourn"."a""b"`},
 		{n.LeafComment(-5, 83), "sojourn leaf of sojourn.sessions: -5 to 83"},
@@ -174,7 +174,7 @@ func FuzzDerivedNamesFit(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, name := range []string{n.metaTable, n.makeLeaf, n.primaryKey, n.userIndex, n.metaKey, n.LeafPrefix + "2147483647_999"} {
+		for _, name := range []string{n.metaTable, n.versionTable, n.makeLeaf, n.primaryKey, n.userIndex, n.metaKey, n.LeafPrefix + "2147483647_999"} {
 			if len(name) > 63 || !utf8.ValidString(name) {
 				t.Errorf("%q: %d bytes", name, len(name))
 			}

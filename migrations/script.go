@@ -100,7 +100,8 @@ func literal(s string) string {
 // script is the migrations with their names filled in.
 type script struct {
 	steps    []*migrate.Migration
-	makeLeaf string // replaces the function
+	makeLeaf string // makes the function, or replaces it
+	metaRow  string
 	roles    string // empty if there are none
 }
 
@@ -120,6 +121,9 @@ func newScript(cfg Config, fsys fs.FS) (script, error) {
 	}
 	s := script{steps: m.Migrations}
 	if s.makeLeaf, err = fill(fsys, "shared/make_leaf.sql", data); err != nil {
+		return script{}, err
+	}
+	if s.metaRow, err = fill(fsys, "shared/meta_row.sql", data); err != nil {
 		return script{}, err
 	}
 	if cfg.Roles != (Roles{}) {

@@ -25,7 +25,9 @@ type state struct {
 	sessions, meta         bool // there is something of that name
 	kind, key, primary     string
 	columns                []string // of the sessions: name and type
+	metaColumns            []string // likewise of the meta table
 	function               string   // the text of make_leaf; empty if there is none
+	versionTable           bool     // tern's is there
 	version, minCompatible int32    // 0: no meta row
 }
 
@@ -43,6 +45,9 @@ func inspect(ctx context.Context, db Querier, n Names) (state, error) {
 			ARRAY(SELECT a.attname::text || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod)
 				FROM pg_catalog.pg_attribute AS a
 				WHERE a.attrelid = s.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+			ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
+				WHERE a.attrelid = m.oid AND a.attnum > 0 AND NOT a.attisdropped),
+			EXISTS (SELECT FROM pg_catalog.pg_class AS v WHERE v.relnamespace = n.oid AND v.relname = $5::text),
 			coalesce((SELECT p.prosrc FROM pg_catalog.pg_proc AS p
 				WHERE p.pronamespace = n.oid AND p.proname = $4::text
 					AND p.pronargs = 1 AND p.proargtypes[0] = 'pg_catalog.int4'::pg_catalog.regtype), '')
@@ -50,8 +55,9 @@ func inspect(ctx context.Context, db Querier, n Names) (state, error) {
 		LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = $1::text
 		LEFT JOIN pg_catalog.pg_class AS s ON s.relnamespace = n.oid AND s.relname = $2::text
 		LEFT JOIN pg_catalog.pg_class AS m ON m.relnamespace = n.oid AND m.relname = $3::text`,
-		n.Schema, n.Table, n.metaTable, n.makeLeaf,
-	).Scan(&st.schema, &st.sessions, &st.meta, &st.kind, &st.key, &st.primary, &st.columns, &st.function)
+		n.Schema, n.Table, n.metaTable, n.makeLeaf, n.versionTable,
+	).Scan(&st.schema, &st.sessions, &st.meta, &st.kind, &st.key, &st.primary, &st.columns,
+		&st.metaColumns, &st.versionTable, &st.function)
 	if err != nil {
 		return state{}, n.explain("read the catalog", err)
 	}
@@ -111,8 +117,8 @@ func (st state) foreign(n Names) error {
 	if diff := st.strange(n); diff != "" {
 		return n.errorf(ErrForeignTable, "the table is not one of sessions: %s", diff)
 	}
-	if st.sessions && st.version == 0 {
-		return n.errorf(ErrForeignTable, "the table exists, but its meta table %s does not or is empty", n.Meta)
+	if st.sessions && st.version == 0 && !st.rowless() {
+		return n.errorf(ErrForeignTable, "the table exists, but its meta table %s does not, or is of another shape and empty", n.Meta)
 	}
 	if st.meta && !st.sessions {
 		return n.errorf(ErrForeignTable, "the meta table %s exists, but the table does not", n.Meta)
@@ -122,6 +128,20 @@ func (st state) foreign(n Names) error {
 	}
 	return nil
 }
+
+// metaColumns are those that the row of the meta table is made with.
+var metaColumns = []string{"id", "schema_version", "min_compatible", "longest_hours", "width_hours", "lease_ms"}
+
+// rowless says that the meta table is ours but has no row, as after a restore
+// of the definitions alone.
+func (st state) rowless() bool {
+	return st.sessions && st.meta && st.version == 0 &&
+		!slices.ContainsFunc(metaColumns, func(c string) bool { return !slices.Contains(st.metaColumns, c) })
+}
+
+// whole says that nothing is missing of what only Up needs, or can make: a dump
+// of the tables alone has no function.
+func (st state) whole() bool { return st.versionTable && st.function != "" }
 
 // renamed says that make_leaf was made for a schema of another name. Another
 // version's is left to those who know it.
@@ -166,6 +186,8 @@ func (st state) usable(n Names, version int32) error {
 	switch {
 	case !st.sessions:
 		return n.errorf(ErrNotMigrated, "run migrations.Up")
+	case st.rowless():
+		return n.errorf(ErrNotMigrated, "the meta table %s is empty, as after a restore without its row: run migrations.Up", n.Meta)
 	case st.version < version:
 		return n.errorf(ErrOutdated, "it has version %d, this program needs %d: run migrations.Up", st.version, version)
 	case st.renamed(n, version):

@@ -79,6 +79,14 @@ func (r runner) run(ctx context.Context) error {
 	if err := r.makeSchema(ctx, st); err != nil {
 		return err
 	}
+	if st.rowless() {
+		if err := r.makeMetaRow(ctx); err != nil {
+			return err
+		}
+		if st, _, err = r.look(ctx); err != nil {
+			return err
+		}
+	}
 	if st.version < r.version {
 		if err := r.migrate(ctx, st); err != nil {
 			return err
@@ -87,11 +95,16 @@ func (r runner) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if st.renamed(r.names, r.version) {
-		if _, err := r.conn.Exec(ctx, r.script.makeLeaf); err != nil {
-			return r.names.explain("replace the function", err)
+	if !st.versionTable {
+		if err := r.makeVersionTable(ctx, st); err != nil {
+			return err
 		}
-		r.log("replaced the function that makes leaves")
+	}
+	if st.function == "" || st.renamed(r.names, r.version) {
+		if _, err := r.conn.Exec(ctx, r.script.makeLeaf); err != nil {
+			return r.names.explain("make the function that makes leaves", err)
+		}
+		r.log("made the function that makes leaves")
 	}
 	if err := r.makeRoles(ctx); err != nil {
 		return err
@@ -114,6 +127,8 @@ func (r runner) look(ctx context.Context) (st state, done bool, err error) {
 		return st, false, nil
 	case err != nil || st.version > r.version:
 		return st, true, err
+	case !st.whole():
+		return st, false, nil
 	}
 	done, err = r.rolesDone(ctx)
 	return st, done, err
@@ -140,18 +155,47 @@ func (r runner) makeSchema(ctx context.Context, st state) error {
 	return nil
 }
 
+// makeMetaRow writes the row that a restore has left out.
+func (r runner) makeMetaRow(ctx context.Context) error {
+	if _, err := r.conn.Exec(ctx, r.script.metaRow); err != nil {
+		return r.names.explain("write the row of the meta table", err)
+	}
+	r.log("wrote the row of the meta table, which was empty")
+	return nil
+}
+
+// makeVersionTable makes tern's table say what the meta table says, which
+// decides: it tells what the database holds, also where another tool ran the
+// migrations or a restore has left tern's table out.
+func (r runner) makeVersionTable(ctx context.Context, st state) error {
+	if err := r.checkRights(ctx); err != nil {
+		return err
+	}
+	if _, err := r.migrator(ctx, st); err != nil {
+		return err
+	}
+	r.log("made the version table", zap.Int32("version", st.version))
+	return nil
+}
+
+func (r runner) migrator(ctx context.Context, st state) (*migrate.Migrator, error) {
+	m, err := migrate.NewMigrator(ctx, r.conn, r.names.Version)
+	if err != nil {
+		return nil, r.names.explain("make the version table", err)
+	}
+	if _, err := r.conn.Exec(ctx, `UPDATE `+r.names.Version+` SET version = $1 WHERE version <> $1`, st.version); err != nil {
+		return nil, r.names.explain("set the version table", err)
+	}
+	return m, nil
+}
+
 func (r runner) migrate(ctx context.Context, st state) error {
 	if err := r.checkRights(ctx); err != nil {
 		return err
 	}
-	m, err := migrate.NewMigrator(ctx, r.conn, r.names.versionTable)
+	m, err := r.migrator(ctx, st)
 	if err != nil {
-		return r.names.explain("make the version table", err)
-	}
-	// The meta table decides: it says what the database holds, also where
-	// another tool ran the migrations.
-	if _, err := r.conn.Exec(ctx, `UPDATE `+r.names.Version+` SET version = $1 WHERE version <> $1`, st.version); err != nil {
-		return r.names.explain("set the version table", err)
+		return err
 	}
 	for _, step := range r.script.steps {
 		// As functions, so that no name can be taken for a directive of tern's.

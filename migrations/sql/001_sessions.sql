@@ -68,8 +68,7 @@ CREATE TABLE {{.meta}} (
 	CONSTRAINT lease_ms_in_range CHECK (lease_ms >= 100 AND lease_ms <= 60000)
 );
 
-INSERT INTO {{.meta}} (schema_version, min_compatible, longest_hours, width_hours, lease_ms)
-VALUES (1, 1, {{.longest_hours}}, {{.width_hours}}, {{.lease_ms}});
+{{template "shared/meta_row.sql" .}}
 
 {{template "shared/make_leaf.sql" .}}
 
