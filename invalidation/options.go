@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/logging"
 )
 
 // maxChannel is how many bytes of a name Postgres keeps. LISTEN cuts off the
@@ -61,7 +63,8 @@ type ListenOptions struct {
 	OnError func(error)
 
 	// Logger gets a warning when something begins to fail and a line when it is
-	// over; what repeats itself is logged at debug level. Default: silent.
+	// over; what repeats itself is logged at debug level. If it is nil, warnings
+	// and errors go to the default logger of log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
 }
 
@@ -72,9 +75,7 @@ func (o ListenOptions) withDefaults() ListenOptions {
 	if o.OnError == nil {
 		o.OnError = func(error) {}
 	}
-	if o.Logger == nil {
-		o.Logger = zap.NewNop()
-	}
+	o.Logger = logging.Or(o.Logger)
 	return o
 }
 

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/logging"
 )
 
 // shortest is the least that Options accepts as a time between two statements:
@@ -37,8 +39,9 @@ type Options struct {
 	// predecessors failed.
 	MaxBackoff time.Duration
 
-	// Logger gets one line per change and one per failure; a failure that
-	// repeats is logged at debug level. Nil is silent.
+	// Logger gets one line per change and one per failure; a failure that repeats
+	// is logged at debug level. If it is nil, warnings and errors go to the default
+	// logger of log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
 
 	// OnChange is told every change of the [State], in order and one call at a
@@ -53,9 +56,7 @@ func (o Options) withDefaults() Options {
 	o.Timeout = cmp.Or(o.Timeout, 3*time.Second)
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 10*time.Second)
 	o.MaxBackoff = cmp.Or(o.MaxBackoff, 15*time.Second)
-	if o.Logger == nil {
-		o.Logger = zap.NewNop()
-	}
+	o.Logger = logging.Or(o.Logger)
 	if o.OnChange == nil {
 		o.OnChange = func(State) {}
 	}

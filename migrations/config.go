@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/logging"
 )
 
 // The schema and table of a Config that names none.
@@ -37,8 +39,9 @@ type Config struct {
 	// StatementTimeout is how long a statement of Up may take. 0 means five
 	// minutes, negative no limit. In whole milliseconds, rounded up.
 	StatementTimeout time.Duration
-	// Logger is told of migrations that were run and of waits for other
-	// processes; nil means nobody is.
+	// Logger is told of migrations that were run and of waits for other processes.
+	// If it is nil, warnings and errors go to the default logger of log/slog;
+	// zap.NewNop() silences them.
 	Logger *zap.Logger
 }
 
@@ -70,9 +73,7 @@ func (c Config) withDefaults() Config {
 	c.LockWait = cmp.Or(c.LockWait, time.Minute)
 	c.LockTimeout = cmp.Or(c.LockTimeout, 5*time.Second)
 	c.StatementTimeout = cmp.Or(c.StatementTimeout, 5*time.Minute)
-	if c.Logger == nil {
-		c.Logger = zap.NewNop()
-	}
+	c.Logger = logging.Or(c.Logger)
 	return c
 }
 

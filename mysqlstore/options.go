@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/internal/logging"
 	"github.com/sojourn-go/sojourn/internal/record"
 	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
 )
@@ -68,7 +69,8 @@ type Options struct {
 	// also logged. It is called from one goroutine and must not block.
 	OnError func(error)
 
-	// Logger is silent if nil. It never sees a session ID.
+	// Logger never sees a session ID. If it is nil, warnings and errors go to the
+	// default logger of log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
 }
 
@@ -87,9 +89,7 @@ func (o Options) withDefaults() Options {
 	o.RetireGrace = cmp.Or(o.RetireGrace, 24*time.Hour)
 	o.PruneInterval = cmp.Or(o.PruneInterval, time.Minute)
 	o.NodeName = cmp.Or(o.NodeName, hostAndPID())
-	if o.Logger == nil {
-		o.Logger = zap.NewNop()
-	}
+	o.Logger = logging.Or(o.Logger)
 	return o
 }
 

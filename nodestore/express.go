@@ -62,7 +62,8 @@ type ExpressOptions struct {
 	// "express-session" and the ID. It is called in the request's goroutine,
 	// and may be called concurrently.
 	OnEvent func(context.Context, session.Event)
-	// Logger is told of failures. nil is silent. It never sees an ID.
+	// Logger is told of failures, and never sees an ID. If it is nil, warnings and
+	// errors go to the default logger of log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
 }
 

@@ -56,7 +56,8 @@ type KoaOptions struct {
 	// OnEvent is as in ExpressOptions, with the keys of session.ForeignKey for
 	// "koa-generic-session" and the ID.
 	OnEvent func(context.Context, session.Event)
-	// Logger is told of failures. nil is silent. It never sees an ID.
+	// Logger is told of failures, and never sees an ID. If it is nil, warnings and
+	// errors go to the default logger of log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
 }
 

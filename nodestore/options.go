@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/logging"
 )
 
 // Options configure a Store. The zero Options work.
@@ -58,7 +60,8 @@ type Options struct {
 	// also logged. It is called from one goroutine and must not block.
 	OnError func(error)
 
-	// Logger is silent if nil. It never sees a session ID.
+	// Logger never sees a session ID. If it is nil, warnings and errors go to the
+	// default logger of log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
 }
 
@@ -67,9 +70,7 @@ func (o Options) withDefaults(l Layout) Options {
 	o.MaxData = cmp.Or(o.MaxData, 1<<20)
 	o.PruneInterval = cmp.Or(o.PruneInterval, 15*time.Minute)
 	o.PruneBatch = cmp.Or(o.PruneBatch, 500)
-	if o.Logger == nil {
-		o.Logger = zap.NewNop()
-	}
+	o.Logger = logging.Or(o.Logger)
 	return o
 }
 

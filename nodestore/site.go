@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/internal/logging"
 	"github.com/sojourn-go/sojourn/internal/respond"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -123,9 +124,7 @@ func newSite(store entries, r rules, opts common) (*site, error) {
 	if opts.generateID == nil {
 		opts.generateID = generateID
 	}
-	if opts.log == nil {
-		opts.log = zap.NewNop()
-	}
+	opts.log = logging.Or(opts.log)
 	return &site{store: store, rules: r, traits: r.traits(), opts: opts, now: time.Now}, nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/internal/logging"
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/migrations"
 )
@@ -87,7 +88,8 @@ type Options struct {
 	// also logged. It is called from several goroutines and must not block.
 	OnError func(error)
 
-	// Logger is silent if nil. It never sees a session ID.
+	// Logger never sees a session ID. If it is nil, warnings and errors go to the
+	// default logger of log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
 }
 
@@ -112,9 +114,7 @@ func (o Options) withDefaults() Options {
 	o.Premake = cmp.Or(o.Premake, 24*time.Hour)
 	o.PruneInterval = cmp.Or(o.PruneInterval, time.Minute)
 	o.NodeName = cmp.Or(o.NodeName, hostAndPID())
-	if o.Logger == nil {
-		o.Logger = zap.NewNop()
-	}
+	o.Logger = logging.Or(o.Logger)
 	return o
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/internal/logging"
 	"github.com/sojourn-go/sojourn/internal/respond"
 )
 
@@ -60,7 +61,7 @@ func NewManager(store Store, opts Options) (*Manager, error) {
 	}
 	m := &Manager{
 		store: store, opts: opts, policy: opts.Policy.settled(), cookie: opts.Cookie.settled(opts.Name),
-		log: cmp.Or(opts.Logger, zap.NewNop()), https: opts.HTTPS,
+		log: logging.Or(opts.Logger), https: opts.HTTPS,
 		fresh: store.Get, touch: store.Touch,
 		now:    func() time.Time { return time.Now().UTC() },
 		window: func() Window { return Window{Now: time.Now(), Grace: MaxGrace, Longest: math.MaxInt64 / 2} },

@@ -68,7 +68,8 @@ type Options struct {
 	// a clear error where the cookie would be lost, see ErrInsecure. nil asks
 	// for TLS, or a header X-Forwarded-Proto or Forwarded that says so.
 	HTTPS func(*http.Request) bool
-	// Logger is told of failures. nil is silent.
+	// Logger is told of failures. If it is nil, warnings and errors go to the
+	// default logger of log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
 }
 

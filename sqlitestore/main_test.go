@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"log/slog"
 	"os"
 	"testing"
 
@@ -14,5 +15,6 @@ func TestMain(m *testing.M) {
 	if job := os.Getenv(childEnv); job != "" {
 		os.Exit(child(job))
 	}
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // tests make things fail on purpose
 	goleak.VerifyTestMain(m)
 }

@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"testing"
@@ -20,12 +21,14 @@ var shared struct {
 }
 
 // Main runs the tests of a package, stops the shared servers, fails if a
-// goroutine is left, and exits. Call it from TestMain.
+// goroutine is left, and exits. Call it from TestMain. What is logged where no
+// logger was set is dropped: tests make things fail on purpose.
 func Main(m *testing.M, opts ...goleak.Option) {
 	shared.mu.Lock()
 	shared.running = true
 	shared.mu.Unlock()
 	mysqls.begin()
+	slog.SetDefault(slog.New(slog.DiscardHandler))
 
 	code := m.Run()
 

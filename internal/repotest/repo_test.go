@@ -124,6 +124,64 @@ func TestProductionCodeImportsNothingForTests(t *testing.T) {
 	}
 }
 
+// whoIsSilent is what every option for a logger says.
+const whoIsSilent = "If it is nil, warnings and errors go to the default logger of log/slog; zap.NewNop() silences them."
+
+func TestNobodyIsSilentForWantOfALogger(t *testing.T) {
+	t.Parallel()
+	loggers := 0
+	for key, files := range packages(t) {
+		var options []string // that take a logger
+		settles := false     // calls logging.Or
+		for _, f := range files {
+			if strings.HasSuffix(f.name, "_test.go") {
+				continue
+			}
+			ast.Inspect(f.file, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.Field:
+					if len(n.Names) != 1 || n.Names[0].Name != "Logger" || !isSelector(star(n.Type), "zap", "Logger") {
+						return true
+					}
+					options = append(options, f.name)
+					if doc := strings.Join(strings.Fields(n.Doc.Text()), " "); !strings.HasSuffix(doc, whoIsSilent) {
+						t.Errorf("%s: the comment on Logger does not end in %q", f.name, whoIsSilent)
+					}
+				case *ast.CallExpr:
+					settles = settles || isSelector(n.Fun, "logging", "Or")
+					if isSelector(n.Fun, "zap", "NewNop") {
+						t.Errorf("%s: zap.NewNop: nobody hears of failures", f.name)
+					}
+				}
+				return true
+			})
+		}
+		if len(options) > 0 && !settles {
+			t.Errorf("%s: nothing calls logging.Or for the Logger in %v", key, options)
+		}
+		loggers += len(options)
+	}
+	if loggers == 0 {
+		t.Error("no option named Logger found")
+	}
+}
+
+func star(e ast.Expr) ast.Expr {
+	if s, ok := e.(*ast.StarExpr); ok {
+		return s.X
+	}
+	return e
+}
+
+func isSelector(e ast.Expr, x, name string) bool {
+	s, ok := e.(*ast.SelectorExpr)
+	if !ok {
+		return false
+	}
+	id, ok := s.X.(*ast.Ident)
+	return ok && id.Name == x && s.Sel.Name == name
+}
+
 // The patterns are written so that this file does not match them.
 var forbidden = map[string]*regexp.Regexp{
 	"the number of a rule that is defined nowhere": regexp.MustCompile(`\bR[0-9]{2}[a-z]?\b`),
