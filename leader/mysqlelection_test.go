@@ -5,11 +5,14 @@ import (
 	dbsql "database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/mysqlproc"
 	"github.com/sojourn-go/sojourn/leader"
 )
 
@@ -173,13 +176,30 @@ func TestRowsOfTheLastLeaderAreFreeOnceTheNextHasTheLock(t *testing.T) {
 }
 
 // mySessions counts the connections to the database, with the caller's.
-func mySessions(t testing.TB, db *dbsql.DB) (n int) {
+func mySessions(t testing.TB, db *dbsql.DB) int {
 	t.Helper()
-	err := db.QueryRowContext(within(t), `SELECT count(*) FROM information_schema.processlist WHERE db = database()`).Scan(&n)
-	if err != nil {
+	return len(dbtest.Processes(t, db, databaseOf(t, db)))
+}
+
+func databaseOf(t testing.TB, db *dbsql.DB) (name string) {
+	t.Helper()
+	if err := db.QueryRowContext(within(t), `SELECT database()`).Scan(&name); err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return name
+}
+
+// connected reports whether the server still has that connection to the database.
+func connected(t testing.TB, db *dbsql.DB, database string, id int64) bool {
+	t.Helper()
+	return slices.ContainsFunc(dbtest.Processes(t, db, database), func(p mysqlproc.Process) bool { return p.ID == id })
+}
+
+// runs reports whether the server runs a statement that begins so for somebody
+// in the caller's database.
+func runs(t testing.TB, db *dbsql.DB, begin string) bool {
+	t.Helper()
+	return slices.ContainsFunc(dbtest.Processes(t, db, databaseOf(t, db)), func(p mysqlproc.Process) bool { return strings.HasPrefix(p.Info, begin) })
 }
 
 func TestALongStatementOnMySQLIsNotALostLock(t *testing.T) {

@@ -3,9 +3,10 @@ package leader
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"net"
+
+	"github.com/sojourn-go/sojourn/internal/mysqlproc"
 )
 
 // MySQLInfo describes the session that leads.
@@ -22,28 +23,35 @@ type MySQLInfo struct {
 	User, ClientAddr string
 }
 
-// MySQLQueryRower is what [MySQLHolder] needs of a *sql.DB, *sql.Conn or *sql.Tx.
-type MySQLQueryRower interface {
+// MySQLQuerier is what [MySQLHolder] needs of a *sql.DB, *sql.Conn or *sql.Tx.
+type MySQLQuerier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
 // MySQLHolder asks the server which session holds the lock of [MySQL] with this
-// key. It returns [ErrNoLeader] when none does. MySQL cannot say (error 3854)
-// while a statement is under way, anybody's, whose text it cannot show.
-func MySQLHolder(ctx context.Context, db MySQLQueryRower, key int64) (MySQLInfo, error) {
-	var (
-		info MySQLInfo
-		host string
-	)
-	err := db.QueryRowContext(ctx, mysqlHolderSQL(lockName(key))).Scan(&info.ID, &info.User, &host)
-	if errors.Is(err, sql.ErrNoRows) {
+// key. It returns [ErrNoLeader] when none does.
+func MySQLHolder(ctx context.Context, db MySQLQuerier, key int64) (MySQLInfo, error) {
+	var id sql.NullInt64
+	if err := db.QueryRowContext(ctx, mysqlHolderSQL(lockName(key))).Scan(&id); err != nil {
+		return MySQLInfo{}, fmt.Errorf("leader: holder: %w", err)
+	}
+	if !id.Valid {
 		return MySQLInfo{}, ErrNoLeader
 	}
+	info := MySQLInfo{ID: id.Int64}
+	all, err := mysqlproc.List(ctx, db)
 	if err != nil {
 		return MySQLInfo{}, fmt.Errorf("leader: holder: %w", err)
 	}
-	if addr, _, err := net.SplitHostPort(host); err == nil {
-		info.ClientAddr = addr
+	for _, p := range all {
+		if p.ID != info.ID {
+			continue
+		}
+		info.User = p.User
+		if addr, _, err := net.SplitHostPort(p.Host); err == nil {
+			info.ClientAddr = addr
+		}
 	}
 	// Not every server has the table, and not every user may read it.
 	err = db.QueryRowContext(ctx, mysqlProgramSQL(info.ID)).Scan(&info.Name)

@@ -31,13 +31,7 @@ func TestALockerFromAPoolTakesAConnectionAndNeverGivesItBack(t *testing.T) {
 		if !lock(t, second) {
 			t.Error("the lock is still taken")
 		}
-		var found int
-		dbtest.Eventually(t, "the connection is closed", func() bool {
-			if err := db.QueryRow(`SELECT count(*) FROM information_schema.processlist WHERE id = ?`, id).Scan(&found); err != nil {
-				t.Fatal(err)
-			}
-			return found == 0
-		})
+		dbtest.Eventually(t, "the connection is closed", func() bool { return !connected(t, db, databaseOf(t, db), id) })
 		shut(t, second)
 		if n := db.Stats().InUse; n != 0 {
 			t.Errorf("%d connections are in use", n)

@@ -50,14 +50,7 @@ func mysqlHoldsSQL(lock string, id int64) string {
 	return fmt.Sprintf(`SELECT coalesce(is_used_lock('%s') = %d, 0)`, lock, id)
 }
 
-// mysqlHolderSQL: who has no right to see the other's session gets no row of it.
-func mysqlHolderSQL(lock string) string {
-	return `
-SELECT me.id, coalesce(p.user, ''), coalesce(p.host, '')
-  FROM (SELECT is_used_lock('` + lock + `') AS id) AS me
-  LEFT JOIN information_schema.processlist AS p ON p.id = me.id
- WHERE me.id IS NOT NULL`
-}
+func mysqlHolderSQL(lock string) string { return `SELECT is_used_lock('` + lock + `')` }
 
 func mysqlProgramSQL(id int64) string {
 	return fmt.Sprintf(`

@@ -17,7 +17,7 @@ import (
 )
 
 // patience is a limit that is only reached when something hangs.
-const patience = time.Minute
+const patience = dbtest.Patience
 
 func config(t testing.TB, dsn string) *pgx.ConnConfig {
 	t.Helper()

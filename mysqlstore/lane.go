@@ -155,6 +155,7 @@ func (l *lane) alone(ctx context.Context, o *op) bool {
 // blame. It returns those that want one of their own.
 func (l *lane) together(ctx context.Context, ops []*op) (held []*op) {
 	began := time.Now()
+	var kept error // what the attempt before failed with
 	for try := 1; ; try++ {
 		for _, o := range ops {
 			o.written, o.refusal = false, nil
@@ -190,9 +191,10 @@ func (l *lane) together(ctx context.Context, ops []*op) (held []*op) {
 		}
 		if again && pause(ctx, try) {
 			l.s.stats.retries.Add(1)
+			kept = err
 			continue
 		}
-		l.fail(ctx, ops, err)
+		l.fail(ctx, ops, after(ctx, err, kept))
 		return nil
 	}
 }
@@ -235,7 +237,7 @@ func (l *lane) separate(ctx context.Context, o *op) {
 		l.end(o, because(ctx, o.kept))
 		return
 	}
-	err := l.s.settle(ctx, o.lost, func(lost error) error {
+	err := l.s.settle(ctx, o.lost, o.kept, func(lost error) error {
 		return l.s.waits.do(ctx, func(c *conn) error {
 			err := c.transaction(ctx, func() error {
 				return l.apart(&tx{conn: c, s: l.s, ctx: ctx, lost: lost}, o)

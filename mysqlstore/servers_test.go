@@ -98,7 +98,7 @@ func TestAServerThatIsKilledLosesNothingAcknowledged(t *testing.T) {
 // The server closes connections that are idle for too long. Nobody notices.
 func TestConnectionsThatTheServerHasClosedAreReplaced(t *testing.T) {
 	t.Parallel()
-	srv := dbtest.StartMariaDB(t, dbtest.MySQLConfig{Settings: map[string]string{"wait_timeout": "1"}})
+	srv := dbtest.StartMariaDB(t, dbtest.MySQLConfig{Settings: map[string]string{"wait_timeout": "3"}})
 	p := migrated(t, srv)
 	s := openStore(t, p, quiet)
 	rec := create(t, s, newSessionOf(s, "ada"))
@@ -106,11 +106,7 @@ func TestConnectionsThatTheServerHasClosedAreReplaced(t *testing.T) {
 	side.SetMaxIdleConns(0)
 	for range 2 {
 		dbtest.Eventually(t, "the server has closed all connections", func() bool {
-			var n int
-			if err := side.QueryRow(`SELECT COUNT(*) FROM information_schema.processlist WHERE db IS NOT NULL`).Scan(&n); err != nil {
-				t.Fatal(err)
-			}
-			return n == 0
+			return len(dbtest.Processes(t, side, s.database)) == 0
 		})
 		var err error
 		if rec, err = s.Save(t.Context(), rec); err != nil {
@@ -174,11 +170,13 @@ func TestAServerWithoutRoomForConnectionsIsWaitedFor(t *testing.T) {
 	srv := dbtest.StartMariaDB(t, dbtest.MySQLConfig{Settings: map[string]string{"max_connections": "20"}})
 	p := migrated(t, srv)
 	p.db.SetMaxIdleConns(0)
-	opts := quiet
-	opts.WriteTimeout = 3 * time.Second
-	s := openStore(t, p, opts)
+	s := openStore(t, p, quiet)
 	rec := create(t, s, newSessionOf(s, "ada"))
 	s.conns.drain()
+	impatient := quiet
+	impatient.WriteTimeout = 3 * time.Second
+	other := openStore(t, p, impatient)
+	other.conns.drain()
 	hog := dbtest.DB(t, p.dsn, nil)
 	fill := func() (release func()) {
 		var release0 []func() error
@@ -208,7 +206,7 @@ func TestAServerWithoutRoomForConnectionsIsWaitedFor(t *testing.T) {
 	}
 	s.conns.drain()
 	release = fill()
-	_, err := s.Save(t.Context(), rec)
+	_, err := other.Save(t.Context(), rec)
 	if !errors.Is(err, ErrBusy) || errors.Is(err, session.ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Save: %v; want ErrBusy", err)
 	}

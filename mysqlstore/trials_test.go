@@ -60,7 +60,7 @@ func trialKinds() []trialKind {
 				live(t, b, rec.Key), absent(t, b, rec.Key)}
 		}},
 		{name: "Save", prepare: func(t testing.TB, b brittle) trial {
-			rec := create(t, b.Store, newSessionOf(b.Store, "ada"))
+			rec := create(t, b.maker, newSessionOf(b.Store, "ada"))
 			next := rec
 			next.Version, next.Data, next.Expires = 2, []byte(unique("data")), rec.Expires.Add(time.Minute)
 			return trial{func(ctx context.Context) error {
@@ -74,14 +74,14 @@ func trialKinds() []trialKind {
 			}, at(t, b, next), at(t, b, rec)}
 		}},
 		{name: "Save that ends the session", ends: true, prepare: func(t testing.TB, b brittle) trial {
-			rec := create(t, b.Store, newSessionOf(b.Store, "ada"))
+			rec := create(t, b.maker, newSessionOf(b.Store, "ada"))
 			given := rec
 			given.Expires = b.Now().Add(-time.Hour)
 			return trial{func(ctx context.Context) error { _, err := b.Save(ctx, given); return err },
 				dead(t, b, rec.Key), at(t, b, rec)}
 		}},
 		{name: "Touch", prepare: func(t testing.TB, b brittle) trial {
-			rec := create(t, b.Store, newSessionOf(b.Store, "ada"))
+			rec := create(t, b.maker, newSessionOf(b.Store, "ada"))
 			next := rec
 			next.Expires = rec.Expires.Add(time.Minute)
 			return trial{func(ctx context.Context) error {
@@ -93,7 +93,7 @@ func trialKinds() []trialKind {
 			}, at(t, b, next), at(t, b, rec)}
 		}},
 		{name: "Renew", prepare: func(t testing.TB, b brittle) trial {
-			rec, next := create(t, b.Store, newSessionOf(b.Store, "ada")), newSessionOf(b.Store, "ada")
+			rec, next := create(t, b.maker, newSessionOf(b.Store, "ada")), newSessionOf(b.Store, "ada")
 			next.Version = rec.Version
 			return trial{func(ctx context.Context) error {
 				got, err := b.Renew(ctx, rec.Key, next, time.Minute)
@@ -107,7 +107,7 @@ func trialKinds() []trialKind {
 		}},
 		{name: "RenewLimited", prepare: func(t testing.TB, b brittle) trial {
 			user := unique("user")
-			other, rec, next := create(t, b.Store, newSessionOf(b.Store, user)), create(t, b.Store, newSessionOf(b.Store, user)), newSessionOf(b.Store, user)
+			other, rec, next := create(t, b.maker, newSessionOf(b.Store, user)), create(t, b.maker, newSessionOf(b.Store, user)), newSessionOf(b.Store, user)
 			next.Version = rec.Version
 			return trial{func(ctx context.Context) error {
 				got, evicted, err := b.RenewLimited(ctx, rec.Key, next, time.Minute, session.UserLimit{Max: 1, Evict: true})
@@ -121,7 +121,7 @@ func trialKinds() []trialKind {
 		}},
 		{name: "CreateLimited", prepare: func(t testing.TB, b brittle) trial {
 			user := unique("user")
-			old, rec := create(t, b.Store, newSessionOf(b.Store, user)), newSessionOf(b.Store, user)
+			old, rec := create(t, b.maker, newSessionOf(b.Store, user)), newSessionOf(b.Store, user)
 			return trial{func(ctx context.Context) error {
 				got, evicted, err := b.CreateLimited(ctx, rec, session.UserLimit{Max: 1, Evict: true})
 				if err == nil && (got.Key != rec.Key || got.Version != 1 || len(evicted) != 1 || evicted[0] != old.Key) {
@@ -139,32 +139,32 @@ func trialKinds() []trialKind {
 				live(t, b, rec.Key), absent(t, b, rec.Key)}
 		}},
 		{name: "Put of a session that exists", prepare: func(t testing.TB, b brittle) trial {
-			rec := create(t, b.Store, newSessionOf(b.Store, "ada"))
+			rec := create(t, b.maker, newSessionOf(b.Store, "ada"))
 			given := rec
 			given.Data = []byte(unique("data"))
 			return trial{func(ctx context.Context) error { _, err := b.Put(ctx, given); return err },
 				func() bool { return bytes.Equal(b.row(t, rec.Key).data, given.Data) }, at(t, b, rec)}
 		}},
 		{name: "Put that ends the session", ends: true, prepare: func(t testing.TB, b brittle) trial {
-			rec := create(t, b.Store, newSessionOf(b.Store, "ada"))
+			rec := create(t, b.maker, newSessionOf(b.Store, "ada"))
 			given := rec
 			given.Expires = b.Now().Add(-time.Hour)
 			return trial{func(ctx context.Context) error { _, err := b.Put(ctx, given); return err },
 				dead(t, b, rec.Key), at(t, b, rec)}
 		}},
 		{name: "Destroy", prepare: func(t testing.TB, b brittle) trial {
-			rec := create(t, b.Store, newSessionOf(b.Store, "ada"))
+			rec := create(t, b.maker, newSessionOf(b.Store, "ada"))
 			return trial{func(ctx context.Context) error { return one(b.Destroy(ctx, rec.Key)) },
 				dead(t, b, rec.Key), at(t, b, rec)}
 		}},
 		{name: "DestroyUser", prepare: func(t testing.TB, b brittle) trial {
 			user := unique("user")
-			rec, spared := create(t, b.Store, newSessionOf(b.Store, user)), create(t, b.Store, newSessionOf(b.Store, user))
+			rec, spared := create(t, b.maker, newSessionOf(b.Store, user)), create(t, b.maker, newSessionOf(b.Store, user))
 			return trial{func(ctx context.Context) error { return one(b.DestroyUser(ctx, user, spared.Key)) },
 				func() bool { return !b.live(t, rec.Key) && b.live(t, spared.Key) }, at(t, b, rec)}
 		}},
 		{name: "Clear", prepare: func(t testing.TB, b brittle) trial {
-			rec := create(t, b.Store, newSessionOf(b.Store, "ada"))
+			rec := create(t, b.maker, newSessionOf(b.Store, "ada"))
 			return trial{func(ctx context.Context) error { return one(b.Clear(ctx)) },
 				dead(t, b, rec.Key), at(t, b, rec)}
 		}},

@@ -39,7 +39,7 @@ func write[T any](ctx context.Context, s *Store, what string, f func(*tx) (T, er
 	defer leave()
 	ctx, cancel := s.within(ctx, what)
 	defer cancel()
-	err = s.settle(ctx, nil, func(lost error) error {
+	err = s.settle(ctx, nil, nil, func(lost error) error {
 		return s.writes.do(ctx, func(c *conn) error {
 			return c.transaction(ctx, func() (err error) {
 				result, err = f(&tx{conn: c, s: s, ctx: ctx, lost: lost})
@@ -65,8 +65,9 @@ func (s *Store) refused(err error) {
 const retryReadOnly = 500 * time.Millisecond
 
 // settle makes attempts until the outcome is known, or ctx ends. Each is told
-// of an earlier one whose outcome is open; lost is that of an attempt before.
-func (s *Store) settle(ctx context.Context, lost error, attempt func(lost error) error) error {
+// of an earlier one whose outcome is open; lost is that of an attempt before,
+// and kept what another one failed with.
+func (s *Store) settle(ctx context.Context, lost, kept error, attempt func(lost error) error) error {
 	cuts, began := 0, time.Now()
 	for try := 1; ; try++ {
 		err := attempt(lost)
@@ -92,8 +93,10 @@ func (s *Store) settle(ctx context.Context, lost error, attempt func(lost error)
 		}
 		if again && pause(ctx, try) {
 			s.stats.retries.Add(1)
+			kept = err
 			continue
 		}
+		err = after(ctx, err, kept)
 		switch {
 		case lost == nil:
 			return because(ctx, err)
@@ -102,6 +105,15 @@ func (s *Store) settle(ctx context.Context, lost error, attempt func(lost error)
 		}
 		return s.counted(unknown(because(ctx, fmt.Errorf("%w; before that: %w", err, lost))))
 	}
+}
+
+// after adds to the error of an attempt that ctx ended what the one before it
+// failed with: a lock that is kept, a server that is full.
+func after(ctx context.Context, err, kept error) error {
+	if kept == nil || wait.Ended(ctx) == nil || numberOf(err) != 0 || errors.Is(err, kept) {
+		return err
+	}
+	return fmt.Errorf("%w; before that: %w", err, kept)
 }
 
 func (s *Store) counted(err error) error {

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"path/filepath"
@@ -12,15 +13,18 @@ import (
 	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
 )
 
-const patience = time.Minute
+const patience = 5 * time.Minute
 
 // quiet does nothing in the background.
 var quiet = Options{PruneInterval: -1}
 
 func newPath(t testing.TB) string { return filepath.Join(t.TempDir(), "folder", "sessions.db") }
 
+// openStore lets writes take as long as a busy machine needs, unless the test
+// says how long.
 func openStore(t testing.TB, path string, opts Options) *Store {
 	t.Helper()
+	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, patience)
 	s, err := Open(t.Context(), path, opts)
 	if err != nil {
 		t.Fatal(err)

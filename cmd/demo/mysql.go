@@ -14,6 +14,7 @@ import (
 	driver "github.com/go-sql-driver/mysql"
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/internal/mysqlproc"
 	"github.com/sojourn-go/sojourn/internal/mysqlserver"
 	"github.com/sojourn-go/sojourn/internal/throwaway"
 	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
@@ -156,21 +157,23 @@ func (d *mysqlDB) left(ctx context.Context) (names []string, err error) {
 		return nil, errors.ErrUnsupported
 	}
 	err = d.with(func(db *sql.DB) error {
-		rows, err := db.QueryContext(ctx, `
-SELECT CONCAT(user, ' from ', host) FROM information_schema.processlist
-WHERE id <> CONNECTION_ID() AND db = DATABASE()`)
+		conn, err := db.Conn(ctx)
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			var name string
-			if err := rows.Scan(&name); err != nil {
-				return err
-			}
-			names = append(names, name)
+		defer conn.Close()
+		var own int64
+		var database string
+		if err := conn.QueryRowContext(ctx, `SELECT CONNECTION_ID(), DATABASE()`).Scan(&own, &database); err != nil {
+			return err
 		}
-		return rows.Err()
+		all, err := mysqlproc.List(ctx, conn)
+		for _, p := range all {
+			if p.ID != own && p.Database == database {
+				names = append(names, p.User+" from "+p.Host)
+			}
+		}
+		return err
 	})
 	return names, err
 }

@@ -9,10 +9,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-const (
-	patience = 30 * time.Second
-	interval = 5 * time.Millisecond
-)
+// Patience is how long a test waits for what has to happen: so long that only a
+// failure takes longer, on a slow and busy machine too.
+const Patience = 5 * time.Minute
+
+const interval = 5 * time.Millisecond
 
 // Pool opens a pool; mod, if not nil, changes its configuration first. The pool
 // is closed when the test ends, which fails if a connection was not released.
@@ -32,7 +33,7 @@ func Pool(t testing.TB, dsn string, mod func(*pgxpool.Config)) *pgxpool.Pool {
 	t.Cleanup(func() {
 		closed := make(chan struct{})
 		go func() { defer close(closed); pool.Close() }()
-		timer := time.NewTimer(patience)
+		timer := time.NewTimer(Patience)
 		defer timer.Stop()
 		select {
 		case <-closed:
@@ -51,7 +52,7 @@ func Conn(t testing.TB, dsn string) *pgx.Conn {
 		t.Fatal("dbtest:", err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), Patience)
 		defer cancel()
 		_ = conn.Close(ctx) // the test may have broken it on purpose
 	})
@@ -59,10 +60,10 @@ func Conn(t testing.TB, dsn string) *pgx.Conn {
 }
 
 // Eventually waits until cond holds, which is tried every few milliseconds by
-// the calling goroutine, and ends the test when it does not within 30 seconds.
+// the calling goroutine, and ends the test when it does not within Patience.
 func Eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(patience)
+	deadline := time.NewTimer(Patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -70,7 +71,7 @@ func Eventually(t testing.TB, what string, cond func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", Patience, what)
 		}
 	}
 }

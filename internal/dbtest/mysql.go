@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,8 +14,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/sojourn-go/sojourn/internal/faultproxy"
+	"github.com/sojourn-go/sojourn/internal/mysqlproc"
 	"github.com/sojourn-go/sojourn/internal/mysqlserver"
-	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
 // MySQLConfig says what kind of server to start. The zero value is a fast one.
@@ -246,12 +247,12 @@ func (s *MySQLServer) Database(t testing.TB) string {
 // drop ends the connections to a database first: the server goes on with the
 // statement of a client that is gone, and may do so for long.
 func drop(ctx context.Context, db *sql.DB, name string) error {
-	ids, err := connections(ctx, db, name)
+	open, err := processes(ctx, db, name)
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		_, err := db.ExecContext(ctx, fmt.Sprint("KILL ", id))
+	for _, p := range open {
+		_, err := db.ExecContext(ctx, fmt.Sprint("KILL ", p.ID))
 		if err != nil && !isAnswer(err, noSuchThread) {
 			return err
 		}
@@ -260,49 +261,35 @@ func drop(ctx context.Context, db *sql.DB, name string) error {
 	return err
 }
 
-// Errors of the server (the servers' error message references).
-const (
-	noSuchThread  = 1094
-	cannotConvert = 3854
-)
+const noSuchThread = 1094 // the servers' error message references
 
 func isAnswer(err error, number uint16) bool {
 	var answer *mysql.MySQLError
 	return errors.As(err, &answer) && answer.Number == number
 }
 
-// connections lists those to a database. MySQL lists none as long as the text
-// of anybody's statement cannot be converted for the list.
-func connections(ctx context.Context, db *sql.DB, name string) (ids []int64, err error) {
-	for {
-		ids, err = column[int64](ctx, db, "SELECT id FROM information_schema.processlist WHERE db = ?", name)
-		if !isAnswer(err, cannotConvert) || !wait.Sleep(ctx, interval) {
-			return ids, err
-		}
+// Processes lists the connections to a database, the caller's too if it has
+// selected that. Those of other tests are none of its business.
+func Processes(t testing.TB, db *sql.DB, database string) []mysqlproc.Process {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	found, err := processes(ctx, db, database)
+	if err != nil {
+		t.Fatal("dbtest: list the connections:", err)
 	}
+	return found
 }
 
-// column reads a statement's only column.
-func column[T any](ctx context.Context, db *sql.DB, query string, args ...any) (values []T, err error) {
-	rows, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var value T
-		if err := rows.Scan(&value); err != nil {
-			return nil, err
-		}
-		values = append(values, value)
-	}
-	return values, rows.Err()
+func processes(ctx context.Context, db *sql.DB, database string) ([]mysqlproc.Process, error) {
+	all, err := mysqlproc.List(ctx, db)
+	return slices.DeleteFunc(all, func(p mysqlproc.Process) bool { return p.Database != database }), err
 }
 
 // withConn calls do with connections of its own. The error says so if the
 // server is gone.
 func (s *MySQLServer) withConn(ctx context.Context, do func(context.Context, *sql.DB) error) error {
-	ctx, cancel := context.WithTimeout(ctx, opLimit)
+	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()
 	db, err := sql.Open("mysql", s.DSN(""))
 	if err != nil {

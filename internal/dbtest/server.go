@@ -8,14 +8,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/pgserver"
 )
-
-const opLimit = time.Minute // for one statement or one start; a broken server must not hang the tests
 
 // Config says what kind of server to start. The zero value is a fast one.
 type Config struct {
@@ -200,7 +197,7 @@ func (s *Server) schemasOnce(t testing.TB) {
 
 func (s *Server) exec(t testing.TB, database, stmt string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), opLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	if err := s.try(ctx, database, stmt); err != nil {
 		t.Fatalf("dbtest: %s: %v", stmt, err)
@@ -214,7 +211,7 @@ func (s *Server) atEnd(t testing.TB, database, stmt string) {
 		return
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), opLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), Patience)
 		defer cancel()
 		if err := s.try(ctx, database, stmt); err != nil {
 			t.Errorf("dbtest: %s: %v", stmt, err)

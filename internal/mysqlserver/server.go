@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	startLimit = time.Minute
-	stopLimit  = 20 * time.Second
+	startLimit = 5 * time.Minute
+	stopLimit  = 2 * time.Minute
 	homePrefix = "sojourn-my-"
 )
 

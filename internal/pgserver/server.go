@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	startLimit = time.Minute
-	stopLimit  = 20 * time.Second
+	startLimit = 5 * time.Minute
+	stopLimit  = 2 * time.Minute
 )
 
 // Config says what kind of server to start. The zero value is a fast one.

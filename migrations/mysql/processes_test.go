@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/mysqlproc"
 )
 
 // process is one that migrates once it is told to.
@@ -184,14 +186,7 @@ func TestAMigrationOfAKilledProcessIsTakenUp(t *testing.T) {
 		db := dbtest.DB(t, dsn, nil)
 		p := startProcess(t, dsn, "DO sleep(600)")
 		p.begin(t)
-		dbtest.Eventually(t, "it is between two statements", func() bool {
-			var n int
-			err := db.QueryRowContext(t.Context(), `SELECT count(*) FROM information_schema.processlist WHERE info = 'DO sleep(600)' AND db = database()`).Scan(&n)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n == 1
-		})
+		dbtest.Eventually(t, "it is between two statements", func() bool { return running(t, db, dsn, "DO sleep(600)") })
 		if err := p.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -256,19 +251,19 @@ func TestUpWaitsForAnotherThatMigrates(t *testing.T) {
 
 func awaitWaiting(t *testing.T, s *dbtest.MySQLServer, dsn string) {
 	t.Helper()
+	db := dbtest.DB(t, s.DSN("mysql"), nil)
+	dbtest.Eventually(t, "it waits for the lock", func() bool { return running(t, db, dsn, "SELECT get_lock") })
+}
+
+// running reports whether a statement that begins so is under way in the
+// database of dsn.
+func running(t *testing.T, db *sql.DB, dsn, begin string) bool {
+	t.Helper()
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	db := dbtest.DB(t, s.DSN("mysql"), nil)
-	dbtest.Eventually(t, "it waits for the lock", func() bool {
-		var n int
-		err := db.QueryRowContext(t.Context(), `SELECT count(*) FROM information_schema.processlist WHERE info LIKE 'SELECT get_lock%' AND db = ?`, cfg.DBName).Scan(&n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n > 0
-	})
+	return slices.ContainsFunc(dbtest.Processes(t, db, cfg.DBName), func(p mysqlproc.Process) bool { return strings.HasPrefix(p.Info, begin) })
 }
 
 func TestATableInUseIsNotWaitedForForever(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 )
 
 // patience is how long anything may take that has to happen.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // private is part of all data and foreign tokens, and must not be in errors.
 const private = "not-to-be-printed"

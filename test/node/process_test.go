@@ -18,7 +18,7 @@ import (
 )
 
 // patience is for one answer of Node, on a machine that is busy with others.
-const patience = time.Minute
+const patience = 5 * time.Minute
 
 // native are the modules that have to be compiled.
 var native = []string{"better-sqlite3", "sqlite3"}
