@@ -3,6 +3,8 @@ package invalidation
 import (
 	"encoding/json"
 	"errors"
+	"flag"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -160,16 +162,48 @@ var mutants = []mutant{
 // What a mutant is searched for, per mutant.
 const mutantSeeds = 1500
 
+// In the environment: all, or the number of the sample of mutants to search for.
+// Without it a sample is taken by chance; who runs a mutant by its name gets it.
+const mutantsVariable = "SOJOURN_MUTANTS"
+
+// mutantSample is how many mutants a sample has: each is a build.
+const mutantSample = 4
+
+// sampleOf returns which mutants are searched for.
+func sampleOf(t *testing.T) (chosen map[int]bool) {
+	chosen = map[int]bool{}
+	choice := os.Getenv(mutantsVariable)
+	if choice == "all" || choice == "" && strings.Contains(flag.Lookup("test.run").Value.String(), "/") {
+		for i := range mutants {
+			chosen[i] = true
+		}
+		return chosen
+	}
+	seed := rand.Uint64()
+	if choice != "" {
+		seed = number(t, mutantsVariable, 0)
+	}
+	t.Logf("%d of %d mutants: %s=%d repeats the sample, %[3]s=all takes all", mutantSample, len(mutants), mutantsVariable, seed)
+	for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(mutants))[:mutantSample] {
+		chosen[i] = true
+	}
+	return chosen
+}
+
 func TestEveryMutantIsFound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the package once for each mutant")
 	}
 	t.Parallel()
+	chosen := sampleOf(t)
 	gate := make(chan struct{}, 2) // builds need memory
-	for _, m := range mutants {
+	for i, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			overlay := m.overlay(t)
+			overlay := m.overlay(t) // which fails if the mistake cannot be made anymore
+			if !chosen[i] {
+				return
+			}
 			gate <- struct{}{}
 			defer func() { <-gate }()
 			cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay="+overlay, "-count=1", "-vet=off",

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,7 +48,7 @@ func TestUnformattedFilesAreNamed(t *testing.T) {
 }
 
 func TestUnknownCommandsAreAUsageError(t *testing.T) {
-	for _, args := range [][]string{nil, {"tests"}, {"test", "x"}, {"bench", "a", "b"}} {
+	for _, args := range [][]string{nil, {"tests"}, {"test", "x"}, {"nightly", "x"}, {"bench", "a", "b"}} {
 		if err := run(t.Context(), args, &bytes.Buffer{}); !errors.Is(err, errUsage) {
 			t.Errorf("%q: got %v, want the usage", args, err)
 		}
@@ -132,5 +133,29 @@ func TestEveryModuleOfTheRepositoryIsChecked(t *testing.T) {
 	}
 	if !slices.Equal(found, nested) {
 		t.Errorf("the modules are in %q, checked are %q", found, nested)
+	}
+}
+
+func TestTheTimesOfPackagesAreReadOffTheTests(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	watch := &stopwatch{out: &out}
+	const text = "ok  \texample.org/quick\t0.004s\n?   \texample.org/none\t[no test files]\n--- FAIL: TestX (70.00s)\n" +
+		"FAIL\texample.org/slow\t61.5s\nok  \texample.org/cached\t(cached)\nok  \texample.org/usual\t12.345s\tcoverage: 3% of statements\nFAIL\n"
+	for _, b := range []byte(text) { // lines come in parts
+		if _, err := watch.Write([]byte{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out.String() != text {
+		t.Errorf("passed on was %q", out.String())
+	}
+	r := &runner{ctx: t.Context(), out: &out, tests: watch.found}
+	if err := r.finish(nil); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("tests  %8s  example.org/slow\ntests  %8s  example.org/usual\n\n", "1m1.5s", "12.3s")
+	if got := strings.TrimPrefix(out.String(), text); got != "\n"+want {
+		t.Errorf("the times are %q, want %q", got, want)
 	}
 }

@@ -9,16 +9,19 @@ import (
 	"strings"
 )
 
-// fuzzTime is enough to notice that a fuzz test fails at once: some seconds. It
-// is a number of inputs, since the go command can fail where a time is up
-// (go.dev/issue/75804).
-const fuzzTime = "20000x"
+// How long a fuzz test looks for inputs: enough to notice that it fails at once,
+// which takes some seconds, and a hundred times as long. It is a number of
+// inputs, since the go command can fail where a time is up (go.dev/issue/75804).
+const (
+	fuzzMoment = "20000x"
+	fuzzLong   = "2000000x"
+)
 
 var fuzzFunc = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
 
-// fuzz lets each fuzz test look for inputs of its own for a moment. The
-// committed ones are part of the tests.
-func fuzz(r *runner) error {
+// fuzz lets each fuzz test look for inputs of its own. The committed ones are
+// part of the tests.
+func fuzz(r *runner, fuzzTime string) error {
 	return filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:

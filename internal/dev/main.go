@@ -22,6 +22,7 @@ const usage = `usage: go run ./internal/dev COMMAND
 
   setup              install what the tests need and is missing
   test               install what is missing, then check and test everything
+  nightly            the proofs that take long, of which test has a sample each
   lint               gofmt, go vet, staticcheck and go mod tidy, changing nothing
   matrix [VERSION…]  test the Postgres packages against Postgres 14 to 18 (needs npm)
   bench [PATTERN]    run the benchmarks and summarise them
@@ -62,6 +63,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return r.finish(r.step("setup", r.setupAll))
 	case command == "test" && len(args) == 0:
 		return test(r)
+	case command == "nightly" && len(args) == 0:
+		return nightly(r)
 	case command == "lint" && len(args) == 0:
 		return r.finish(lint(r))
 	case command == "matrix":

@@ -16,7 +16,8 @@ type runner struct {
 	out   io.Writer
 	env   []string // on top of ours, for commands
 	steps []step
-	notes []string // what is to be read at the end
+	tests []packageTime // of goTest
+	notes []string      // what is to be read at the end
 }
 
 type step struct {
@@ -44,6 +45,20 @@ func (r *runner) goStep(name string, args ...string) error {
 	return r.step(name, func() error { return r.command("go", args...) })
 }
 
+// testLimit is for the tests of one package. It is there for tests that hang: a
+// machine ten times slower does not reach it.
+const testLimit = "-timeout=80m"
+
+// goTest is a step that runs go test, with a time for each package.
+func (r *runner) goTest(name string, args ...string) error {
+	return r.step(name, func() error {
+		watch := &stopwatch{out: r.out}
+		err := r.commandTo(watch, "go", args...)
+		r.tests = append(r.tests, watch.found...)
+		return err
+	})
+}
+
 // command runs a program and passes on what it prints.
 func (r *runner) command(name string, args ...string) error {
 	return r.commandTo(r.out, name, args...)
@@ -67,9 +82,16 @@ func (r *runner) note(format string, args ...any) {
 	r.notes = append(r.notes, text)
 }
 
-// finish prints how long each step took, with the notes, and returns err.
+// finish prints how long each package and each step took, with the notes, and
+// returns err.
 func (r *runner) finish(err error) error {
 	fmt.Fprintln(r.out)
+	if slowest := slowestFirst(r.tests); len(slowest) > 0 {
+		for _, p := range slowest {
+			fmt.Fprintf(r.out, "%-6s %8s  %s\n", "tests", round(p.took), p.name)
+		}
+		fmt.Fprintln(r.out)
+	}
 	for _, s := range r.steps {
 		result := "ok"
 		if s.err != nil {
