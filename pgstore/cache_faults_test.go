@@ -273,7 +273,7 @@ func TestWithoutAWayToWriteNothingIsServed(t *testing.T) {
 	p := leasing(t, shortLease)
 	a := p.cached(t, Options{})
 	var background told
-	b, _, writing := p.split(t, Options{OnError: background.add, WriteTimeout: 300 * time.Millisecond})
+	b, _, writing := p.split(t, Options{OnError: background.add, WriteTimeout: 2 * time.Second})
 	for name, cut := range map[string]func(){
 		"refused": func() { writing.Refuse(); writing.CutAll() },
 		"silent":  func() { writing.SetMode(faultproxy.ToServer, faultproxy.Drop()) },
@@ -284,8 +284,9 @@ func TestWithoutAWayToWriteNothingIsServed(t *testing.T) {
 		before := len(background.list())
 		cut()
 		awaitNoLease(t, b)
+		limit := 200 * time.Millisecond // nobody answers
 		get := func(key session.Key) error {
-			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			_, err := b.Get(ctx, key)
 			return err
@@ -302,6 +303,7 @@ func TestWithoutAWayToWriteNothingIsServed(t *testing.T) {
 			t.Fatal(err)
 		}
 		writing.CutAll() // those that lost bytes
+		limit = dbtest.Patience
 		dbtest.Eventually(t, "the lease is back", func() bool {
 			if err := get(rec.Key); err == nil {
 				t.Fatalf("%s: a dead session was served", name)

@@ -162,7 +162,7 @@ func TestALeaseSurvivesARestartOfTheServer(t *testing.T) {
 	t.Parallel()
 	server := dbtest.Start(t, dbtest.Config{})
 	p := migratedAt(t, server.Database(t), "sojourn", migrations.Settings{Lease: shortLease})
-	a, b := p.cached(t, Options{WriteTimeout: 500 * time.Millisecond}), p.cached(t, Options{WriteTimeout: 500 * time.Millisecond})
+	a, b := p.cached(t, Options{WriteTimeout: 5 * time.Second}), p.cached(t, Options{WriteTimeout: 5 * time.Second})
 	rec, kept := create(t, a, "ada"), create(t, a, "ada")
 	for _, end := range []func(){server.Stop, server.Kill} {
 		dead := create(t, a, "ada")
@@ -218,7 +218,7 @@ func TestAPromotedStandbyIsFollowed(t *testing.T) {
 	u.RawQuery = q.Encode()
 	p.dsn = u.String()
 	p.pool = dbtest.Pool(t, p.dsn, nil)
-	opts := Options{WriteTimeout: 500 * time.Millisecond}
+	opts := Options{WriteTimeout: 5 * time.Second}
 	a, b := p.cached(t, opts), p.cached(t, opts)
 	dead, rec, kept := create(t, a, "ada"), create(t, a, "ada"), create(t, a, "ada")
 	for _, r := range []session.Record{dead, rec, kept} {

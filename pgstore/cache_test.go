@@ -116,7 +116,7 @@ func TestAnEntryThatExpiredIsReadAgain(t *testing.T) {
 	a, b := p.cached(t, Options{}), p.cached(t, Options{})
 	short := func() session.Record {
 		rec := fresh(a, "ada")
-		rec.Expires = a.Now().Add(2 * time.Second)
+		rec.Expires = a.Now().Add(5 * time.Second)
 		rec, err := a.Create(t.Context(), rec)
 		if err != nil {
 			t.Fatal(err)
@@ -188,7 +188,7 @@ func TestAGracePeriodIsRememberedAsALead(t *testing.T) {
 	}
 
 	old := create(t, a, "eve")
-	next := renew(old, 2*time.Second)
+	next := renew(old, 5*time.Second)
 	warm(t, old.Key, a, b)
 	dbtest.Eventually(t, "the grace period is over", func() bool {
 		return query[bool](t, p, `SELECT grace_until < clock_timestamp() FROM `+p.names(t).Sessions+` WHERE key = $1`, old.Key.Hash[:])

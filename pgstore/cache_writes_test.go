@@ -240,7 +240,7 @@ func TestAnUnknownWriteThatHappensLateIsHeardOf(t *testing.T) {
 			p := leasing(t, lasting60)
 			j, tracer := p.journaled(t)
 			ws, mod := wired(t)
-			a := p.cached(t, Options{WriteTimeout: 300 * time.Millisecond}, mod, tracer)
+			a := p.cached(t, Options{WriteTimeout: 3 * time.Second}, mod, tracer)
 			if err := c.do(t.Context(), a, create(t, a, "bob")); err != nil { // its connections know the statements
 				t.Fatal(err)
 			}

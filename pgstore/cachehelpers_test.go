@@ -115,7 +115,7 @@ func warm(t testing.TB, key session.Key, nodes ...*Store) {
 // refusesNow fails the test unless s refuses key.
 func refusesNow(t testing.TB, what string, s *Store, key session.Key) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), dbtest.Patience)
 	defer cancel()
 	if rec, err := s.Get(ctx, key); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("%s: Get = version %d, %v; want %v", what, rec.Version, err, session.ErrNotFound)

@@ -189,7 +189,7 @@ func (w *wire) Close() error {
 func (w *wire) deliver(t testing.TB) {
 	t.Helper()
 	<-w.gone
-	err := w.Conn.SetDeadline(time.Now().Add(30 * time.Second))
+	err := w.Conn.SetDeadline(time.Now().Add(time.Minute))
 	if err == nil {
 		_, err = w.Conn.Write(w.taken)
 	}

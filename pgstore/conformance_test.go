@@ -131,7 +131,7 @@ SELECT count(*) FROM w`, key.Hash[:]).Scan(&n)
 		},
 		Waiting: func(t testing.TB, s session.Store) (n int) {
 			err := s.(*Store).pool.QueryRow(context.Background(), `
-SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%' || $1 || '%'`, s.(*Store).opts.Schema).Scan(&n)
+SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND position($1 IN query) > 0`, pgx.Identifier{s.(*Store).opts.Schema}.Sanitize()).Scan(&n)
 			if err != nil {
 				t.Error(err)
 			}

@@ -115,7 +115,7 @@ func (p place) foreign(t testing.TB, sql string, args ...any) (tx pgx.Tx, commit
 		t.Fatalf("%s: %v", sql, err)
 	}
 	commit = sync.OnceFunc(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), dbtest.Patience)
 		defer cancel()
 		if err := tx.Commit(ctx); err != nil {
 			t.Error(err)

@@ -90,7 +90,7 @@ func (k trialKind) madeUpFor(t *testing.T, p place, mods ...func(*pgxpool.Config
 
 // staysLost is about answers that get lost while nobody can be asked again.
 func (k trialKind) staysLost(t *testing.T, p place) {
-	s, proxy := p.brittle(t, Options{NodeName: "hasty", WriteTimeout: time.Second})
+	s, proxy := p.brittle(t, Options{NodeName: "hasty", WriteTimeout: 2 * time.Second})
 	k.warm(t, p, s)
 	for _, fault := range []faultproxy.Fault{faultproxy.CutAfterwards, faultproxy.CutBefore, faultproxy.HangAfterwards} {
 		tr := k.prepare(t, p, s)
@@ -117,7 +117,7 @@ func (k trialKind) staysLost(t *testing.T, p place) {
 
 // givenUp is about a context that ends while the answer is on its way.
 func (k trialKind) givenUp(t *testing.T, p place) {
-	s, proxy := p.brittle(t, Options{NodeName: "given up", WriteTimeout: 500 * time.Millisecond})
+	s, proxy := p.brittle(t, Options{NodeName: "given up", WriteTimeout: time.Minute})
 	k.warm(t, p, s)
 	tr := k.prepare(t, p, s)
 	lost := proxy.Trigger(faultproxy.ToServer, k.when(tr), faultproxy.HangAfterwards)
@@ -223,7 +223,7 @@ func TestCutsAtAnyByteNeverMakeTheStoreLie(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
 			p := migrated(t)
-			s, proxy := p.brittle(t, Options{WriteTimeout: 30 * time.Second})
+			s, proxy := p.brittle(t, Options{WriteTimeout: time.Minute})
 			rnd := rand.New(rand.NewPCG(7, uint64(i)))
 			outcomes := map[string]int{}
 			for round := range 12 {

@@ -320,7 +320,7 @@ func everything(t testing.TB, s *Store) session.Record {
 
 // within bounds a call that must not hang, generously.
 func within(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), dbtest.Patience)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"cmp"
 	"context"
 	"testing"
 	"time"
@@ -42,7 +43,8 @@ func migratedAt(t testing.TB, dsn, schema string, settings migrations.Settings) 
 func (p place) open(t testing.TB, opts Options) *Store {
 	t.Helper()
 	opts.Schema = p.schema
-	if opts.CacheBytes == 0 { // what is not about the cache is about the database
+	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, time.Minute) // a busy machine needs longer than ten seconds
+	if opts.CacheBytes == 0 {                                  // what is not about the cache is about the database
 		opts.CacheBytes = -1
 	}
 	s, err := New(t.Context(), p.pool, opts)
@@ -54,7 +56,7 @@ func (p place) open(t testing.TB, opts Options) *Store {
 }
 
 func closeStore(t testing.TB, s *Store) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), dbtest.Patience)
 	defer cancel()
 	if err := s.Close(ctx); err != nil {
 		t.Error(err)

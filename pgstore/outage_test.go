@@ -32,7 +32,7 @@ func fails(t *testing.T, s *Store, rec session.Record) {
 	var wg sync.WaitGroup
 	for name, do := range anyCalls(s, rec) {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), dbtest.Patience)
 			defer cancel()
 			err := do(ctx)
 			if err == nil {
@@ -54,7 +54,7 @@ func fails(t *testing.T, s *Store, rec session.Record) {
 func TestAnOutageGivesClearErrorsAndIsSurvived(t *testing.T) {
 	t.Parallel()
 	server, p := own(t, dbtest.Config{})
-	s := p.node(t, Options{WriteTimeout: 300 * time.Millisecond, PruneInterval: 20 * time.Millisecond}, 4)
+	s := p.node(t, Options{WriteTimeout: time.Second, PruneInterval: 20 * time.Millisecond}, 4)
 	rec := create(t, s, "ada")
 	dbtest.Eventually(t, "it leads", func() bool { return s.Stats().Leading })
 	// Right after a crash the server may be busy for longer than the short write
@@ -122,7 +122,7 @@ func TestAnOutageGivesClearErrorsAndIsSurvived(t *testing.T) {
 func TestWhatIsAcknowledgedSurvivesAKill(t *testing.T) {
 	t.Parallel()
 	server, p := own(t, dbtest.Config{Durable: true})
-	nodes := []*Store{p.node(t, Options{WriteTimeout: 500 * time.Millisecond}, 8), p.node(t, Options{WriteTimeout: 500 * time.Millisecond}, 8)}
+	nodes := []*Store{p.node(t, Options{WriteTimeout: 5 * time.Second}, 8), p.node(t, Options{WriteTimeout: 5 * time.Second}, 8)}
 
 	// What a writer knows of one of its sessions.
 	type known struct {
@@ -271,7 +271,7 @@ func TestDestroyWorksWhileThePoolIsExhausted(t *testing.T) {
 	}
 	dbtest.Eventually(t, "the pool is exhausted", func() bool { return s.pool.Stat().EmptyAcquireCount() > 0 || len(s.probes) == maxProbes })
 
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), dbtest.Patience)
 	defer cancel()
 	for _, key := range []session.Key{native.Key, old.Key, foreign.Key} {
 		if n, err := s.Destroy(ctx, key); n != 1 || err != nil {
@@ -304,7 +304,7 @@ func TestDestroyWorksWhileThePoolIsExhausted(t *testing.T) {
 func TestTooManyConnectionsIsAClearError(t *testing.T) {
 	t.Parallel()
 	server, p := own(t, dbtest.Config{Settings: map[string]string{"max_connections": "8", "superuser_reserved_connections": "0"}})
-	s := p.node(t, Options{WriteTimeout: 300 * time.Millisecond}, 4)
+	s := p.node(t, Options{WriteTimeout: 2 * time.Second}, 4)
 	rec := create(t, s, "ada")
 	s.pool.Reset()
 	s.control.Reset()

@@ -25,7 +25,7 @@ func liveCount(t testing.TB, p place, user string) int {
 // chain renews a session again and again until that fails, and returns the
 // error. Each link is a new session. One that cannot be ended ends the test.
 func chain(ctx context.Context, s *Store, rec session.Record) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, dbtest.Patience)
 	defer cancel()
 	for {
 		next := fresh(s, rec.User)

@@ -30,7 +30,7 @@ func newRoles(t testing.TB, prefixes ...string) (names []string) {
 		names = append(names, prefix+strings.ToLower(rand.Text()[:8]))
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), dbtest.Patience)
 		defer cancel()
 		conn, err := pgx.Connect(ctx, s.DSN("postgres"))
 		if err != nil {

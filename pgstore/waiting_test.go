@@ -86,7 +86,7 @@ func TestAWriteWaitsNoLongerThanTheWriteTimeout(t *testing.T) {
 		t.Run(w.kind, func(t *testing.T) {
 			t.Parallel()
 			p := migrated(t)
-			s := p.node(t, Options{WriteTimeout: 500 * time.Millisecond}, 4)
+			s := p.node(t, Options{WriteTimeout: 3 * time.Second}, 4)
 			rec := create(t, s, "")
 			_, commit := p.lockRows(t, rec.Key)
 			err := w.do(t.Context(), s, rec)
@@ -267,7 +267,7 @@ func TestCloseWaitsForWritesThatWaitForOthers(t *testing.T) {
 		select {
 		case err := <-result:
 			wantErr(t, "a write under way", err, nil)
-		case <-time.After(10 * time.Second):
+		case <-time.After(dbtest.Patience):
 			t.Fatal("a write was forgotten")
 		}
 	}
