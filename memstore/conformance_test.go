@@ -47,6 +47,11 @@ func harness(now func() time.Time) sessiontest.Harness {
 		Peer: func(_ testing.TB, s session.Store) session.Store {
 			return newStore(s.(*Store).opts, s.(*Store).table)
 		},
+		Narrow: func(_ testing.TB, s session.Store) session.Store {
+			opts := s.(*Store).opts
+			opts.Longest, opts.MaxData, opts.MaxUser, opts.RetireGrace = time.Second, 10, 1, time.Nanosecond
+			return newStore(opts, s.(*Store).table)
+		},
 		Expire: func(t testing.TB, s session.Store, key session.Key) {
 			defer lock(s)()
 			expire(t, s, key)

@@ -53,10 +53,8 @@ func (s *Store) Close(ctx context.Context) error {
 // Now implements session.Clock.
 func (s *Store) Now() time.Time { return utc(s.opts.Now()) }
 
-// Window implements session.Clock.
-func (s *Store) Window() session.Window {
-	return session.Window{Now: s.Now(), Grace: s.opts.RetireGrace, Longest: s.opts.Longest}
-}
+// Longest implements session.Clock.
+func (s *Store) Longest() time.Duration { return s.opts.Longest }
 
 // Stats implements session.Statser.
 func (s *Store) Stats() session.Stats {
@@ -126,9 +124,7 @@ func (s *Store) Get(ctx context.Context, key session.Key) (rec session.Record, e
 func (s *Store) Fate(ctx context.Context, key session.Key) (fate session.Fate, err error) {
 	err = s.read(ctx, "fate", func(now time.Time) error {
 		s.stats.Gets++
-		if key.Bucket == 0 || s.Window().Contains(key.Bucket) {
-			fate = s.table.find(key).fate(now)
-		}
+		fate = s.table.find(key).fate(now)
 		return nil
 	})
 	return fate, err
@@ -143,7 +139,7 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 // Save implements session.Store.
 func (s *Store) Save(ctx context.Context, rec session.Record) (out session.Record, err error) {
 	err = s.write(ctx, "save", func(now time.Time) error {
-		if err := s.check(rec); err != nil {
+		if err := s.checkSaved(rec); err != nil {
 			return err
 		}
 		r, err := s.table.writable(rec.Key, now)

@@ -19,10 +19,9 @@ func checkKey(key session.Key) error {
 	return nil
 }
 
-func (s *Store) checkUser(user string) error {
+// checkUser is about users who may have sessions.
+func checkUser(user string) error {
 	switch {
-	case len(user) > s.opts.MaxUser:
-		return fmt.Errorf("%w: the user has %d bytes; the limit is %d", session.ErrTooLarge, len(user), s.opts.MaxUser)
 	case !utf8.ValidString(user) || strings.ContainsRune(user, 0):
 		return fmt.Errorf("%w: the user is not UTF-8 without NUL", session.ErrInvalid)
 	}
@@ -31,21 +30,30 @@ func (s *Store) checkUser(user string) error {
 
 // check tests what can be told without looking at rows.
 func (s *Store) check(rec session.Record) error {
+	if len(rec.User) > s.opts.MaxUser {
+		return fmt.Errorf("%w: the user has %d bytes; the limit is %d", session.ErrTooLarge, len(rec.User), s.opts.MaxUser)
+	}
+	return s.checkSaved(rec)
+}
+
+// checkSaved is check for a save, whose user is the session's.
+func (s *Store) checkSaved(rec session.Record) error {
 	if len(rec.Data) > s.opts.MaxData {
 		return fmt.Errorf("%w: the data has %d bytes; the limit is %d", session.ErrTooLarge, len(rec.Data), s.opts.MaxData)
 	}
-	return cmp.Or(checkKey(rec.Key), s.checkUser(rec.User))
+	return cmp.Or(checkKey(rec.Key), checkUser(rec.User))
 }
 
-// newRow makes the row of a session to be, which is not in the table yet.
-func (s *Store) newRow(rec session.Record, now time.Time) (*row, error) {
+// newRow makes the row of a session to be, which is not in the table yet. It
+// ends at latest at the latest.
+func (s *Store) newRow(rec session.Record, latest, now time.Time) (*row, error) {
 	rec.Version, rec.Created, rec.Data = 1, now, bytes.Clone(rec.Data)
 	rec.Deadline, rec.Expires = utc(rec.Deadline), utc(rec.Expires)
 	if rec.Expires.IsZero() {
 		rec.Expires = rec.Deadline
 	}
 	r := &row{rec: rec, bucket: session.BucketOf(rec.Deadline)}
-	switch latest := now.Add(s.opts.Longest); {
+	switch {
 	case !rec.Deadline.After(now):
 		return nil, fmt.Errorf("%w: the deadline has passed", session.ErrDeadline)
 	case rec.Deadline.After(latest):
@@ -95,7 +103,7 @@ func (s *Store) create(ctx context.Context, rec session.Record, limit session.Us
 		if err := s.check(rec); err != nil {
 			return err
 		}
-		r, err := s.newRow(rec, now)
+		r, err := s.newRow(rec, now.Add(s.opts.Longest), now)
 		if err != nil {
 			return err
 		}
@@ -125,7 +133,11 @@ func (s *Store) renew(ctx context.Context, key session.Key, rec session.Record, 
 		if old.rec.Version != rec.Version {
 			return session.ErrConflict
 		}
-		r, err := s.newRow(rec, now)
+		latest := now.Add(s.opts.Longest)
+		if latest.Before(old.rec.Deadline) {
+			latest = old.rec.Deadline // it may keep what it has
+		}
+		r, err := s.newRow(rec, latest, now)
 		if err != nil {
 			return err
 		}
@@ -165,7 +177,7 @@ func (s *Store) Put(ctx context.Context, rec session.Record) (out session.Record
 			rec.Deadline = now.Add(s.opts.Longest)
 		}
 		rec.Expires = earlier(rec.Expires, rec.Deadline)
-		r, err := s.newRow(rec, now)
+		r, err := s.newRow(rec, now.Add(s.opts.Longest), now)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
+	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
 	"github.com/sojourn-go/sojourn/session"
 	"github.com/sojourn-go/sojourn/session/sessiontest"
 )
@@ -27,6 +28,15 @@ func harness(srv *dbtest.MySQLServer) sessiontest.Harness {
 		},
 		Peer: func(t testing.TB, s session.Store) session.Store {
 			return openStore(t, place{db: s.(*Store).conns.db}, quiet)
+		},
+		Narrow: func(t testing.TB, s session.Store) session.Store {
+			db := s.(*Store).conns.db
+			if _, err := migrations.SetSettings(t.Context(), db, migrations.Config{}, migrations.Settings{LongestLifetime: time.Hour}); err != nil {
+				t.Fatal(err)
+			}
+			narrow := quiet
+			narrow.MaxData, narrow.MaxUser, narrow.RetireGrace = 10, 1, time.Minute
+			return openStore(t, place{db: db}, narrow)
 		},
 		Expire: func(t testing.TB, s session.Store, key session.Key) { expire(t, s.(*Store).conns.db, key) },
 		Vanish: func(t testing.TB, s session.Store, key session.Key) {

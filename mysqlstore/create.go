@@ -77,7 +77,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 		if evicted, err = t.makeRoom(rec.User, nil, limit); err != nil {
 			return made{}, err
 		}
-		rec, err := t.insert(rec, 1, s.Now())
+		rec, err := t.insert(rec, 1, s.Now(), s.limits)
 		return made{rec, evicted}, err
 	})
 	if err == nil {
@@ -97,9 +97,9 @@ func (s *Store) fresh(rec session.Record) (session.Record, error) {
 
 // insert adds a session, whose key nobody may have used. It is ErrExists if it
 // was.
-func (t *tx) insert(rec session.Record, version int64, created time.Time) (session.Record, error) {
+func (t *tx) insert(rec session.Record, version int64, created time.Time, limits record.Limits) (session.Record, error) {
 	rec.Version, rec.Created = version, record.Expiry(created)
-	if err := t.s.limits.InTime(rec, record.Expiry(t.s.Now())); err != nil {
+	if err := limits.InTime(rec, record.Expiry(t.s.Now())); err != nil {
 		return rec, err
 	}
 	_, err := t.exec(t.ctx, text{insertSome, 1}, insertArgs(nil, rec)...)
@@ -214,7 +214,7 @@ func createApart(t *tx, o *op) (err error) {
 			return err
 		}
 	}
-	o.made, err = t.insert(o.rec, 1, t.s.Now())
+	o.made, err = t.insert(o.rec, 1, t.s.Now(), t.s.limits)
 	return err
 }
 

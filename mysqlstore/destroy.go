@@ -28,7 +28,7 @@ func (s *Store) destroy(ctx context.Context, keys []session.Key) (live int64, er
 	ops := make([]*op, 0, len(keys))
 	seen := make(map[session.Key]bool, len(keys))
 	for _, key := range keys {
-		if s.limits.Possible(key, s.Window()) && !seen[key] {
+		if record.Possible(key) && !seen[key] {
 			seen[key] = true
 			ops = append(ops, &op{key: key})
 		}

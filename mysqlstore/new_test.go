@@ -48,7 +48,7 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 			t.Fatal(err)
 		}
 		openStore(t, p, Options{Longest: 48 * time.Hour, PruneInterval: -1})
-		if s := openStore(t, p, quiet); s.opts.Longest != 48*time.Hour || s.Window().Longest != 48*time.Hour {
+		if s := openStore(t, p, quiet); s.opts.Longest != 48*time.Hour || s.Longest() != 48*time.Hour {
 			t.Errorf("the longest lifetime is %v", s.opts.Longest)
 		}
 

@@ -149,7 +149,7 @@ func (o Options) fit(packet int64) (Options, error) {
 }
 
 func (o Options) limits() record.Limits {
-	return record.Limits{MaxData: o.MaxData, MaxUser: o.MaxUser, Longest: o.Longest, Slack: clockSlack}
+	return record.Limits{MaxData: o.MaxData, MaxUser: o.MaxUser, MostUser: migrations.MaxUser, Longest: o.Longest, Slack: clockSlack}
 }
 
 func (o Options) migrations() migrations.Config { return migrations.Config{Table: o.Table} }

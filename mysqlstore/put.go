@@ -89,5 +89,5 @@ func (t *tx) putNew(rec session.Record) (session.Record, error) {
 	if err := t.admit(rec.User, session.UserLimit{}); err != nil {
 		return session.Record{}, err
 	}
-	return t.insert(rec, 1, now)
+	return t.insert(rec, 1, now, t.s.limits)
 }

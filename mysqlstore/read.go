@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -14,7 +15,7 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 		return session.Record{}, wrap("get", err)
 	}
 	s.stats.gets.Add(1)
-	if !s.limits.Possible(key, s.Window()) {
+	if !record.Possible(key) {
 		return session.Record{}, wrap("get", session.ErrNotFound)
 	}
 	var rec session.Record
@@ -48,7 +49,7 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 		return session.FateUnknown, wrap("fate", err)
 	}
 	s.stats.gets.Add(1)
-	if !s.limits.Possible(key, s.Window()) {
+	if !record.Possible(key) {
 		return session.FateUnknown, nil
 	}
 	var fate session.Fate

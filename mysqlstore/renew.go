@@ -34,7 +34,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if err := record.Key("the old key", old); err != nil {
 		return made{}, err
 	}
-	rec, err := s.limits.New(rec, s.Now())
+	rec, err := s.limits.ReplacingAny().New(rec, s.Now())
 	if err != nil {
 		return made{}, err
 	}
@@ -65,7 +65,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		if rec.User == r.rec.User {
 			created = r.rec.Created
 		}
-		next, err := t.insert(rec, r.rec.Version+1, created)
+		next, err := t.insert(rec, r.rec.Version+1, created, s.limits.Replacing(r.rec.Deadline, r.now))
 		if err != nil {
 			return made{}, err
 		}

@@ -20,10 +20,10 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 	if err := s.begun(ctx); err != nil {
 		return session.Record{}, err
 	}
-	if err := s.limits.Content(rec); err != nil {
+	if err := s.limits.Saved(rec); err != nil {
 		return session.Record{}, err
 	}
-	if !s.limits.Possible(rec.Key, s.Window()) {
+	if !record.Possible(rec.Key) {
 		s.stats.refused.Add(1)
 		return session.Record{}, session.ErrNotFound
 	}

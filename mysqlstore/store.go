@@ -220,10 +220,8 @@ func (s *Store) enter(ctx context.Context) (_ context.Context, leave func(), err
 // it.
 func (s *Store) Now() time.Time { return s.clock.now().UTC().Round(0) }
 
-// Window implements session.Clock.
-func (s *Store) Window() session.Window {
-	return session.Window{Now: s.Now(), Grace: s.opts.RetireGrace, Longest: s.opts.Longest}
-}
+// Longest implements session.Clock.
+func (s *Store) Longest() time.Duration { return s.opts.Longest }
 
 // The database's clock is read several times at first, so that one answer that
 // took long does no harm, and once in a while.

@@ -22,7 +22,7 @@ func (s *Store) touch(ctx context.Context, key session.Key, expires time.Time) (
 	if err := record.Key("the key", key); err != nil {
 		return time.Time{}, err
 	}
-	if !s.limits.Possible(key, s.Window()) {
+	if !record.Possible(key) {
 		s.stats.refused.Add(1)
 		return time.Time{}, session.ErrNotFound
 	}

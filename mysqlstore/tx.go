@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -161,7 +162,7 @@ func (t *tx) lockBy(q query, hash [32]byte) (*row, error) {
 
 // lockKey is lock for the row that key names.
 func (t *tx) lockKey(key session.Key) (*row, error) {
-	if !t.s.limits.Possible(key, t.s.Window()) {
+	if !record.Possible(key) {
 		return nil, nil
 	}
 	r, err := t.lock(key.Hash)

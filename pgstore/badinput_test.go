@@ -28,7 +28,7 @@ func TestBadInputIsRefusedByNameAndWritesNothing(t *testing.T) {
 	s := p.node(t, Options{MaxData: 1000, MaxUser: 20}, 4)
 	ctx := t.Context()
 	old := create(t, s, "ada")
-	longest := s.Window().Longest
+	longest := s.Longest()
 
 	type writer struct {
 		name string
@@ -70,7 +70,7 @@ func TestBadInputIsRefusedByNameAndWritesNothing(t *testing.T) {
 		writers []writer
 	}{
 		{"data over the limit", func(r *session.Record) { r.Data = make([]byte, 1001) }, session.ErrTooLarge, "Record.Data has 1001 bytes; the limit is 1000", everyone},
-		{"a user over the limit", func(r *session.Record) { r.User = strings.Repeat("u", 21) }, session.ErrTooLarge, "Record.User has 21 bytes; the limit is 20", everyone},
+		{"a user over the limit", func(r *session.Record) { r.User = strings.Repeat("u", 21) }, session.ErrTooLarge, "Record.User has 21 bytes; the limit is 20", append(creators[:4:4], put)},
 		{"a user that is not UTF-8", func(r *session.Record) { r.User = "a\xff" }, session.ErrInvalid, "Record.User is not UTF-8", everyone},
 		{"a user with a NUL", func(r *session.Record) { r.User = "a\x00b" }, session.ErrInvalid, "Record.User has a NUL at byte 1", everyone},
 		{"the zero key", func(r *session.Record) { r.Key = session.Key{} }, session.ErrInvalid, "Record.Key is zero", everyone},
@@ -148,7 +148,7 @@ func TestBadArgumentsAreRefusedByNameAndWriteNothing(t *testing.T) {
 		next.Version = old.Version
 		return next
 	}
-	long := strings.Repeat("u", 256)
+	long := strings.Repeat("u", 2001)
 	before := fingerprint(t, p)
 	for _, c := range []struct {
 		name    string
@@ -186,7 +186,7 @@ func TestBadArgumentsAreRefusedByNameAndWriteNothing(t *testing.T) {
 		{"Destroy of the zero key", func() error { _, err := s.Destroy(ctx, old.Key, session.Key{}); return err }, session.ErrInvalid, "the key is zero"},
 		{"DestroyUser of nobody", func() error { _, err := s.DestroyUser(ctx, ""); return err }, session.ErrInvalid, "user is empty"},
 		{"DestroyUser that is not UTF-8", func() error { _, err := s.DestroyUser(ctx, "\xff"); return err }, session.ErrInvalid, "user is not UTF-8"},
-		{"ListUser over the limit", func() error { _, err := s.ListUser(ctx, long); return err }, session.ErrTooLarge, "user has 256 bytes; the limit is 255"},
+		{"ListUser over the limit", func() error { _, err := s.ListUser(ctx, long); return err }, session.ErrTooLarge, "user has 2001 bytes; the limit is 2000"},
 		{"CountUser with a NUL", func() error { _, err := s.CountUser(ctx, "\x00"); return err }, session.ErrInvalid, "user has a NUL"},
 		{"Save with another user", func() error { rec := old; rec.User = "bob"; _, err := s.Save(ctx, rec); return err }, session.ErrUserChanged, ""},
 		{"Save with a version from elsewhere", func() error { rec := old; rec.Version = -1; _, err := s.Save(ctx, rec); return err }, session.ErrConflict, ""},

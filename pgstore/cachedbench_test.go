@@ -58,7 +58,7 @@ func BenchmarkCachedGet(b *testing.B) {
 		return rec != nil && now.Before(rec.Deadline)
 	}
 	fromText := func(text string, get func(session.Key) bool) bool {
-		key, err := session.ParseKey(text, s.Window())
+		key, err := session.ParseKey(text)
 		return err == nil && get(key)
 	}
 	get := func(key session.Key) bool {

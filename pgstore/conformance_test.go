@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 	"github.com/sojourn-go/sojourn/session/sessiontest"
 )
@@ -102,6 +103,20 @@ SELECT count(*) FROM w`, key.Hash[:]).Scan(&n)
 				t.Fatal(err)
 			}
 			return peer
+		},
+		Narrow: func(t testing.TB, s session.Store) session.Store {
+			opts := s.(*Store).opts
+			config := migrations.Config{Schema: opts.Schema, Table: opts.Table}
+			settings := migrations.Settings{LongestLifetime: time.Hour, LeafWidth: migrations.MaxLifetime, Lease: migrations.MinLease}
+			if _, err := migrations.SetSettings(t.Context(), s.(*Store).pool, config, settings); err != nil {
+				t.Fatal(err)
+			}
+			opts.MaxData, opts.MaxUser = 10, 1
+			narrow, err := New(t.Context(), s.(*Store).pool, opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return narrow
 		},
 		Expire: func(t testing.TB, s session.Store, key session.Key) {
 			expire(t, s.(*Store), s.(*Store).pool, key)

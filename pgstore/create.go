@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -22,13 +23,13 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 	if err := s.begun(ctx); err != nil {
 		return session.Record{}, wrap("create", err)
 	}
-	rec, err := s.newRecord(rec)
+	rec, err := s.newRecord(ctx, rec, (*facts).longestNow)
 	if err != nil {
 		return session.Record{}, wrap("create", err)
 	}
 	if rec.Key.Bucket == 0 {
 		rec, err = s.putForeign(ctx, rec, false)
-		return rec, wrap("create", err)
+		return rec, wrap("create", s.correct(ctx, err))
 	}
 	var o *op
 	err = s.inLeaf(ctx, rec.Key.Bucket, func() error {
@@ -41,15 +42,35 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 		return s.creates.Do(ctx, o)
 	})
 	if err != nil {
-		return session.Record{}, wrap("create", s.refused(err))
+		return session.Record{}, wrap("create", s.correct(ctx, s.refused(err)))
 	}
 	s.stats.creates.Add(1)
 	return o.rec, nil
 }
 
-// newRecord checks what Create, Renew and Put are given for a new session, and
-// returns it in the form that is written.
-func (s *Store) newRecord(rec session.Record) (session.Record, error) {
+// newRecord checks what Create and Renew are given for a new session, and
+// returns it in the form that is written. What is refused by the clock is so by
+// one that was read since.
+func (s *Store) newRecord(ctx context.Context, rec session.Record, longest func(*facts) time.Duration) (session.Record, error) {
+	f := s.facts.Load()
+	made, err := s.recordAt(rec, f.now(), longest(f))
+	if !errors.Is(err, session.ErrDeadline) || rec.Deadline.IsZero() {
+		return made, err
+	}
+	f, unread := s.refresh(ctx)
+	if unread != nil {
+		return rec, unread
+	}
+	return s.recordAt(rec, f.now(), longest(f))
+}
+
+func (f *facts) longestNow() time.Duration { return f.longest }
+
+// longestEver is for a session that may be as long as the one that it replaces,
+// which the database compares.
+func (f *facts) longestEver() time.Duration { return migrations.MaxLifetime }
+
+func (s *Store) recordAt(rec session.Record, now time.Time, longest time.Duration) (session.Record, error) {
 	if err := s.checkContent(rec); err != nil {
 		return rec, err
 	}
@@ -61,15 +82,13 @@ func (s *Store) newRecord(rec session.Record) (session.Record, error) {
 		rec.Expires = rec.Deadline
 	}
 	rec.Expires = storable(rec.Expires)
-	f := s.facts.Load()
-	now := f.now()
 	switch bucket := session.BucketOf(rec.Deadline); {
 	case rec.Key.Bucket != 0 && rec.Key.Bucket != bucket:
 		return rec, wrongBucket(rec.Key.Bucket, bucket)
 	case !rec.Deadline.After(now.Add(-clockSlack)):
 		return rec, fmt.Errorf("%w: Record.Deadline passed %v ago", session.ErrDeadline, now.Sub(rec.Deadline).Round(time.Second))
-	case rec.Deadline.After(now.Add(f.longest + clockSlack)):
-		return rec, fmt.Errorf("%w: Record.Deadline is %v away; the longest lifetime is %v", session.ErrDeadline, rec.Deadline.Sub(now).Round(time.Second), f.longest)
+	case rec.Deadline.After(now.Add(longest + clockSlack)):
+		return rec, fmt.Errorf("%w: Record.Deadline is %v away; the longest lifetime is %v", session.ErrDeadline, rec.Deadline.Sub(now).Round(time.Second), longest)
 	case rec.Expires.After(rec.Deadline):
 		return rec, fmt.Errorf("%w: Record.Expires is %v after Record.Deadline", session.ErrDeadline, rec.Expires.Sub(rec.Deadline))
 	}
@@ -139,6 +158,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 	busy := map[int32]bool{}
 	var now time.Time
 
+	before := s.Now()
 	longest := (s.facts.Load().longest + clockSlack).Seconds()
 	stripes := column(ops, func(o *op) int32 { return stripeOf(o.rec.User) })
 	slices.Sort(stripes)
@@ -181,6 +201,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 		return nil, err
 	}
 	s.stats.flushes.Add(1)
+	s.compare(before, b.began.clock)
 
 	var held []*op
 	for _, o := range ops {

@@ -20,10 +20,8 @@ func elsewhere(t testing.TB, zone, interval string) (dsn string) {
 	dsn = dbtest.Postgres(t).Database(t)
 	admin := dbtest.Conn(t, dsn)
 	statements := []string{`ALTER DATABASE ` + quoted(admin.Config().Database) + ` SET timezone = '` + zone + `'`}
-	for _, f := range []string{"clock_timestamp", "statement_timestamp", "transaction_timestamp", "now"} {
-		statements = append(statements,
-			`ALTER FUNCTION pg_catalog.`+f+`() RENAME TO real_`+f,
-			`CREATE FUNCTION pg_catalog.`+f+`() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT pg_catalog.real_`+f+`() + interval ''`+interval+`'''`)
+	for _, f := range clockFunctions {
+		statements = append(statements, `ALTER FUNCTION pg_catalog.`+f+`() RENAME TO real_`+f, clockFunction(f, interval))
 	}
 	for _, sql := range statements {
 		if _, err := admin.Exec(t.Context(), sql); err != nil {
@@ -31,6 +29,13 @@ func elsewhere(t testing.TB, zone, interval string) (dsn string) {
 		}
 	}
 	return dsn
+}
+
+var clockFunctions = []string{"clock_timestamp", "statement_timestamp", "transaction_timestamp", "now"}
+
+// clockFunction has one of them tell another time than the real one.
+func clockFunction(name, interval string) string {
+	return `CREATE OR REPLACE FUNCTION pg_catalog.` + name + `() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT pg_catalog.real_` + name + `() + interval ''` + interval + `'''`
 }
 
 // No node's clock and no time zone decides anything, and nothing depends on

@@ -2,7 +2,6 @@ package pgstore
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"regexp"
 	"slices"
@@ -11,8 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
 // leaf is a partition: it takes the buckets from lo to before hi.
@@ -27,7 +24,17 @@ type leaf struct {
 // that it lacks goes through the parent, and so does a statement whose leaf
 // turns out to be gone.
 type leafMap struct {
-	leaves []leaf // by lo
+	leaves []leaf  // by lo
+	others []hours // of partitions that are reached through the parent alone
+}
+
+// hours is a range of buckets, from lo to before hi.
+type hours struct{ lo, hi int64 }
+
+// holds reports whether there is a partition that takes bucket.
+func (m *leafMap) holds(bucket int32) bool {
+	b := int64(bucket)
+	return m.find(bucket) != nil || slices.ContainsFunc(m.others, func(o hours) bool { return o.lo <= b && b < o.hi })
 }
 
 // find returns the leaf of bucket, or nil.
@@ -122,7 +129,14 @@ func (s *Store) readFacts(ctx context.Context, db interface {
 		_, err := pgx.ForEachRow(rows, []any{&l.schema, &l.name, &bound, &pending}, func() error {
 			var ok bool
 			if l.lo, l.hi, ok = parseBound(bound); !ok || pending {
-				return nil // reached through the parent, as far as it can be
+				switch {
+				case bound == "": // it is being dropped
+				case !ok:
+					f.others = append(f.others, hours{math.MinInt32, math.MaxInt32 + 1})
+				default:
+					f.others = append(f.others, hours{l.lo, l.hi})
+				}
+				return nil
 			}
 			l.table = pgx.Identifier{l.schema, l.name}.Sanitize()
 			if l.q = texts[l.table]; l.q == nil {
@@ -161,59 +175,6 @@ func parseBound(text string) (lo, hi int64, ok bool) {
 		}
 	}
 	return lo, hi, true
-}
-
-// refresh reads the facts anew, on behalf of all who ask at the same time.
-func (s *Store) refresh(ctx context.Context) (*facts, error) {
-	done := s.refreshing.DoChan("", func() (any, error) {
-		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.WriteTimeout)
-		defer cancel()
-		f, err := s.readFacts(call, s.control, s.facts.Load())
-		if err != nil {
-			return nil, fmt.Errorf("read the partitions: %w", err)
-		}
-		s.facts.Store(f)
-		return f, nil
-	})
-	select {
-	case r := <-done:
-		f, _ := r.Val.(*facts)
-		return f, r.Err
-	case <-ctx.Done():
-		return nil, wait.Ended(ctx)
-	}
-}
-
-// refreshSoon asks for fresh facts without waiting for them.
-func (s *Store) refreshSoon() {
-	select {
-	case s.stale <- struct{}{}:
-	default:
-	}
-}
-
-const (
-	refreshEvery = time.Minute
-	refreshPause = time.Second // at most once in this time
-)
-
-func (s *Store) refreshLoop(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.stale:
-		case <-time.After(refreshEvery):
-		}
-		if _, err := s.refresh(ctx); err != nil && ctx.Err() == nil {
-			s.backgroundError("refresh", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(refreshPause):
-		}
-	}
 }
 
 // makeLeaf has the database make the leaf of bucket, if it lacks one. Whoever

@@ -97,6 +97,10 @@ type Options struct {
 // but for the hour that has begun.
 const maxPremake = 47 * time.Hour
 
+// maxUser is the most that Options.MaxUser may be: the user index takes entries up
+// to about 2,700 bytes.
+const maxUser = 2000
+
 const (
 	defaultRetireGrace = time.Hour
 	foreignRetireGrace = 24 * time.Hour
@@ -136,7 +140,7 @@ func (o Options) validate() error {
 		atLeast("LeafWidth", o.LeafWidth, 0),
 		atLeast("Lease", o.Lease, 0),
 		positive("MaxData", o.MaxData, 512<<20),
-		positive("MaxUser", o.MaxUser, 2000), // the user index takes entries up to about 2,700 bytes
+		positive("MaxUser", o.MaxUser, maxUser),
 		positive("BatchItems", o.BatchItems, 10_000),
 		positive("BatchBytes", o.BatchBytes, 512<<20),
 		atLeast("WriteTimeout", o.WriteTimeout, time.Millisecond),

@@ -34,8 +34,8 @@ func TestNodesMustAgreeOnWhatIsStored(t *testing.T) {
 		c.opts.PruneInterval, c.opts.Schema = -1, p.schema
 		s, err := New(t.Context(), p.pool, c.opts)
 		if err == nil {
-			if w := s.Window(); w.Longest != 72*time.Hour {
-				t.Errorf("the longest lifetime adopted is %v", w.Longest)
+			if longest := s.Longest(); longest != 72*time.Hour {
+				t.Errorf("the longest lifetime adopted is %v", longest)
 			}
 			closeStore(t, s)
 		}

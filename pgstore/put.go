@@ -22,12 +22,15 @@ func (s *Store) Put(ctx context.Context, rec session.Record) (session.Record, er
 	if err := s.begun(ctx); err != nil {
 		return session.Record{}, wrap("put", err)
 	}
-	rec, err := s.putForeign(ctx, rec, true)
+	out, err := s.putForeign(ctx, rec, true)
+	if errors.Is(s.correct(ctx, err), session.ErrDeadline) && !errors.Is(err, errLags) { // by what this node knew of the time
+		out, err = s.putForeign(ctx, rec, true)
+	}
 	if err != nil {
 		return session.Record{}, wrap("put", err)
 	}
 	s.stats.saves.Add(1)
-	return rec, nil
+	return out, nil
 }
 
 // putForeign creates a session whose key may be in any partition, or replaces
@@ -51,11 +54,13 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 	rec.Deadline = microsecond(rec.Deadline)
 	bucket := session.BucketOf(rec.Deadline)
 	if rec.Key.Bucket != 0 {
-		switch known := s.window().Contains(rec.Key.Bucket); {
-		case !known && rec.Key.Bucket != bucket:
-			return none, wrongBucket(rec.Key.Bucket, bucket)
-		case !known:
-			return none, s.refused(fmt.Errorf("%w: Record.Deadline is %v", session.ErrDeadline, rec.Deadline))
+		if err := s.reach(ctx, rec.Key.Bucket); isNotFound(err) { // it can only be a new one
+			f := s.facts.Load()
+			if _, err := s.recordAt(putRecord(rec), f.now(), f.longest); err != nil {
+				return none, s.refused(err)
+			}
+		} else if err != nil {
+			return none, err
 		}
 		bucket = rec.Key.Bucket
 	} else if err := s.markForeign(ctx); err != nil {
@@ -89,6 +94,14 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 	return out, nil
 }
 
+// putRecord is what Put makes of rec where there is no session.
+func putRecord(rec session.Record) session.Record {
+	if rec.Expires.After(rec.Deadline) {
+		rec.Expires = rec.Deadline
+	}
+	return rec
+}
+
 func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bucket int32, replace bool) (session.Record, error) {
 	none := session.Record{}
 	if _, err := tx.Exec(ctx, waitForStripes, s.lockClass, []int32{stripeOf(rec.User)}); err != nil {
@@ -111,10 +124,11 @@ func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bu
 	switch {
 	case len(rows) == 0:
 		// The rest of what Create checks counts for a new session only.
-		if replace && rec.Expires.After(rec.Deadline) {
-			rec.Expires = rec.Deadline
+		if replace {
+			rec = putRecord(rec)
 		}
-		checked, err := s.newRecord(rec)
+		f := s.facts.Load()
+		checked, err := s.recordAt(rec, f.now(), f.longest)
 		if err != nil {
 			return none, err
 		}
@@ -148,9 +162,13 @@ func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bu
 
 // endIfPast ends the session if that is what the expiry asks for.
 func (s *Store) endIfPast(ctx context.Context, tx pgx.Tx, out *session.Record, bucket int32) (bool, error) {
+	ends := !out.Expires.After(s.Now().Add(clockError))
 	err := tx.QueryRow(ctx, s.parent.putEnd, out.Key.Hash[:], bucket, out.Expires).Scan(&out.Version, &out.Deadline, &out.Created)
-	if errors.Is(err, pgx.ErrNoRows) {
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
 		return false, nil
+	case err == nil && !ends: // rolled back
+		return false, errLags
 	}
 	out.Deadline, out.Created = out.Deadline.UTC(), out.Created.UTC()
 	return err == nil, err

@@ -96,15 +96,16 @@ SELECT true, n, version, NULL, expires_at, deadline, created_at, live, NULL, NUL
 	}
 }
 
-// An expiry that has passed ends the session. The test is one for the whole
+// An expiry that has passed ends the session, unless it has not for the node that
+// computed it: then that node's clock is wrong. The test is one for the whole
 // statement, since it is made in several places.
 const saveEnds = `COALESCE(i.expires_at <= pg_catalog.statement_timestamp(), false)`
 
 // newQueries takes the table's name quoted and qualified.
 func newQueries(table string) *queries {
 	save := batchUpdate{
-		inputs: []string{"version", "expires_at", "user_id", "data"},
-		arrays: []string{"$3::bigint[]", "$4::timestamptz[]", "$5::text[]", "$6::bytea[]"},
+		inputs: []string{"version", "expires_at", "user_id", "data", "ends"},
+		arrays: []string{"$3::bigint[]", "$4::timestamptz[]", "$5::text[]", "$6::bytea[]", "$7::boolean[]"},
 		set: `
     version = s.version + 1,
     expires_at = CASE WHEN i.expires_at IS NULL THEN s.expires_at ELSE LEAST(i.expires_at, s.deadline) END,
@@ -112,7 +113,8 @@ func newQueries(table string) *queries {
     user_id = CASE WHEN NOT ` + saveEnds + ` THEN s.user_id END,
     data = CASE WHEN NOT ` + saveEnds + ` THEN i.data END`,
 		where: ` AND s.expires_at > pg_catalog.clock_timestamp()
-    AND s.version = i.version AND s.user_id IS NOT DISTINCT FROM i.user_id`,
+    AND s.version = i.version AND s.user_id IS NOT DISTINCT FROM i.user_id
+    AND (i.ends OR NOT ` + saveEnds + `)`,
 		live: `true`,
 	}
 	touch := batchUpdate{
@@ -250,7 +252,7 @@ func newParentQueries(parent, meta, makeLeaf string) *parentQueries {
 	return &parentQueries{
 		// Newest first: stops at the first partition that has it.
 		probe: `
-SELECT bucket FROM ` + parent + ` WHERE key = $1 AND bucket >= $2 ORDER BY bucket DESC LIMIT 1`,
+SELECT bucket FROM ` + parent + ` WHERE key = $1 ORDER BY bucket DESC LIMIT 1`,
 
 		lookOld: `
 SELECT version, ` + live + `, renewed_to, renewed_bucket, COALESCE(grace_until > pg_catalog.clock_timestamp(), false)
@@ -267,7 +269,7 @@ WITH made AS (
   WHERE o.key = $1::bytea AND o.bucket = $2::integer AND o.version = $9::bigint
     AND o.ended_at IS NULL AND o.expires_at > pg_catalog.clock_timestamp()
     AND $5::timestamptz > pg_catalog.clock_timestamp()
-    AND $6::timestamptz <= pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $10::double precision)
+    AND $6::timestamptz <= GREATEST(o.deadline, pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $10::double precision))
   RETURNING s.key, s.bucket, s.version, s.expires_at, s.deadline, s.created_at
 )
 UPDATE ` + parent + ` AS o SET

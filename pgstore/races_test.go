@@ -437,7 +437,7 @@ func TestTheDatabasesClockDecides(t *testing.T) {
 		wantErr(t, "Touch", err, nil)
 		// Long live: the longest lifetime counts from the database's time.
 		far := fresh(early, "ada")
-		far.Deadline = early.Now().Add(early.Window().Longest)
+		far.Deadline = early.Now().Add(early.Longest())
 		far.Key = session.NewID(far.Deadline).Key()
 		_, err = early.Create(t.Context(), far)
 		wantErr(t, "Create beyond the longest lifetime", err, session.ErrDeadline)

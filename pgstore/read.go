@@ -13,6 +13,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
+	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -89,25 +90,50 @@ func (s *Store) locateToWrite(ctx context.Context, pool *pgxpool.Pool, key sessi
 	return s.locate(ctx, pool, key)
 }
 
-// locate returns key with the bucket that its row is in. It is ErrNotFound,
-// without asking the database, when no session can be there.
+// locate returns key with the bucket that its row is in. It is ErrNotFound when
+// no session can be there.
 func (s *Store) locate(ctx context.Context, pool *pgxpool.Pool, key session.Key) (session.Key, error) {
 	if key.Hash == [sha256.Size]byte{} {
 		return session.Key{}, session.ErrNotFound
 	}
 	if key.Bucket != 0 {
-		if !s.window().Contains(key.Bucket) {
-			return session.Key{}, session.ErrNotFound
-		}
-		return key, nil
+		return key, s.reach(ctx, key.Bucket)
 	}
-	if bucket, ok := s.hints.GetIfPresent(key.Hash); ok {
-		at := session.Key{Hash: key.Hash, Bucket: bucket}
-		if s.window().Contains(bucket) {
-			return at, nil
-		}
+	// Once its hour has passed, the row may be gone and the key in use again.
+	f := s.facts.Load()
+	if bucket, ok := s.hints.GetIfPresent(key.Hash); ok && f.find(bucket) != nil && bucket >= session.BucketOf(f.now()) {
+		return session.Key{Hash: key.Hash, Bucket: bucket}, nil
 	}
 	return s.probe(ctx, pool, key)
+}
+
+// reach is ErrNotFound if no partition holds bucket, and so no session. Neither
+// the clock nor the longest lifetime, of which this node may know less than those
+// who made the session, has a say in that: what is not among the partitions that
+// this node knows is looked for in those that there are.
+func (s *Store) reach(ctx context.Context, bucket int32) error {
+	f := s.facts.Load()
+	if f.holds(bucket) {
+		return nil
+	}
+	if absurd(bucket, f.now()) && absurd(bucket, time.Now()) {
+		return session.ErrNotFound
+	}
+	f, err := s.refresh(ctx)
+	if err != nil {
+		return err
+	}
+	if !f.holds(bucket) {
+		return session.ErrNotFound
+	}
+	return nil
+}
+
+// absurd reports whether bucket is further from now than any setting or clock
+// can take a session.
+func absurd(bucket int32, now time.Time) bool {
+	const most = migrations.MaxLifetime + 24*time.Hour
+	return bucket < session.BucketOf(now.Add(-most)) || bucket > session.BucketOf(now.Add(most))
 }
 
 func (s *Store) probe(ctx context.Context, pool *pgxpool.Pool, key session.Key) (session.Key, error) {
@@ -120,9 +146,8 @@ func (s *Store) probe(ctx context.Context, pool *pgxpool.Pool, key session.Key) 
 		defer func() { <-s.probes }()
 	}
 	s.stats.probes.Add(1)
-	oldest := session.BucketOf(s.Now().Add(-s.retireGrace(s.facts.Load())))
 	at := session.Key{Hash: key.Hash}
-	err := pool.QueryRow(ctx, s.parent.probe, key.Hash[:], oldest).Scan(&at.Bucket)
+	err := pool.QueryRow(ctx, s.parent.probe, key.Hash[:]).Scan(&at.Bucket)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return session.Key{}, session.ErrNotFound
 	}
@@ -139,17 +164,5 @@ func isNotFound(err error) bool { return errors.Is(err, session.ErrNotFound) }
 // by this node's monotonic clock.
 func (s *Store) Now() time.Time { return s.facts.Load().now() }
 
-// Window implements session.Clock.
-func (s *Store) Window() session.Window {
-	f := s.facts.Load()
-	return session.Window{Now: f.now(), Grace: s.retireGrace(f), Longest: f.longest}
-}
-
-// window is what this node asks the database about: wider by what the clocks
-// of two nodes may differ.
-func (s *Store) window() session.Window {
-	w := s.Window()
-	w.Grace += clockSlack
-	w.Longest += clockSlack
-	return w
-}
+// Longest implements session.Clock.
+func (s *Store) Longest() time.Duration { return s.facts.Load().longest }

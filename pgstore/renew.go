@@ -36,7 +36,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		return none, nil, invalid("grace is %v; it must be from 0 to %v", grace, session.MaxGrace)
 	}
 	version := rec.Version
-	rec, err := s.newRecord(rec)
+	rec, err := s.newRecord(ctx, rec, (*facts).longestEver)
 	if err != nil {
 		return none, nil, err
 	}
@@ -116,7 +116,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		if isCode(err, "23505") { // unique_violation: the new key
 			err = errors.Join(session.ErrExists, err)
 		}
-		return none, nil, s.refused(err)
+		return none, nil, s.correct(ctx, s.refused(err))
 	}
 	if ran != (moment{}) {
 		s.cache.Fill(ticket, s.written(ticket, rec, ran))

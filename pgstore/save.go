@@ -13,7 +13,7 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 	if err := s.begun(ctx); err != nil {
 		return session.Record{}, wrap("save", err)
 	}
-	if err := s.checkContent(rec); err != nil {
+	if err := s.checkSaved(rec); err != nil {
 		return session.Record{}, wrap("save", err)
 	}
 	at, err := s.locate(ctx, s.pool, rec.Key)
@@ -34,7 +34,7 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 		s.cache.Wrote(o.ticket, s.written(o.ticket, o.rec, o.ran))
 	}
 	if err := s.saves.Do(ctx, o); err != nil {
-		return session.Record{}, wrap("save", s.refused(err))
+		return session.Record{}, wrap("save", s.correct(ctx, s.refused(err)))
 	}
 	s.stats.saves.Add(1)
 	return o.rec, nil
@@ -42,11 +42,14 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 
 func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
 	w := s.newWrite(ctx, s.pool, ops, mode, true)
+	soon := s.Now().Add(clockError)
+	ends := func(o *op) bool { return !o.rec.Expires.After(soon) }
 	err := w.send(ctx, func(q *queries) batchTexts { return q.save },
 		inputOf(func(o *op) int64 { return o.rec.Version }),
 		inputOf(func(o *op) *time.Time { return nullTime(o.rec.Expires) }),
 		inputOf(func(o *op) *string { return nullText(o.rec.User) }),
-		inputOf(func(o *op) []byte { return o.rec.Data }))
+		inputOf(func(o *op) []byte { return o.rec.Data }),
+		inputOf(ends))
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +76,8 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 			s.saves.Settle(o, session.ErrUserChanged)
 		case was.version != o.rec.Version:
 			s.saves.Settle(o, session.ErrConflict)
+		case !ends(o) && !o.rec.Expires.After(w.batch.began.clock):
+			s.saves.Settle(o, errLags)
 		case mode.patience == careful:
 			// Another write came between the statement's snapshot and its lock. With
 			// the lock taken before, there is no such thing.

@@ -53,12 +53,11 @@ type Store struct {
 	lockClass int32 // of advisory locks in the two-number form
 	keyLock   int64 // of advisory locks on a key
 
-	facts      atomic.Pointer[facts]
-	stale      chan struct{}
-	refreshing singleflight.Group
-	making     singleflight.Group
-	hints      *otter.Cache[[sha256.Size]byte, int32] // where keys without a bucket are
-	probes     chan struct{}
+	facts    atomic.Pointer[facts]
+	readings *readings
+	making   singleflight.Group
+	hints    *otter.Cache[[sha256.Size]byte, int32] // where keys without a bucket are
+	probes   chan struct{}
 
 	cache   *invalidation.Cache
 	channel string
@@ -125,7 +124,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		direct:   direct,
 		onParent: newQueries(names.Sessions),
 		parent:   newParentQueries(names.Sessions, names.Meta, names.MakeLeaf),
-		stale:    make(chan struct{}, 1),
+		readings: newReadings(),
 		hints:    hints,
 		probes:   make(chan struct{}, maxProbes),
 		channel:  invalidation.Channel(opts.Schema, opts.Table),
@@ -250,18 +249,27 @@ func (s *Store) begun(ctx context.Context) error {
 
 // checkContent checks what is written whatever the operation.
 func (s *Store) checkContent(rec session.Record) error {
+	if len(rec.User) > s.opts.MaxUser {
+		return tooLarge("Record.User", len(rec.User), s.opts.MaxUser)
+	}
+	return s.checkSaved(rec)
+}
+
+// checkSaved is checkContent for a save, whose user is the session's.
+func (s *Store) checkSaved(rec session.Record) error {
 	switch {
 	case rec.Key.IsZero():
 		return invalid("Record.Key is zero")
 	case len(rec.Data) > s.opts.MaxData:
 		return tooLarge("Record.Data", len(rec.Data), s.opts.MaxData)
 	}
-	return s.checkUser("Record.User", rec.User)
+	return checkUser("Record.User", rec.User)
 }
 
-func (s *Store) checkUser(field, user string) error {
-	if len(user) > s.opts.MaxUser {
-		return tooLarge(field, len(user), s.opts.MaxUser)
+// checkUser is about users who may have sessions.
+func checkUser(field, user string) error {
+	if len(user) > maxUser {
+		return tooLarge(field, len(user), maxUser)
 	}
 	if !utf8.ValidString(user) {
 		return invalid("%s is not UTF-8", field)

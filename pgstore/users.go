@@ -114,7 +114,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	if err := s.begun(ctx); err != nil {
 		return none, nil, err
 	}
-	rec, err := s.newRecord(rec)
+	rec, err := s.newRecord(ctx, rec, (*facts).longestNow)
 	if err != nil {
 		return none, nil, err
 	}
@@ -147,7 +147,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 		return s.created(ctx, session.Key{Hash: rec.Key.Hash, Bucket: bucket}, &out)
 	}
 	if err := s.inLeaf(ctx, bucket, func() error { return s.settle(ctx, attempt, landed) }); err != nil {
-		return none, nil, s.refused(err)
+		return none, nil, s.correct(ctx, s.refused(err))
 	}
 	s.stats.creates.Add(1)
 	return out, evicted, nil
@@ -192,7 +192,7 @@ func (s *Store) makeRoom(ctx context.Context, tx *transaction, user string, limi
 }
 
 func (s *Store) begunForUser(ctx context.Context, user string) error {
-	return cmp.Or(s.begun(ctx), s.checkUser("user", user), notEmpty("user", user))
+	return cmp.Or(s.begun(ctx), checkUser("user", user), notEmpty("user", user))
 }
 
 func notEmpty(field, user string) error {

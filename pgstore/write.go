@@ -80,9 +80,11 @@ func (w *write) send(ctx context.Context, texts func(*queries) batchTexts, input
 	for _, part := range w.parts {
 		w.queue(part, texts(part.q), inputs)
 	}
+	before := w.s.Now()
 	err := send(ctx, w.pool, w.batch)
 	if err == nil {
 		w.s.stats.flushes.Add(1)
+		w.s.compare(before, w.batch.began.clock)
 	}
 	return err
 }

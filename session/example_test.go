@@ -109,11 +109,10 @@ func ExampleID() {
 	fmt.Println(len(cookie), id)
 
 	// The next request brings the cookie back.
-	window := session.Window{Now: time.Now(), Grace: time.Hour, Longest: 24 * time.Hour}
-	again, err := session.ParseID(cookie, window)
+	again, err := session.ParseID(cookie)
 	fmt.Println(again == id, err)
 
-	_, err = session.ParseID("PHPSESSID", window)
+	_, err = session.ParseID("PHPSESSID")
 	fmt.Println(err)
 	// Output:
 	// 48 session.ID(redacted)

@@ -43,7 +43,7 @@ func (s *Session) Login(ctx context.Context, user string, login Login) error {
 		return err
 	}
 	if p := login.Policy; p != nil {
-		if err := p.settled().check("Login.Policy", s.m.longest, !s.m.cookie.Insecure); err != nil {
+		if err := p.settled().check("Login.Policy", s.m.longest(), !s.m.cookie.Insecure); err != nil {
 			return err
 		}
 	}
@@ -162,7 +162,8 @@ func (s *Session) forget() {
 type draft struct {
 	id       ID
 	user     string // as the store knows it
-	deadline time.Time
+	deadline func() time.Time
+	until    time.Time // the deadline of id
 	grace    time.Duration
 	head     head
 	policy   Policy
@@ -179,7 +180,8 @@ func (s *Session) draft(user string, policy *Policy) draft {
 
 // rotation is the same session with another ID.
 func (s *Session) rotation(grace time.Duration) draft {
-	d := draft{user: s.rec.User, deadline: s.rec.Deadline, grace: grace, head: s.head, policy: s.policy}
+	same := s.rec.Deadline
+	d := draft{user: s.rec.User, deadline: func() time.Time { return same }, grace: grace, head: s.head, policy: s.policy}
 	d.head.issued = s.m.now().Unix()
 	if anonymous := d.user == ""; d.policy.endless(anonymous) {
 		d.deadline = s.deadline(d.policy, anonymous)
@@ -187,8 +189,8 @@ func (s *Session) rotation(grace time.Duration) draft {
 	return d
 }
 
-func (s *Session) deadline(p Policy, anonymous bool) time.Time {
-	return s.m.now().Add(p.lifetime(anonymous, s.m.longest))
+func (s *Session) deadline(p Policy, anonymous bool) func() time.Time {
+	return func() time.Time { return s.m.now().Add(p.lifetime(anonymous, s.m.longest())) }
 }
 
 // limits is how long a write may take.
@@ -200,18 +202,22 @@ func exactly(ctx context.Context) limits {
 
 // begin creates the session.
 func (s *Session) begin(within limits, d draft, limit UserLimit) error {
-	rec, err := s.record(&d)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := within()
 	defer cancel()
+	var rec Record
 	var evicted []Key
-	if d.user != "" && limit.Max > 0 {
-		rec, evicted, err = s.m.users.CreateLimited(ctx, rec, limit)
-	} else {
-		rec, err = s.m.store.Create(ctx, rec)
-	}
+	err := s.timed(func() (err error) {
+		d.id = ID{}
+		if rec, err = s.record(&d); err != nil {
+			return err
+		}
+		if d.user != "" && limit.Max > 0 {
+			rec, evicted, err = s.m.users.CreateLimited(ctx, rec, limit)
+		} else {
+			rec, err = s.m.store.Create(ctx, rec)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -219,6 +225,16 @@ func (s *Session) begin(within limits, d draft, limit UserLimit) error {
 	s.happened(Event{Kind: EventCreated, Reason: d.reason})
 	s.evicted(evicted)
 	return nil
+}
+
+// timed does what depends on times that are computed from the store's clock. The
+// store knows better after it has refused one: see Clock.
+func (s *Session) timed(do func() error) error {
+	err := do()
+	if errors.Is(err, ErrDeadline) {
+		err = do()
+	}
+	return err
 }
 
 // renew replaces the session, with the changes. When it fails, they are still
@@ -243,16 +259,22 @@ func (s *Session) replace(within limits, d draft, limit UserLimit) error {
 	ctx, cancel := within()
 	defer cancel()
 	for attempt := 1; ; attempt++ {
-		rec, err := s.record(&d)
-		if err != nil {
-			return err
-		}
+		var rec Record
 		var evicted []Key
-		if d.reason == ReasonLogin && limit.Max > 0 {
-			rec, evicted, err = s.m.users.RenewLimited(ctx, s.rec.Key, rec, d.grace, limit)
-		} else {
-			rec, err = s.m.store.Renew(ctx, s.rec.Key, rec, d.grace)
-		}
+		err := s.timed(func() (err error) {
+			if rec, err = s.record(&d); err != nil {
+				return err
+			}
+			if d.reason == ReasonLogin && limit.Max > 0 {
+				rec, evicted, err = s.m.users.RenewLimited(ctx, s.rec.Key, rec, d.grace, limit)
+			} else {
+				rec, err = s.m.store.Renew(ctx, s.rec.Key, rec, d.grace)
+			}
+			if errors.Is(err, ErrDeadline) {
+				d.id = ID{} // it has the deadline in it
+			}
+			return err
+		})
 		if err == nil {
 			old := s.rec.Key
 			s.become(rec, d)
@@ -286,9 +308,10 @@ func (s *Session) record(d *draft) (Record, error) {
 		return Record{}, err
 	}
 	if d.id.IsZero() {
-		d.id = NewID(d.deadline)
+		d.until = d.deadline()
+		d.id = NewID(d.until)
 	}
-	rec := Record{Key: d.id.Key(), Version: s.rec.Version, User: d.user, Deadline: d.deadline, Expires: s.expiry(d.policy), Data: data}
+	rec := Record{Key: d.id.Key(), Version: s.rec.Version, User: d.user, Deadline: d.until, Expires: s.expiry(d.policy), Data: data}
 	if rec.Expires.After(rec.Deadline) {
 		rec.Expires = rec.Deadline
 	}

@@ -20,23 +20,22 @@ import (
 // concurrent use. It runs nothing in the background and need not be closed;
 // the store stays the caller's.
 type Manager struct {
-	store   Store
-	opts    Options
-	policy  Policy // settled
-	cookie  Cookie // settled
-	longest time.Duration
-	prefix  string // of users, in the store
-	log     *zap.Logger
-	https   func(*http.Request) bool
+	store  Store
+	opts   Options
+	policy Policy // settled
+	cookie Cookie // settled
+	prefix string // of users, in the store
+	log    *zap.Logger
+	https  func(*http.Request) bool
 
-	now    func() time.Time
-	window func() Window
-	fresh  func(context.Context, Key) (Record, error)
-	touch  func(context.Context, Key, time.Time) (time.Time, error)
-	users  UserIndex // nil if the store is none, as those below
-	lister Lister
-	strict Strict
-	teller Teller
+	now     func() time.Time
+	longest func() time.Duration
+	fresh   func(context.Context, Key) (Record, error)
+	touch   func(context.Context, Key, time.Time) (time.Time, error)
+	users   UserIndex // nil if the store is none, as those below
+	lister  Lister
+	strict  Strict
+	teller  Teller
 }
 
 // userSeparator stands between the name of a manager and a user, in the store.
@@ -63,11 +62,10 @@ func NewManager(store Store, opts Options) (*Manager, error) {
 		store: store, opts: opts, policy: opts.Policy.settled(), cookie: opts.Cookie.settled(opts.Name),
 		log: logging.Or(opts.Logger), https: opts.HTTPS,
 		fresh: store.Get, touch: store.Touch,
-		now:    func() time.Time { return time.Now().UTC() },
-		window: func() Window { return Window{Now: time.Now(), Grace: MaxGrace, Longest: math.MaxInt64 / 2} },
+		now:     func() time.Time { return time.Now().UTC() },
+		longest: func() time.Duration { return math.MaxInt64 / 2 },
 	}
 	m.find()
-	m.longest = m.window().Longest
 	if m.https == nil {
 		m.https = overHTTPS
 	}
@@ -80,7 +78,7 @@ func NewManager(store Store, opts Options) (*Manager, error) {
 	if err := m.cookie.check(); err != nil {
 		return nil, err
 	}
-	if err := m.policy.check("Options.Policy", m.longest, !m.cookie.Insecure); err != nil {
+	if err := m.policy.check("Options.Policy", m.longest(), !m.cookie.Insecure); err != nil {
 		return nil, err
 	}
 	if idle := m.policy.IdleTimeout; idle > 0 && opts.TouchInterval > idle/2 {
@@ -95,7 +93,7 @@ func NewManager(store Store, opts Options) (*Manager, error) {
 // find looks for what the store can do beside the necessary.
 func (m *Manager) find() {
 	if c, ok := m.store.(Clock); ok {
-		m.now, m.window = c.Now, c.Window
+		m.now, m.longest = c.Now, c.Longest
 	}
 	if f, ok := m.store.(FreshGetter); ok {
 		m.fresh = f.GetFresh

@@ -139,13 +139,14 @@ func (p Policy) check(name string, longest time.Duration, secure bool) error {
 }
 
 // lifetime is the time from a login, or from the first use of an anonymous
-// session, to the deadline.
+// session, to the deadline. The longest may have become shorter since the policy
+// was checked.
 func (p Policy) lifetime(anonymous bool, longest time.Duration) time.Duration {
 	switch {
 	case anonymous && p.AnonymousTimeout > 0:
-		return p.AnonymousTimeout
+		return min(p.AnonymousTimeout, longest)
 	case p.AbsoluteTimeout > 0:
-		return p.AbsoluteTimeout
+		return min(p.AbsoluteTimeout, longest)
 	}
 	return longest
 }

@@ -102,11 +102,7 @@ type keeping struct {
 	longest time.Duration
 }
 
-func (k keeping) Window() session.Window {
-	w := k.Store.Window()
-	w.Longest = k.longest
-	return w
-}
+func (k keeping) Longest() time.Duration { return k.longest }
 
 func TestPoliciesOutOfRangeAreRefusedWithFieldAndLimit(t *testing.T) {
 	t.Parallel()

@@ -94,7 +94,7 @@ func (s *Session) renewalDue() bool {
 	}
 	now := s.m.now()
 	return now.Sub(s.head.issuedAt()) >= after ||
-		s.policy.endless(s.rec.User == "") && s.rec.Deadline.Sub(now) < after
+		s.policy.endless(s.rec.User == "") && s.rec.Deadline.Sub(now) < min(after, s.m.longest()/2)
 }
 
 // save writes the changes, made to what others have saved where they have.
@@ -106,9 +106,13 @@ func (s *Session) save(within limits) error {
 		if err != nil {
 			return err
 		}
-		rec := s.rec
-		rec.Data, rec.Expires = data, s.expiry(s.policy)
-		saved, err := s.m.store.Save(ctx, rec)
+		var saved Record
+		err = s.timed(func() (err error) {
+			rec := s.rec
+			rec.Data, rec.Expires = data, s.expiry(s.policy)
+			saved, err = s.m.store.Save(ctx, rec)
+			return err
+		})
 		if err == nil {
 			s.rec, s.delta = saved, delta{}
 			_, s.body, err = split(data)

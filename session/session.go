@@ -105,13 +105,8 @@ func (s *Session) load(ctx context.Context, get func(context.Context, Key) (Reco
 		s.happened(Event{Kind: EventInvalidID})
 		return nil
 	}
-	window := s.m.window()
-	raw, err := parse(text, window)
+	raw, err := parse(text)
 	if err != nil {
-		if raw != ([idLen]byte{}) && bucketOf(raw[:]) < BucketOf(window.Now) {
-			s.happened(Event{Kind: EventExpired, Key: keyOf(raw[:])})
-			return nil
-		}
 		s.happened(Event{Kind: EventInvalidID})
 		return nil
 	}
@@ -138,9 +133,13 @@ func (s *Session) reset() {
 	s.body, s.values, s.delta = nil, nil, delta{}
 }
 
-// miss tells why there is no session, where the store knows.
+// miss tells why there is no session, where the store knows. An ID whose hour
+// has passed is most likely one of a session that the store has forgotten.
 func (s *Session) miss(ctx context.Context, key Key) {
 	e := Event{Kind: EventUnknownID, Key: key}
+	if key.Bucket < BucketOf(s.m.now()) {
+		e.Kind = EventExpired
+	}
 	if s.m.opts.OnEvent != nil && s.m.teller != nil {
 		fate, err := s.m.teller.Fate(ctx, key)
 		switch {

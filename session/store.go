@@ -45,8 +45,13 @@ type Record struct {
 // Arguments are checked first: data over the limit or a user over it is
 // ErrTooLarge; a user that is not UTF-8 or has a NUL, a negative duration or
 // count and, in a write, the zero Key are ErrInvalid. Any other key that no
-// session can have at this time, as its bucket lies outside the Window, is
-// like an unknown one. Where several errors apply, any of them is returned.
+// session can have is like an unknown one. Where several errors apply, any of
+// them is returned.
+//
+// No setting and no clock hides a session: one that was created under a longer
+// lifetime or larger limits than those of now, or by a clock that was set
+// since, is read and ended as any other. Limits count for what is written.
+//
 // A write that fails has changed nothing, unless it is ErrUnknown. No error's
 // text has data in it.
 type Store interface {
@@ -69,7 +74,8 @@ type Store interface {
 	// Save writes the data of a live session whose version is still
 	// rec.Version, and moves the expiry, to min(rec.Expires, deadline), if
 	// rec.Expires is not zero; an expiry that has passed ends the session. It
-	// returns the session with its new Version.
+	// returns the session with its new Version. Where Now was wrong, an expiry
+	// that had not passed by it is ErrDeadline: see Clock.
 	//
 	// It is ErrConflict when the version is another one or the key was renewed
 	// and is in its grace period, ErrUserChanged when rec.User is not the
@@ -92,6 +98,9 @@ type Store interface {
 	// ended by old's deadline at the latest, Get with the old key returns the
 	// new session or, if that was renewed too, follows it while it is in its
 	// own grace period. Created is kept if the user stays the same.
+	//
+	// The deadline may be as far ahead as old's, be it further than the longest
+	// lifetime.
 	//
 	// It is ErrNotFound when old is not live, ErrConflict when old has another
 	// version or was renewed and is in its grace period, ErrInvalid when grace
@@ -122,12 +131,16 @@ const MaxGrace = time.Hour
 
 // Clock is a store that tells the time by which it decides what is live. Those
 // who compute deadlines and expiries from it need no exact clock of their own.
+// Both methods ask nobody, never block, and work on a closed store too.
+//
+// A store that keeps an estimate of another machine's clock corrects it before
+// it says ErrDeadline: who computed the times from Now may do so once more.
 type Clock interface {
-	// Now returns the store's time in UTC, as well as this node knows it. It
-	// asks nobody and never blocks, and works on a closed store too.
+	// Now returns the store's time in UTC, as well as this node knows it.
 	Now() time.Time
-	// Window returns which deadlines the store can hold now.
-	Window() Window
+	// Longest returns the longest lifetime of a session that is created now, as
+	// well as this node knows it.
+	Longest() time.Duration
 }
 
 // Putter is a store for middleware that knows no versions.
@@ -178,7 +191,8 @@ type UserLimit struct {
 }
 
 // UserIndex is a store that knows sessions by their user. A user is never
-// empty here: that is ErrInvalid. Otherwise it is checked as in Create.
+// empty here: that is ErrInvalid. Otherwise it is checked as in Create where it
+// gets a session, and may be as long as any setting allows where it has some.
 type UserIndex interface {
 	// ListUser returns the live sessions of user, those created first first.
 	ListUser(ctx context.Context, user string) ([]Record, error)

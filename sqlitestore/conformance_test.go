@@ -26,7 +26,7 @@ func TestConformanceInMemory(t *testing.T) {
 		}
 		return s
 	}
-	h.Peer, h.Hold, h.Waiting = nil, nil, nil
+	h.Peer, h.Hold, h.Waiting, h.Narrow = nil, nil, nil, nil
 	h.Expire = func(t testing.TB, s session.Store, key session.Key) { expire(t, s.(*Store).owned, s, key) }
 	h.Vanish = func(t testing.TB, s session.Store, key session.Key) { vanish(t, s.(*Store).owned, key) }
 	sessiontest.Run(t, h)
@@ -65,8 +65,8 @@ func (f *files) find(s session.Store) *file {
 }
 
 // open makes a store with a pool of its own.
-func (f *files) open(t testing.TB, at *file) session.Store {
-	s, err := New(t.Context(), openDB(t, DSN(at.path)), quiet)
+func (f *files) open(t testing.TB, at *file, opts Options) session.Store {
+	s, err := New(t.Context(), openDB(t, DSN(at.path)), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,9 +81,14 @@ func (f *files) harness() sessiontest.Harness {
 	return sessiontest.Harness{
 		New: func(t testing.TB) session.Store {
 			path := newPath(t)
-			return f.open(t, &file{path: path, admin: migratedDB(t, path)})
+			return f.open(t, &file{path: path, admin: migratedDB(t, path)}, quiet)
 		},
-		Peer:   func(t testing.TB, s session.Store) session.Store { return f.open(t, f.find(s)) },
+		Peer: func(t testing.TB, s session.Store) session.Store { return f.open(t, f.find(s), quiet) },
+		Narrow: func(t testing.TB, s session.Store) session.Store {
+			narrow := quiet
+			narrow.Longest, narrow.MaxData, narrow.MaxUser, narrow.RetireGrace = time.Second, 10, 1, time.Minute
+			return f.open(t, f.find(s), narrow)
+		},
 		Expire: func(t testing.TB, s session.Store, key session.Key) { expire(t, f.find(s).admin, s, key) },
 		Vanish: func(t testing.TB, s session.Store, key session.Key) { vanish(t, f.find(s).admin, key) },
 		Hold: func(t testing.TB, s session.Store, key session.Key) func(bool) {

@@ -65,7 +65,11 @@ func (s *Store) create(ctx context.Context, rec session.Record, limit session.Us
 // row that it replaces, if any, does not count. What it refuses has changed
 // nothing.
 func (t *tx) add(rec session.Record, replaced *row, limit session.UserLimit, now time.Time) ([]session.Key, error) {
-	if err := t.s.limits.InTime(rec, now); err != nil {
+	limits := t.s.limits
+	if replaced != nil {
+		limits = limits.Replacing(replaced.rec.Deadline, now)
+	}
+	if err := limits.InTime(rec, now); err != nil {
 		return nil, err
 	}
 	if limit.Max > 0 { // the insert would find out, but only when others had to go

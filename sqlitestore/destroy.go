@@ -50,7 +50,7 @@ func (s *Store) destroy(ctx context.Context, keys []session.Key) (total int64, e
 
 // endHead ends the session that key stands for and returns how many that were.
 func (t *tx) endHead(key session.Key) (int64, error) {
-	if !t.s.limits.Possible(key, t.s.Window()) {
+	if !record.Possible(key) {
 		return 0, nil
 	}
 	r, err := t.find(key, findBare)

@@ -106,6 +106,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// maxUser is the most that Options.MaxUser may be.
+const maxUser = 1 << 16
+
 // maxBlob is SQLite's default limit of a row, SQLITE_MAX_LENGTH, less what
 // else is in a row.
 const maxBlob = 1_000_000_000 - 10_000
@@ -129,7 +132,7 @@ func (o Options) validate() error {
 		got, most int
 	}{
 		{"MaxData", o.MaxData, maxBlob},
-		{"MaxUser", o.MaxUser, 1 << 16},
+		{"MaxUser", o.MaxUser, maxUser},
 		{"BatchItems", o.BatchItems, 10_000},
 		{"BatchBytes", o.BatchBytes, maxBlob},
 		{"Readers", o.Readers, 1000},
@@ -145,7 +148,7 @@ func (o Options) validate() error {
 }
 
 func (o Options) limits() record.Limits {
-	return record.Limits{MaxData: o.MaxData, MaxUser: o.MaxUser, Longest: o.Longest, Slack: clockSlack}
+	return record.Limits{MaxData: o.MaxData, MaxUser: o.MaxUser, MostUser: maxUser, Longest: o.Longest, Slack: clockSlack}
 }
 
 func (o Options) migrations() migrations.Config { return migrations.Config{Table: o.Table} }

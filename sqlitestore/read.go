@@ -15,7 +15,7 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 		return session.Record{}, wrap("get", err)
 	}
 	s.stats.gets.Add(1)
-	if !s.limits.Possible(key, s.Window()) {
+	if !record.Possible(key) {
 		return session.Record{}, wrap("get", session.ErrNotFound)
 	}
 	var rec session.Record
@@ -51,7 +51,7 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 		return session.FateUnknown, wrap("fate", err)
 	}
 	s.stats.gets.Add(1)
-	if !s.limits.Possible(key, s.Window()) {
+	if !record.Possible(key) {
 		return session.FateUnknown, nil
 	}
 	var fate session.Fate
@@ -86,7 +86,7 @@ func (t *tx) now() time.Time { return record.Expiry(t.s.Now()) }
 // writable returns the live row of key itself. It is ErrConflict in the grace
 // period of a renewal, and else ErrNotFound.
 func (t *tx) writable(key session.Key, now time.Time) (*row, error) {
-	if !t.s.limits.Possible(key, t.s.Window()) {
+	if !record.Possible(key) {
 		return nil, session.ErrNotFound
 	}
 	r, err := t.find(key, findBare)

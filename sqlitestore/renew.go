@@ -34,7 +34,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if err := record.Key("the old key", old); err != nil {
 		return made{}, err
 	}
-	rec, err := s.limits.New(rec, s.Now())
+	rec, err := s.limits.ReplacingAny().New(rec, s.Now())
 	if err != nil {
 		return made{}, err
 	}

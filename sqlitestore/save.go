@@ -19,7 +19,7 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 	if err := s.begun(ctx); err != nil {
 		return session.Record{}, err
 	}
-	if err := s.limits.Content(rec); err != nil {
+	if err := s.limits.Saved(rec); err != nil {
 		return session.Record{}, err
 	}
 	rec.Data = bytes.Clone(rec.Data)

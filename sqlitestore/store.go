@@ -212,10 +212,8 @@ func (s *Store) Close(ctx context.Context) error {
 // Now implements session.Clock: it is the machine's clock.
 func (s *Store) Now() time.Time { return s.now().UTC().Round(0) }
 
-// Window implements session.Clock.
-func (s *Store) Window() session.Window {
-	return session.Window{Now: s.Now(), Grace: s.opts.RetireGrace, Longest: s.opts.Longest}
-}
+// Longest implements session.Clock.
+func (s *Store) Longest() time.Duration { return s.opts.Longest }
 
 // begun is the start of every call.
 func (s *Store) begun(ctx context.Context) error {

@@ -25,7 +25,7 @@ func (c *check) crowd(ctx context.Context, user string, n int, idle time.Duratio
 	}
 	store := own.store
 	defer func() { err = errors.Join(err, own.close(context.WithoutCancel(ctx))) }()
-	id, err := session.ParseID(first.id(), store.Window())
+	id, err := session.ParseID(first.id())
 	if err != nil {
 		return nil, err
 	}

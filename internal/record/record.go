@@ -15,10 +15,15 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
+// MaxLifetime is the most that Limits.Longest may be: ten years.
+const MaxLifetime = 87600 * time.Hour
+
 // Limits are what a store takes.
 type Limits struct {
-	// MaxData and MaxUser are the longest data and user in bytes.
+	// MaxData and MaxUser are the longest data and user in bytes, of what is new.
 	MaxData, MaxUser int
+	// MostUser is the longest user that any MaxUser can have allowed.
+	MostUser int
 	// Longest is the longest lifetime of a session.
 	Longest time.Duration
 	// Slack is how much further ahead a deadline may lie, since those who
@@ -32,15 +37,18 @@ func (l Limits) Content(rec session.Record) error {
 	if len(rec.Data) > l.MaxData {
 		return tooLarge("Record.Data", len(rec.Data), l.MaxData)
 	}
-	return cmp.Or(Key("Record.Key", rec.Key), l.text("Record.User", rec.User))
+	return cmp.Or(Key("Record.Key", rec.Key), text("Record.User", rec.User, l.MaxUser))
 }
 
-// User checks the name of a user that must not be empty.
+// Saved is Content for a save, whose user is the session's.
+func (l Limits) Saved(rec session.Record) error {
+	l.MaxUser = l.MostUser
+	return l.Content(rec)
+}
+
+// User checks the name of a user who may have sessions. It must not be empty.
 func (l Limits) User(field, user string) error {
-	if user == "" {
-		return Invalid("%s is empty", field)
-	}
-	return l.text(field, user)
+	return named(field, user, l.MostUser)
 }
 
 // UserLimit checks a limit and whose it is.
@@ -48,13 +56,20 @@ func (l Limits) UserLimit(user string, limit session.UserLimit) error {
 	if limit.Max < 0 {
 		return Invalid("UserLimit.Max is %d; it must not be negative", limit.Max)
 	}
-	return l.User("Record.User", user)
+	return named("Record.User", user, l.MaxUser)
 }
 
-func (l Limits) text(field, user string) error {
+func named(field, user string, most int) error {
+	if user == "" {
+		return Invalid("%s is empty", field)
+	}
+	return text(field, user, most)
+}
+
+func text(field, user string, most int) error {
 	switch {
-	case len(user) > l.MaxUser:
-		return tooLarge(field, len(user), l.MaxUser)
+	case len(user) > most:
+		return tooLarge(field, len(user), most)
 	case !utf8.ValidString(user):
 		return Invalid("%s is not UTF-8", field)
 	}
@@ -111,18 +126,25 @@ func (l Limits) InTime(rec session.Record, now time.Time) error {
 	return nil
 }
 
-// Window is w, widened by Slack on both sides: what a store asks its database
-// about.
-func (l Limits) Window(w session.Window) session.Window {
-	w.Grace += l.Slack
-	w.Longest += l.Slack
-	return w
+// Replacing is l for a session that replaces one with that deadline: it may be
+// as long, also where the longest lifetime is a shorter one by now.
+func (l Limits) Replacing(deadline, now time.Time) Limits {
+	l.Longest = max(l.Longest, deadline.Sub(now))
+	return l
 }
 
-// Possible reports whether a session of that key may exist. A store need not
-// ask its database about another one.
-func (l Limits) Possible(key session.Key, w session.Window) bool {
-	return key.Hash != [sha256.Size]byte{} && (key.Bucket == 0 || l.Window(w).Contains(key.Bucket))
+// ReplacingAny is l for a session that replaces one of which nothing is known
+// yet.
+func (l Limits) ReplacingAny() Limits {
+	l.Longest = MaxLifetime
+	return l
+}
+
+// Possible reports whether a session of that key may exist, whatever the limits
+// and the clocks are or were. A store need not ask its database about another
+// one.
+func Possible(key session.Key) bool {
+	return key.Hash != [sha256.Size]byte{} && key.Bucket >= 0
 }
 
 // Key is session.ErrInvalid for the zero Key.

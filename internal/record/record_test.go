@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	limits = record.Limits{MaxData: 10, MaxUser: 5, Longest: 48 * time.Hour, Slack: time.Minute}
+	limits = record.Limits{MaxData: 10, MaxUser: 5, MostUser: 8, Longest: 48 * time.Hour, Slack: time.Minute}
 	now    = time.Date(2026, 3, 4, 5, 30, 0, 123456789, time.UTC)
 )
 
@@ -114,7 +114,9 @@ func TestUsersAndTheirLimits(t *testing.T) {
 	}{
 		{limits.User("user", "bob"), nil},
 		{limits.User("user", ""), session.ErrInvalid},
-		{limits.User("user", "robert"), session.ErrTooLarge},
+		{limits.User("user", "robert"), nil}, // it may have been allowed
+		{limits.User("user", "robertson"), session.ErrTooLarge},
+		{limits.UserLimit("robert", session.UserLimit{}), session.ErrTooLarge},
 		{limits.UserLimit("bob", session.UserLimit{}), nil},
 		{limits.UserLimit("bob", session.UserLimit{Max: -1}), session.ErrInvalid},
 		{limits.UserLimit("", session.UserLimit{Max: 1}), session.ErrInvalid},
@@ -131,19 +133,13 @@ func TestUsersAndTheirLimits(t *testing.T) {
 
 func TestOnlyPossibleKeysAreWorthAsking(t *testing.T) {
 	t.Parallel()
-	w := session.Window{Now: now.Truncate(time.Hour), Grace: 3 * time.Hour, Longest: 48 * time.Hour}
-	hour := session.BucketOf(w.Now)
 	hash := good().Key.Hash
-	for bucket, want := range map[int32]bool{
-		0: true, hour: true, hour - 3: true, hour + 48: true,
-		hour + 49: true, // within the slack of a minute
-		hour - 4:  false, hour + 50: false, -1: false, 1: false, math.MaxInt32: false, math.MinInt32: false,
-	} {
-		if got := limits.Possible(session.Key{Hash: hash, Bucket: bucket}, w); got != want {
-			t.Errorf("bucket %d (now %d): %v; want %v", bucket, hour, got, want)
+	for bucket, want := range map[int32]bool{0: true, 1: true, session.BucketOf(now): true, math.MaxInt32: true, -1: false, math.MinInt32: false} {
+		if got := record.Possible(session.Key{Hash: hash, Bucket: bucket}); got != want {
+			t.Errorf("bucket %d: %v; want %v", bucket, got, want)
 		}
 	}
-	if limits.Possible(session.Key{}, w) || limits.Possible(session.Key{Bucket: hour}, w) {
+	if record.Possible(session.Key{}) || record.Possible(session.Key{Bucket: 1}) {
 		t.Error("a key without a hash is possible")
 	}
 }

@@ -3,6 +3,7 @@
 package spystore
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"sync"
@@ -221,15 +222,11 @@ func (s *Store) Now() time.Time {
 	return s.clock.Now().Add(s.ahead)
 }
 
-// Window implements session.Clock.
-func (s *Store) Window() session.Window {
-	w := s.clock.Window()
+// Longest implements session.Clock.
+func (s *Store) Longest() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.longest > 0 {
-		w.Longest = s.longest
-	}
-	return w
+	return cmp.Or(s.longest, s.clock.Longest())
 }
 
 // machine is the clock of a store that has none.
@@ -237,6 +234,4 @@ type machine struct{}
 
 func (machine) Now() time.Time { return time.Now().UTC() }
 
-func (machine) Window() session.Window {
-	return session.Window{Now: time.Now(), Grace: session.MaxGrace, Longest: math.MaxInt64 / 2}
-}
+func (machine) Longest() time.Duration { return math.MaxInt64 / 2 }

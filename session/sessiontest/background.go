@@ -15,7 +15,6 @@ func backgroundCases() []testCase {
 		{name: "pruning runs beside writes", needs: Pruner, own: true, run: pruneWhileWriting},
 		{name: "pruning starts and stops in any order", needs: Pruner, own: true, run: pruneStartStop},
 		{name: "what is done is counted", needs: Statser, own: true, run: statsCount},
-		{name: "the clock and the window agree", needs: Clock, run: clockAgrees},
 		{name: "a fresh read sees the other node's writes at once", needs: FreshGetter, run: freshSees},
 	}
 }
@@ -198,27 +197,6 @@ func statsCount(e *env) {
 		if got := stats().Destroys - after.Destroys; got != 1 {
 			e.Errorf("with Clear, Destroys grew by %d; want 1", got)
 		}
-	}
-}
-
-func clockAgrees(e *env) {
-	clock := e.s.(session.Clock)
-	before := clock.Now()
-	w := clock.Window()
-	after := clock.Now()
-	if w.Now.Before(before.Add(-time.Second)) || w.Now.After(after.Add(time.Second)) {
-		e.Errorf("Window().Now is %v; Now was %v before and %v after", w.Now, before, after)
-	}
-	if w.Grace < 0 {
-		e.Errorf("Window().Grace is %v", w.Grace)
-	}
-	rec := e.create(e.record())
-	if !clock.Window().Contains(rec.Key.Bucket) {
-		e.Error("Window does not contain a live session's bucket")
-	}
-	id := session.NewID(rec.Deadline)
-	if got, err := session.ParseID(id.Secret(), clock.Window()); err != nil || got != id {
-		e.Errorf("ParseID with the store's window: %v", err)
 	}
 }
 

@@ -176,8 +176,8 @@ func closedSaysSo(e *env) {
 		e.refused(c.name, c.do(e.ctx), session.ErrClosed)
 	}
 	if c, ok := e.s.(session.Clock); ok {
-		if now := c.Now(); now.IsZero() || c.Window().Now.IsZero() {
-			e.Error("a closed store's clock does not tell the time")
+		if c.Now().IsZero() || c.Longest() == 0 {
+			e.Error("a closed store does not tell the time or the longest lifetime")
 		}
 	}
 	if s, ok := e.s.(session.Statser); ok && s.Stats().Creates != 1 {

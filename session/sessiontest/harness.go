@@ -38,6 +38,12 @@ type Harness struct {
 	// required with Hold.
 	Waiting func(t testing.TB, s session.Store) int
 
+	// Narrow returns another node on the data of s, closed by the suite too, once
+	// the limits are the smallest that the store allows: as much for the longest
+	// lifetime, at most an hour, as for MaxData and MaxUser, at most 16 bytes.
+	// Nodes that run may go on with the limits that they had.
+	Narrow func(t testing.TB, s session.Store) session.Store
+
 	// Require names the optional interfaces that the store must have.
 	Require []Ability
 
@@ -131,7 +137,7 @@ func Run(t *testing.T, h Harness) {
 	}
 	for _, group := range [][]testCase{
 		createCases(), keyCases(), foreignCases(), saveCases(), touchCases(), renewCases(), deadCases(),
-		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(), nodeCases(), fateCases(),
+		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(), nodeCases(), fateCases(), narrowCases(),
 	} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {

@@ -78,12 +78,10 @@ func notAsking(w *web) {
 
 func wrongShape(w *web) {
 	n := w.serve(0, session.Options{TouchInterval: -1})
-	now := w.now()
-	shape := session.NewID(now.Add(time.Hour)).Secret()
+	shape := session.NewID(w.now().Add(time.Hour)).Secret()
 	for i, value := range []string{
 		"x", "PHPSESSID", shape + "A", shape[1:], strings.Repeat("=", len(shape)), strings.Repeat("~", len(shape)),
 		strings.Repeat("A", len(shape)), strings.Repeat("_", len(shape)), strings.Repeat("a", 4000), shape + "." + shape,
-		session.NewID(now.Add(400 * 24 * time.Hour)).Secret(), session.NewID(now.Add(-400 * 24 * time.Hour)).Secret(),
 	} {
 		b := w.browser()
 		r := b.request(n.server, n.page(browse), func(r *http.Request) { r.Header.Set("Cookie", n.cookie+"="+value) })
@@ -91,7 +89,7 @@ func wrongShape(w *web) {
 			w.Errorf("cookie %d: the answer is %d with %d cookies", i, r.status, len(r.set()))
 		}
 		n.untouched(value[:min(len(value), 20)], 0)
-		if got := len(n.events(session.EventInvalidID)) + len(n.events(session.EventExpired)); got != i+1 {
+		if got := len(n.events(session.EventInvalidID)); got != i+1 {
 			w.Errorf("cookie %d: %d events; want %d", i, got, i+1)
 		}
 	}
