@@ -227,9 +227,9 @@ func TestALongStatementIsNotALostLock(t *testing.T) {
 	terms := make(chan *pgTerm)
 	results := make(chan error)
 	opts := quick
-	opts.Timeout = 200 * time.Millisecond
+	opts.Timeout = time.Second
 	contend(t, leader.Postgres(config(t, dsn), 1, ""), opts, telling(terms, func(leading context.Context, term *pgTerm) error {
-		results <- term.Do(leading, patience, sql(`SELECT pg_sleep(1)`))
+		results <- term.Do(leading, patience, sql(`SELECT pg_sleep(2)`))
 		return lead(leading, term)
 	}))
 	receive(t, "the term", terms)

@@ -152,11 +152,11 @@ func proxied(t testing.TB) (proxy *faultproxy.Proxy, dsn string, locker leader.L
 	return proxy, dsn, leader.Postgres(c, 1, "proxied")
 }
 
-// impatient gives up on an answer soon.
+// impatient gives up on an answer soon, but not on one that only takes its time.
 func impatient(s *recorder) leader.Options {
 	opts := quick
-	opts.Timeout = 300 * time.Millisecond
-	opts.ConnectTimeout = 300 * time.Millisecond
+	opts.Timeout = 2 * time.Second
+	opts.ConnectTimeout = 2 * time.Second
 	opts.OnChange = s.record
 	return opts
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -28,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 func child(dsn string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), dbtest.Patience)
 	defer cancel()
 	config, err := pgx.ParseConfig(dsn)
 	if err == nil {
@@ -80,7 +79,7 @@ func connectAs(t testing.TB, dsn, role string) *pgx.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), dbtest.Patience)
 		defer cancel()
 		_ = conn.Close(ctx)
 	})
@@ -138,7 +137,7 @@ func roleNames(t testing.TB, s *dbtest.Server, prefixes ...string) []string {
 		names = append(names, name)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), dbtest.Patience)
 		defer cancel()
 		conn, err := pgx.Connect(ctx, s.DSN("postgres"))
 		if err != nil {

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -131,9 +130,9 @@ func TestAMigrationThatFailsHasNotHappened(t *testing.T) {
 func TestAMigrationThatTakesTooLongOrWaitsForALockGivesUp(t *testing.T) {
 	t.Parallel()
 	n, dsn, conn := prepared(t, Config{})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), dbtest.Patience)
 	defer cancel()
-	err := up(ctx, parse(t, dsn), Config{StatementTimeout: 1}, withSecond(t, "SELECT pg_sleep(60);"))
+	err := up(ctx, parse(t, dsn), Config{StatementTimeout: 1}, withSecond(t, "SELECT pg_sleep(3600);"))
 	if code(err) != "57014" {
 		t.Errorf("got %v, want a statement timeout", err)
 	}

@@ -11,10 +11,11 @@ import (
 	"time"
 )
 
+// No more than a tenth of them is needed, unless something is wrong.
 const (
-	checkLimit = 5 * time.Minute
-	stepLimit  = 40 * time.Second
-	longLimit  = 60 * time.Second
+	checkLimit = 30 * time.Minute
+	stepLimit  = 5 * time.Minute
+	longLimit  = 8 * time.Minute
 )
 
 // check plays the demo's story. Each step has users of its own, so that one

@@ -30,8 +30,8 @@ type node struct {
 }
 
 const (
-	startLimit = 30 * time.Second
-	stopLimit  = 15 * time.Second // longer than a node gives itself
+	startLimit = 3 * time.Minute
+	stopLimit  = shutdownLimit * 3 / 2 // longer than a node gives itself
 )
 
 func newFleet(kind backend, db database, n int, listen func(node string, e entry)) *fleet {

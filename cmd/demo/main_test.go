@@ -62,7 +62,7 @@ func finish(t *testing.T, database string, args ...string) (code int, stdout, st
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	limit := time.AfterFunc(150*time.Second, func() { _ = cmd.Process.Kill() })
+	limit := time.AfterFunc(checkLimit+dbtest.Patience, func() { _ = cmd.Process.Kill() })
 	defer limit.Stop()
 	if err := cmd.Wait(); err != nil && cmd.ProcessState.ExitCode() < 0 {
 		t.Fatalf("%v\n%s%s", err, &out, &errs)
@@ -228,7 +228,7 @@ func TestWithoutPostgresTheDemoRunsOnSQLiteIfNobodyMinds(t *testing.T) {
 			t.Errorf("it says %q:\n%s", no, &said)
 		}
 	}
-	limited, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	limited, cancel := context.WithTimeout(t.Context(), dbtest.Patience)
 	defer cancel()
 	if err := serve(limited, choice{backend: nowhere()}, 2, io.Discard); err == nil {
 		t.Error("asked for, it is no failure")

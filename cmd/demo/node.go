@@ -45,7 +45,7 @@ const (
 
 	pruneInterval = 2 * time.Second // a minute would do, but nobody wants to watch that
 	poolSize      = 8
-	shutdownLimit = 10 * time.Second
+	shutdownLimit = 30 * time.Second
 
 	// The signal of our parent's death may come before our input ends.
 	signalLead = 200 * time.Millisecond

@@ -19,7 +19,7 @@ import (
 var page embed.FS
 
 const (
-	requestLimit = 10 * time.Second // the slow one excepted
+	requestLimit = 30 * time.Second // the slow one excepted
 	slowLimit    = time.Minute
 	bodyLimit    = 4 << 10
 )

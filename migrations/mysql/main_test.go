@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 )
@@ -34,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 func migrateAsChild(dsn string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), dbtest.Patience)
 	defer cancel()
 	db, err := sql.Open("mysql", dsn)
 	if err != nil {

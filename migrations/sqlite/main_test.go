@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 func migrateAsChild(dsn string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	db, err := sql.Open("sqlite", dsn)
 	if err != nil {

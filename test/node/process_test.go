@@ -24,7 +24,7 @@ const patience = 5 * time.Minute
 var native = []string{"better-sqlite3", "sqlite3"}
 
 var installation = sync.OnceValues(func() (installed, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	defer cancel()
 	node, err := nodejs.Find(ctx)
 	if err != nil {
