@@ -25,7 +25,7 @@ import (
 )
 
 // hangs is a limit that is only reached when something hangs.
-const hangs = time.Minute
+const hangs = dbtest.Patience
 
 const channel = "sojourn_test"
 
@@ -192,7 +192,7 @@ func (n *node) goroutines(t testing.TB) int {
 // broken connection would take 15 seconds.
 func (n *node) noGoroutine(t testing.TB) {
 	t.Helper()
-	deadline := time.NewTimer(5 * time.Second)
+	deadline := time.NewTimer(12 * time.Second)
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

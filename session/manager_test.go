@@ -145,7 +145,7 @@ func newSite(t testing.TB, opts session.Options) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
 		if err := mem.Close(ctx); err != nil {
 			t.Error(err)

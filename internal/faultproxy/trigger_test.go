@@ -3,7 +3,6 @@ package faultproxy_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -43,7 +42,7 @@ func TestTriggeredFaultsOfACommit(t *testing.T) {
 			}
 
 			done := proxy.Trigger(faultproxy.ToServer, faultproxy.Contains("COMMIT"), tt.fault)
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), dbtest.Patience)
 			defer cancel()
 			if tt.hangs {
 				go func() { <-done; cancel() }()
