@@ -24,6 +24,8 @@ type op struct {
 	next session.Key    // destroy: the session that this one was renewed to
 	lost error          // of an earlier answer: it may be written already
 
+	expired bool // touch: it was not ended, its time was over
+
 	ticket invalidation.Ticket // of the time before it was sent
 	ran    moment              // the transaction that wrote it
 }

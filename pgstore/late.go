@@ -12,7 +12,8 @@ import (
 
 // TouchLater implements session.LateToucher. Where this node can prove that the
 // session is live it answers at once and writes within a second, once for all
-// touches of that time; else it is Touch.
+// touches of that time; else it is Touch, and so it is in the last seconds of the
+// idle timeout, which would not outlast the write.
 func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Time) (time.Time, error) {
 	if err := s.begun(ctx); err != nil {
 		return time.Time{}, wrap("touch", err)
@@ -26,8 +27,11 @@ func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Ti
 		if want := earlier(expires, row.Record.Deadline); !row.Record.Expires.Before(want) {
 			return row.Record.Expires, nil
 		}
-		if promised, ok := s.cache.Extend(at, expires); ok && s.late.add(at, promised) {
-			return promised, nil
+		// What the database has until then must outlast the write.
+		if s.Now().Add(lateWait + min(s.opts.WriteTimeout, lateWrite)).Before(row.Record.Expires) {
+			if promised, ok := s.cache.Extend(at, expires); ok && s.late.add(at, promised) {
+				return promised, nil
+			}
 		}
 	}
 	return s.Touch(ctx, key, expires)
@@ -43,8 +47,9 @@ type late struct {
 }
 
 const (
-	lateWait = 500 * time.Millisecond
-	maxLate  = 100_000 // about 10 MB
+	lateWait  = 500 * time.Millisecond
+	lateWrite = 10 * time.Second // for which a write may last
+	maxLate   = 100_000          // about 10 MB
 )
 
 func newLate() *late {
@@ -120,6 +125,9 @@ func (s *Store) writeLate(some map[session.Key]time.Time) {
 		if err == nil {
 			s.stats.touches.Add(1)
 			continue
+		}
+		if isNotFound(err) && !o.expired {
+			continue // it was ended meanwhile, for which nobody needs an expiry
 		}
 		failed++
 		firstErr = cmp.Or(firstErr, err)

@@ -59,6 +59,7 @@ func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]
 		case there && was.live && mode.patience == careful:
 			held = append(held, o) // see flushSaves
 		default:
+			o.expired = there && !was.live && !was.expires.After(w.batch.began.clock)
 			s.touches.Settle(o, session.ErrNotFound)
 		}
 	}

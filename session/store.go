@@ -245,8 +245,9 @@ type FreshGetter interface {
 // LateToucher is a store that can write a touch later.
 type LateToucher interface {
 	// TouchLater is Touch, but may return before the new expiry is written
-	// when the store knows that the session is live. An expiry that then
-	// cannot be written is counted and logged: the session ends earlier.
+	// when the store knows that the session is live and lasts for as long as
+	// that takes. An expiry that then cannot be written is counted and logged,
+	// unless the session was ended meanwhile: the session ends earlier.
 	TouchLater(ctx context.Context, key Key, expires time.Time) (time.Time, error)
 }
 
