@@ -244,6 +244,9 @@ func TestInvalidOptionsAreRefused(t *testing.T) {
 		"ListenOptions.Channel has 64 bytes":         func(o *invalidation.ListenOptions) { o.Channel = strings.Repeat("c", 64) },
 		"ListenOptions.Config and Pool are both set": func(o *invalidation.ListenOptions) { o.Pool = pool },
 		"ListenOptions.Config and Pool are nil":      func(o *invalidation.ListenOptions) { o.Config = nil },
+		"ListenOptions.NodeName has a NUL at byte 1": func(o *invalidation.ListenOptions) { o.NodeName = "a\x00" },
+		"ListenOptions.NodeName is not UTF-8":        func(o *invalidation.ListenOptions) { o.NodeName = "a\xff" },
+		"ListenOptions.Channel has a NUL at byte 0":  func(o *invalidation.ListenOptions) { o.Channel = "\x00" },
 		"ListenOptions.Beat is nil":                  func(o *invalidation.ListenOptions) { o.Beat = nil },
 		"ListenOptions.Lease is nil":                 func(o *invalidation.ListenOptions) { o.Lease = nil },
 	} {

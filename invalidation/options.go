@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/logging"
+	"github.com/sojourn-go/sojourn/internal/record"
 )
 
 // maxChannel is how many bytes of a name Postgres keeps. LISTEN cuts off the
@@ -95,6 +96,11 @@ func (o ListenOptions) validate() error {
 		return errors.New("invalidation: ListenOptions.Beat is nil")
 	case o.Lease == nil:
 		return errors.New("invalidation: ListenOptions.Lease is nil")
+	}
+	for field, text := range map[string]string{"Channel": o.Channel, "NodeName": o.NodeName} {
+		if err := record.Name("ListenOptions."+field, text, record.MaxNodeName+len(" (listener)")); err != nil {
+			return fmt.Errorf("invalidation: %w", err)
+		}
 	}
 	return nil
 }

@@ -15,18 +15,23 @@ import (
 func TestOptionsOutOfRangeAreNamed(t *testing.T) {
 	t.Parallel()
 	for field, opts := range map[string]Options{
-		"Longest":      {Longest: time.Minute},
-		"MaxData":      {MaxData: -1},
-		"MaxUser":      {MaxUser: migrations.MaxUser + 1},
-		"BatchItems":   {BatchItems: maxSize + 1},
-		"BatchBytes":   {BatchBytes: -1},
-		"WriteTimeout": {WriteTimeout: time.Second},
-		"Readers":      {Readers: -1},
-		"Writers":      {Writers: 1001},
-		"RetireGrace":  {RetireGrace: time.Second},
+		"Longest":       {Longest: time.Minute},
+		"MaxData":       {MaxData: -1},
+		"MaxUser":       {MaxUser: migrations.MaxUser + 1},
+		"BatchItems":    {BatchItems: maxSize + 1},
+		"BatchBytes":    {BatchBytes: -1},
+		"WriteTimeout":  {WriteTimeout: time.Second},
+		"Readers":       {Readers: -1},
+		"Writers":       {Writers: 1001},
+		"RetireGrace":   {RetireGrace: time.Second},
+		"RetireGrace+":  {RetireGrace: 1<<63 - 1},
+		"WriteTimeout+": {WriteTimeout: 1<<63 - 1},
+		"PruneInterval": {PruneInterval: 1<<63 - 1},
+		"NodeName":      {NodeName: "a\x00"},
+		"NodeName+":     {NodeName: "\xff"},
 	} {
 		_, err := New(t.Context(), dbtest.DB(t, "u:p@tcp(127.0.0.1:1)/x", nil), opts)
-		if err == nil || !strings.Contains(err.Error(), "Options."+field+" is") {
+		if err == nil || !strings.Contains(err.Error(), "Options."+strings.TrimSuffix(field, "+")+" ") {
 			t.Errorf("%s: %v", field, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -62,7 +63,8 @@ type Options struct {
 	// goroutine.
 	NextPrune func() time.Duration
 
-	// NodeName is for Stats.MaintainedBy; empty means host name and process ID.
+	// NodeName is for Stats.MaintainedBy: UTF-8 without NUL, at most 255 bytes.
+	// Empty means host name and process ID.
 	NodeName string
 
 	// OnError, if set, is told of every failure of background work, which is
@@ -102,14 +104,19 @@ func (o Options) validate() error {
 		field string
 		got   time.Duration
 		least time.Duration
+		most  time.Duration
 	}{
-		{"Longest", cmp.Or(o.Longest, time.Hour), time.Hour},
-		{"WriteTimeout", o.WriteTimeout, 3 * time.Second},
-		{"RetireGrace", o.RetireGrace, time.Minute},
+		{"Longest", cmp.Or(o.Longest, time.Hour), time.Hour, record.MaxLifetime},
+		{"WriteTimeout", o.WriteTimeout, 3 * time.Second, time.Hour},
+		{"RetireGrace", o.RetireGrace, time.Minute, record.MaxLifetime},
+		{"PruneInterval", max(o.PruneInterval, 0), 0, record.MaxLifetime},
 	} {
-		if c.got < c.least {
-			return fmt.Errorf("mysqlstore: Options.%s is %v; it must be at least %v", c.field, c.got, c.least)
+		if c.got < c.least || c.got > c.most {
+			return fmt.Errorf("mysqlstore: Options.%s is %v; it must be from %v to %v", c.field, c.got, c.least, c.most)
 		}
+	}
+	if err := record.Name("Options.NodeName", o.NodeName, record.MaxNodeName); err != nil {
+		return fmt.Errorf("mysqlstore: %w", err)
 	}
 	for _, c := range []struct {
 		field     string
@@ -194,5 +201,5 @@ func hostAndPID() string {
 	if err != nil {
 		host = "unknown"
 	}
-	return fmt.Sprintf("%s:%d", host, os.Getpid())
+	return fmt.Sprintf("%s:%d", strings.ToValidUTF8(host[:min(len(host), 200)], ""), os.Getpid())
 }

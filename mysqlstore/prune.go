@@ -186,7 +186,7 @@ func (w *pass) all(ctx context.Context) error {
 		return fmt.Errorf("delete what has long been idle: %w", err)
 	}
 	return w.step(ctx, func(ctx context.Context, c *conn) error {
-		if _, err := c.exec(ctx, one(takeTurn), []byte(w.p.s.nodeName())); err != nil {
+		if _, err := c.exec(ctx, one(takeTurn), []byte(w.p.s.opts.NodeName)); err != nil {
 			return err
 		}
 		_, latest, err := c.readTurn(ctx)
@@ -219,9 +219,6 @@ func (w *pass) give(ctx context.Context, c *conn) error {
 	}
 	return err
 }
-
-// nodeName is Options.NodeName as far as the table holds it.
-func (s *Store) nodeName() string { return s.opts.NodeName[:min(len(s.opts.NodeName), 255)] }
 
 func (c *conn) readTurn(ctx context.Context) (now time.Time, latest turn, err error) {
 	err = c.query(ctx, one(readTurn), func(v []driver.Value) error {

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,13 @@ func TestOptionsOutOfRangeAreRefusedByName(t *testing.T) {
 		{"Premake", "23h0m0s", Options{Premake: 23 * time.Hour}},
 		{"RetireGrace", "-1h0m0s", Options{RetireGrace: -time.Hour}},
 		{"RetireGrace", "59s", Options{RetireGrace: 59 * time.Second}},
+		{"RetireGrace", "2562047h47m16.854775807s", Options{RetireGrace: math.MaxInt64}},
+		{"WriteTimeout", "2562047h47m16.854775807s", Options{WriteTimeout: math.MaxInt64}},
+		{"PruneInterval", "2562047h47m16.854775807s", Options{PruneInterval: math.MaxInt64}},
+		{"Premake", "48h0m0s", Options{Premake: 48 * time.Hour}},
+		{"Lease", "99ms", Options{Lease: 99 * time.Millisecond}},
+		{"Lease", "1m1s", Options{Lease: time.Minute + time.Second}},
+		{"LongestLifetime", "87601h0m0s", Options{LongestLifetime: 87601 * time.Hour}},
 	} {
 		c.opts.Schema = p.schema
 		s, err := New(t.Context(), p.pool, c.opts)
@@ -173,4 +181,20 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 		}
 		wantErr(t, "New", err, context.Canceled)
 	})
+}
+
+func TestANodeNameThatNoServerTakesIsRefused(t *testing.T) {
+	t.Parallel()
+	p := migrated(t)
+	for name, reason := range map[string]string{
+		"a\x00b": "has a NUL at byte 1", "a\xff": "is not UTF-8", strings.Repeat("n", 256): "has 256 bytes; the limit is 255",
+	} {
+		s, err := New(t.Context(), p.pool, Options{Schema: p.schema, NodeName: name, PruneInterval: -1})
+		if s != nil {
+			closeStore(t, s)
+		}
+		if err == nil || !strings.Contains(err.Error(), "Options.NodeName "+reason) {
+			t.Errorf("%q: %v; want %q", name, err, reason)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/logging"
+	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/migrations"
 )
@@ -52,7 +53,7 @@ type Options struct {
 	BatchItems, BatchBytes int
 
 	// WriteTimeout bounds a batch of writes, its retries included; callers may
-	// give up earlier by their context. Default 10 s.
+	// give up earlier by their context. Default 10 s, most an hour.
 	WriteTimeout time.Duration
 
 	// Premake is how much further than LongestLifetime from now partitions are
@@ -80,8 +81,8 @@ type Options struct {
 	// and LISTEN belongs to a session too. Empty: the pool's own configuration.
 	DirectDSN string
 
-	// NodeName tells the nodes apart, in Stats and in pg_stat_activity.
-	// Default: host name and process ID.
+	// NodeName tells the nodes apart, in Stats and in pg_stat_activity: UTF-8
+	// without NUL, at most 255 bytes. Default: host name and process ID.
 	NodeName string
 
 	// OnError, if set, is told of every failure of background work, which is
@@ -123,9 +124,9 @@ func (o Options) withDefaults() Options {
 }
 
 func (o Options) validate() error {
-	atLeast := func(field string, got, least time.Duration) error {
-		if got < least {
-			return fmt.Errorf("pgstore: Options.%s is %v; it must be at least %v", field, got, least)
+	between := func(field string, got, least, most time.Duration) error {
+		if got < least || got > most {
+			return fmt.Errorf("pgstore: Options.%s is %v; it must be from %v to %v", field, got, least, most)
 		}
 		return nil
 	}
@@ -136,21 +137,20 @@ func (o Options) validate() error {
 		return nil
 	}
 	checks := []error{
-		atLeast("LongestLifetime", o.LongestLifetime, 0),
-		atLeast("LeafWidth", o.LeafWidth, 0),
-		atLeast("Lease", o.Lease, 0),
+		between("LongestLifetime", cmp.Or(o.LongestLifetime, time.Hour), time.Hour, migrations.MaxLifetime),
+		between("LeafWidth", cmp.Or(o.LeafWidth, time.Hour), time.Hour, migrations.MaxLifetime),
+		between("Lease", cmp.Or(o.Lease, migrations.MinLease), migrations.MinLease, migrations.MaxLease),
 		positive("MaxData", o.MaxData, 512<<20),
 		positive("MaxUser", o.MaxUser, maxUser),
 		positive("BatchItems", o.BatchItems, 10_000),
 		positive("BatchBytes", o.BatchBytes, 512<<20),
-		atLeast("WriteTimeout", o.WriteTimeout, time.Millisecond),
-		atLeast("Premake", o.Premake, 24*time.Hour),
+		between("WriteTimeout", o.WriteTimeout, time.Millisecond, time.Hour),
+		between("Premake", o.Premake, 24*time.Hour, maxPremake),
+		between("RetireGrace", cmp.Or(o.RetireGrace, time.Minute), time.Minute, migrations.MaxLifetime),
+		between("PruneInterval", max(o.PruneInterval, 0), 0, migrations.MaxLifetime),
 	}
-	if o.Premake > maxPremake {
-		checks = append(checks, fmt.Errorf("pgstore: Options.Premake is %v; it must be at most %v", o.Premake, maxPremake))
-	}
-	if o.RetireGrace != 0 {
-		checks = append(checks, atLeast("RetireGrace", o.RetireGrace, time.Minute))
+	if err := record.Name("Options.NodeName", o.NodeName, record.MaxNodeName); err != nil {
+		checks = append(checks, fmt.Errorf("pgstore: %w", err))
 	}
 	for _, err := range checks {
 		if err != nil {

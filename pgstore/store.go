@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -301,7 +302,7 @@ func hostAndPID() string {
 	if err != nil {
 		host = "unknown"
 	}
-	return fmt.Sprintf("%s:%d", host, os.Getpid())
+	return fmt.Sprintf("%s:%d", strings.ToValidUTF8(host[:min(len(host), 200)], ""), os.Getpid())
 }
 
 // backgroundError reports a failure that no caller is waiting for.

@@ -216,19 +216,24 @@ func TestAPoolStaysTheCallers(t *testing.T) {
 func TestOptionsAreChecked(t *testing.T) {
 	t.Parallel()
 	for field, opts := range map[string]Options{
-		"Longest":      {Longest: -1},
-		"WriteTimeout": {WriteTimeout: -1},
-		"RetireGrace":  {RetireGrace: time.Second},
-		"MaxData":      {MaxData: -1},
-		"MaxUser":      {MaxUser: 1 << 20},
-		"BatchItems":   {BatchItems: -1},
-		"BatchBytes":   {BatchBytes: 1 << 40},
-		"Readers":      {Readers: -1},
-		"Synchronous":  {Synchronous: 7},
+		"Longest":       {Longest: -1},
+		"WriteTimeout":  {WriteTimeout: -1},
+		"RetireGrace":   {RetireGrace: time.Second},
+		"RetireGrace+":  {RetireGrace: 1<<63 - 1},
+		"WriteTimeout+": {WriteTimeout: 1<<63 - 1},
+		"PruneInterval": {PruneInterval: 1<<63 - 1},
+		"NodeName":      {NodeName: "a\x00"},
+		"NodeName+":     {NodeName: "\xff"},
+		"MaxData":       {MaxData: -1},
+		"MaxUser":       {MaxUser: 1 << 20},
+		"BatchItems":    {BatchItems: -1},
+		"BatchBytes":    {BatchBytes: 1 << 40},
+		"Readers":       {Readers: -1},
+		"Synchronous":   {Synchronous: 7},
 	} {
 		path := newPath(t)
 		_, err := Open(t.Context(), path, opts)
-		if err == nil || !strings.Contains(err.Error(), "Options."+field+" is") {
+		if err == nil || !strings.Contains(err.Error(), "Options."+strings.TrimSuffix(field, "+")+" ") {
 			t.Errorf("%s: %v", field, err)
 		}
 		if _, err := os.Stat(path); err == nil {

@@ -168,6 +168,23 @@ func Invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", session.ErrInvalid, fmt.Sprintf(format, args...))
 }
 
+// Name checks a text that a server is told: of at most that many bytes, UTF-8 and
+// without NUL.
+func Name(field, name string, most int) error {
+	switch {
+	case len(name) > most:
+		return fmt.Errorf("%s has %d bytes; the limit is %d", field, len(name), most)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("%s is not UTF-8", field)
+	case strings.ContainsRune(name, 0):
+		return fmt.Errorf("%s has a NUL at byte %d", field, strings.IndexByte(name, 0))
+	}
+	return nil
+}
+
+// MaxNodeName is the limit of a node's name in bytes.
+const MaxNodeName = 255
+
 func tooLarge(field string, got, limit int) error {
 	return fmt.Errorf("%w: %s has %d bytes; the limit is %d", session.ErrTooLarge, field, got, limit)
 }
