@@ -46,8 +46,9 @@ type Cache struct {
 	// moment counts the messages about users, and users has the last of each
 	// stripe. A reader learns the user only from the row, so entries keep the
 	// moment at which they were read.
-	moment atomic.Uint64
-	users  [stripeCount]atomic.Uint64
+	moment     atomic.Uint64
+	users      [stripeCount]atomic.Uint64
+	userWrites userWrites
 
 	lease leaseState
 	stats cacheStats
@@ -57,6 +58,7 @@ type Cache struct {
 // when the next one begins.
 type epoch struct {
 	server  time.Time // when the server that is listened to was started
+	sealed  bool      // nothing is stored in it: a Write of all was under way when it began
 	entries *otter.Cache[token, *entry]
 }
 
@@ -77,7 +79,8 @@ type stripe struct {
 	mu      sync.Mutex
 	gen     uint64 // grows whenever one of its keys may have been written
 	flights map[session.Key]*Flight
-	_       [40]byte // so that stripes do not share cache lines
+	writes  map[token]*writing // of this process, under way
+	_       [32]byte           // so that stripes do not share cache lines
 }
 
 func (t token) stripe() uint32 { return binary.LittleEndian.Uint32(t[:]) % stripeCount }
@@ -101,12 +104,13 @@ func NewCache(opts CacheOptions) (*Cache, error) {
 	if c.now == nil {
 		c.now = systemClock()
 	}
-	if _, err := c.newEpoch(time.Time{}); err != nil {
+	if _, err := c.newEpoch(time.Time{}); err != nil { // for the options
 		return nil, err
 	}
 	return c, nil
 }
 
+// newEpoch is for who holds c.lease.mu.
 func (c *Cache) newEpoch(server time.Time) (*epoch, error) {
 	entries, err := otter.New(&otter.Options[token, *entry]{
 		MaximumWeight: uint64(c.maxBytes),
@@ -117,16 +121,16 @@ func (c *Cache) newEpoch(server time.Time) (*epoch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("invalidation: %w", err)
 	}
-	return &epoch{server: server, entries: entries}, nil
+	return &epoch{server: server, sealed: c.lease.clears > 0, entries: entries}, nil
 }
 
 // Sender returns the name under which this process sends messages now. They
-// come back to it and are ignored, since its own writes go through Begin.
+// come back to it and are ignored, since each of its own writes is a Write.
 func (c *Cache) Sender() Sender { return *c.sender.Load() }
 
 // Disown changes the name. It is called when the outcome of a write is unknown,
-// before its sessions are invalidated: if the write is committed after all, its
-// message counts like that of another node.
+// before the End of its Write: if it is committed after all, its message counts
+// like that of another node.
 func (c *Cache) Disown() {
 	s := newSender()
 	c.sender.Store(&s)
@@ -185,15 +189,16 @@ func (c *Cache) invalidate(t token) {
 // bump is invalidate for who holds the stripe.
 func (c *Cache) bump(s *stripe, t token) {
 	s.gen++
+	if w := s.writes[t]; w != nil {
+		w.count++
+	}
 	if ep := c.epoch.Load(); ep != nil {
 		ep.entries.Invalidate(t)
 	}
 }
 
-// InvalidateUser takes the sessions of user out of the cache, and out of the
+// invalidateUser takes the sessions of a user out of the cache, and out of the
 // reads that are under way. Sessions of a few other users go with them.
-func (c *Cache) InvalidateUser(user string) { c.invalidateUser(userToken(user)) }
-
 func (c *Cache) invalidateUser(t token) {
 	moment, last := c.moment.Add(1), &c.users[t.stripe()]
 	for {

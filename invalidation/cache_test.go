@@ -2,6 +2,7 @@ package invalidation
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -164,7 +165,7 @@ func TestTheEndOfAUsersSessionsLeavesOthers(t *testing.T) {
 	ada, bob, none := sceneRow(1, 1), sceneRow(2, 1), sceneRow(3, 1)
 	bob.Record.User, none.Record.User = "bob", ""
 	for name, end := range map[string]func(){
-		"here":      func() { s.InvalidateUser("ada") },
+		"here":      func() { s.BeginUser("ada").End() },
 		"elsewhere": func() { s.Receive(s.other().User("ada")) },
 	} {
 		s.fill(ada, bob, none)
@@ -246,7 +247,7 @@ func TestStatsCountWhatHappens(t *testing.T) {
 	ticket = s.Reserve(sceneKey(2))
 	s.Gap(CauseSilence, errScene)
 	s.Fill(ticket, sceneRow(2, 1))
-	if got := s.Stats(); got.Leased || got.Entries != 0 || got.Silences != 1 || got.RefusedByEpoch != 1 {
+	if got := s.Stats(); got.Leased || got.LeaseAge != math.MaxInt64 || got.Entries != 0 || got.Silences != 1 || got.RefusedByEpoch != 1 {
 		t.Errorf("after a gap: %+v", got)
 	}
 	s.listen()
@@ -307,16 +308,20 @@ func TestNoReadGoesBackToBeforeAnInvalidation(t *testing.T) {
 	wg.Go(func() {
 		defer close(done)
 		for i := int64(1); i <= writes || hits.Load() == 0; i++ {
-			t := c.Begin(sceneKey(1))
-			stored.Store(i)
-			switch i % 3 {
-			case 0:
-				c.Wrote(t, sceneRow(1, i))
-			case 1:
-				c.Invalidate(sceneKey(1))
+			var w *Write
+			switch i % 4 {
+			case 0, 1:
+				w = c.Begin(sceneKey(1))
 			case 2:
-				c.InvalidateAll()
+				w = c.BeginUser("ada")
+			case 3:
+				w = c.BeginAll()
 			}
+			stored.Store(i)
+			if i%4 == 0 {
+				w.Wrote(sceneRow(1, i))
+			}
+			w.End()
 			acknowledged.Store(i)
 		}
 	})

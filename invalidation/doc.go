@@ -40,10 +40,21 @@
 // holds, and only one that began less than a lease ago. What was read lives for
 // a minute at most, and never beyond what the database's clock gave it.
 //
-// A node's own writes take the session out before they are sent and after their
-// outcome is known; the new row may be kept under the same conditions. Where an
-// outcome stays unknown, the node no longer takes the messages of its earlier
-// writes for its own.
+// A node's own messages take nothing out, or what it has just written would be
+// lost with them. So a [Write] lasts from before it is sent until its outcome is
+// known or nobody waits for it any more, and meanwhile nothing that is read of
+// what it may change is stored, for it may be of before the commit:
+//
+//	Begin ───── sent ───── committed ───── answered ── End
+//	  taken out   └── a read may be of before ──┘  │
+//	  ◀────────── nothing that is read is stored ──▶
+//
+// At its End the row that it has left may be stored, if nobody else has written.
+// However long the answer takes, and if it never comes, the node asks the
+// database meanwhile. Where an outcome stays unknown, the node first stops taking
+// the messages of its earlier writes for its own; what is committed later is then
+// heard of like the write of another node. The same holds for all sessions of a
+// user, and for all sessions.
 //
 // # What it rests on
 //

@@ -38,17 +38,19 @@ func (c *Cache) store(s *stripe, t Ticket, row Row) {
 	if row.Life <= 0 || t.epoch == nil {
 		return
 	}
-	e := newEntry(t.key, row)
+	e, name := newEntry(t.key, row), keyToken(t.key)
 	switch {
 	case s.gen != t.gen, c.users[e.userStripe].Load() > t.moment:
 		c.stats.refusedByGeneration.Add(1)
 		return
-	case c.epoch.Load() != t.epoch:
+	case s.writes[name] != nil: // it may have been read before the commit
+		c.stats.refusedByGeneration.Add(1)
+		return
+	case c.epoch.Load() != t.epoch, t.epoch.sealed:
 		c.stats.refusedByEpoch.Add(1)
 		return
 	}
 	e.moment, e.until = t.moment, c.until(t.at, row.Life)
-	name := keyToken(t.key)
 	if old, ok := t.epoch.entries.GetEntryQuietly(name); ok && old.Value.key == t.key && e.older(old.Value) {
 		return
 	}
@@ -131,7 +133,8 @@ func (c *Cache) lead(ctx context.Context, f *Flight, read func(context.Context, 
 }
 
 // Reserve returns a ticket for a read that is not shared, or for a write that
-// creates the session. Fill stores what came of it.
+// creates the session, whose key nobody else knows yet. Fill stores what came of
+// it.
 func (c *Cache) Reserve(key session.Key) Ticket {
 	s := &c.stripes[keyToken(key).stripe()]
 	s.mu.Lock()
@@ -144,30 +147,5 @@ func (c *Cache) Fill(t Ticket, row Row) {
 	s := &c.stripes[keyToken(t.key).stripe()]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.store(s, t, row)
-}
-
-// Begin is called before a write of this process is sent. The session is not
-// answered from the cache until it is read again, or until Wrote.
-func (c *Cache) Begin(key session.Key) Ticket {
-	s := &c.stripes[keyToken(key).stripe()]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.bump(s, keyToken(key))
-	return c.ticket(s, key)
-}
-
-// Wrote is called when a write has been committed, with the row as it is now.
-// What others read meanwhile is not stored any more, and the row is if nobody
-// else has written.
-func (c *Cache) Wrote(t Ticket, row Row) {
-	s := &c.stripes[keyToken(t.key).stripe()]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	alone := s.gen == t.gen
-	c.bump(s, keyToken(t.key))
-	if alone {
-		t.gen = s.gen
-	}
 	c.store(s, t, row)
 }

@@ -148,9 +148,9 @@ func TestWhoComesAfterAWriteDoesNotJoinAReadOfBefore(t *testing.T) {
 	for name, write := range map[string]func(s *scene){
 		"an own write":                    func(s *scene) { s.Begin(sceneKey(1)) },
 		"another node's write":            func(s *scene) { s.Receive(s.other().Keys(sceneKey(1))[0]) },
-		"an own end of a user":            func(s *scene) { s.InvalidateUser("ada") },
+		"an own end of a user":            func(s *scene) { s.BeginUser("ada") },
 		"another node's end of a user":    func(s *scene) { s.Receive(s.other().User("ada")) },
-		"an own end of all":               func(s *scene) { s.InvalidateAll() },
+		"an own end of all":               func(s *scene) { s.BeginAll() },
 		"another node's end of all":       func(s *scene) { s.Receive(s.other().All()) },
 		"a gap":                           func(s *scene) { s.Gap(CauseDisconnect, errScene) },
 		"an unknown payload":              func(s *scene) { s.Receive("9") },

@@ -52,6 +52,7 @@ type leaseState struct {
 	held   bool
 	last   *Instant     // when the newest heartbeat came back
 	joined atomic.Int64 // the lease as a time.Duration, for Join
+	clears int          // Writes of all that have not come to their End
 }
 
 type beat struct {
@@ -83,6 +84,7 @@ func (c *Cache) Beat(lease time.Duration) Heartbeat {
 	defer l.mu.Unlock()
 	l.joined.Store(int64(lease))
 	if len(l.beats) == maxBeats {
+		c.stats.lost(l.beats[:1])
 		l.beats = l.beats[1:]
 	}
 	l.beats = append(l.beats, b)
@@ -130,6 +132,7 @@ func (c *Cache) Listening(server time.Time) error {
 		return err
 	}
 	c.proof.Store(nil)
+	c.stats.lost(l.beats)
 	l.beats = nil
 	c.epoch.Store(ep)
 	return nil
@@ -146,6 +149,7 @@ func (c *Cache) Gap(cause Cause, err error) {
 	if c.epoch.Swap(nil) != nil {
 		c.stats.gaps[cause].Add(1)
 	}
+	c.stats.lost(l.beats)
 	l.beats = nil
 	c.drop(fmt.Errorf("invalidation: %v: %w", cause, err))
 }
@@ -197,24 +201,26 @@ func (c *Cache) Check() {
 
 // Receive applies a payload. It must be called in the order in which they come
 // in, by the goroutine that receives them, or the echo of a heartbeat could
-// overtake what it vouches for.
-func (c *Cache) Receive(payload string) (partitions bool) {
+// overtake what it vouches for. partitions says that they have changed. An error
+// says that the payload was not understood, so that the cache was emptied.
+func (c *Cache) Receive(payload string) (partitions bool, err error) {
 	m, err := parse(payload)
 	switch {
 	case err != nil:
 		c.lease.mu.Lock()
 		defer c.lease.mu.Unlock()
 		c.flush(CausePayload, err)
+		return false, fmt.Errorf("invalidation: %w", err)
 	case m.kind == kindHeartbeat:
 		c.echo(m.nonce)
 	case m.kind == kindPartitions:
-		return true
+		return true, nil
 	case m.sender == c.Sender():
-		// Begin and Wrote have done it, and Wrote may have stored what is new.
+		// Its Write keeps what was before away, and may have stored what is new.
 	default:
 		c.apply(m)
 	}
-	return false
+	return false, nil
 }
 
 func (c *Cache) apply(m message) {
@@ -227,7 +233,7 @@ func (c *Cache) apply(m message) {
 	case kindUser:
 		c.invalidateUser(m.tokens[0])
 	case kindAll:
-		c.InvalidateAll()
+		c.invalidateAll()
 	}
 }
 
@@ -242,6 +248,7 @@ func (c *Cache) echo(n nonce) {
 		return
 	}
 	b, now := l.beats[i], c.now()
+	c.stats.lost(l.beats[:i])
 	l.beats = l.beats[i+1:]
 	c.stats.echo(now.Mono - b.sent.Mono)
 	if l.last != nil && l.last.jumped(now) {
@@ -261,12 +268,17 @@ func (c *Cache) echo(n nonce) {
 	}
 }
 
-// InvalidateAll takes everything out of the cache, and out of the reads that
+// invalidateAll takes everything out of the cache, and out of the reads that
 // are under way. The lease stays: what is read from now on is current.
-func (c *Cache) InvalidateAll() {
+func (c *Cache) invalidateAll() {
 	l := &c.lease
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	c.empty()
+}
+
+// empty is invalidateAll for who holds l.mu.
+func (c *Cache) empty() {
 	c.moment.Add(1) // nobody joins a read that is under way, listening or not
 	ep, p := c.epoch.Load(), c.proof.Load()
 	if ep == nil {

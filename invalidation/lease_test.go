@@ -2,6 +2,7 @@ package invalidation
 
 import (
 	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -164,8 +165,8 @@ func TestMaintenanceMessagesAreReported(t *testing.T) {
 	for text, want := range map[string]bool{
 		s.other().Partitions(): true, s.Sender().Partitions(): true, s.other().Keys(sceneKey(9))[0]: false,
 	} {
-		if got := s.Receive(text); got != want {
-			t.Errorf("%s: got %v, want %v", text, got, want)
+		if got, err := s.Receive(text); got != want || err != nil {
+			t.Errorf("%s: got %v, %v; want %v", text, got, err, want)
 		}
 	}
 	s.wantVersion(1, 1)
@@ -232,4 +233,67 @@ func TestEchoesAreCountedByTheTimeTheyTake(t *testing.T) {
 	if got := s.Stats().Echoes; got != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
+}
+
+func TestTheAgeOfALeaseThatIsNotThereIsTheWorst(t *testing.T) {
+	t.Parallel()
+	fresh, err := NewCache(CacheOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newScene(t, CacheOptions{})
+	check := func(when string, c *Cache, leased bool) {
+		t.Helper()
+		got := c.Stats()
+		if got.Leased != leased || leased != (got.LeaseAge <= modelLease) || !leased && got.LeaseAge != math.MaxInt64 {
+			t.Errorf("%s: Leased is %v and LeaseAge %v", when, got.Leased, got.LeaseAge)
+		}
+	}
+	check("before anything has come in", fresh, false)
+	check("with a lease", s.Cache, true)
+	s.pass(modelLease)
+	check("at its end", s.Cache, true)
+	s.pass(1)
+	check("after its end", s.Cache, false)
+	s.Check()
+	check("when that was noticed", s.Cache, false)
+	s.prove()
+	check("with a lease again", s.Cache, true)
+	s.BeginAll().End()
+	check("after the end of all sessions", s.Cache, true)
+	s.Gap(CauseDisconnect, errScene)
+	check("in a gap", s.Cache, false)
+	s.listen()
+	check("without a heartbeat", s.Cache, false)
+}
+
+func TestHeartbeatsThatDoNotComeBackAreCounted(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, CacheOptions{})
+	committed := func() Heartbeat {
+		h := s.Beat(modelLease)
+		s.Committed(h)
+		return h
+	}
+	lost := func(when string, want uint64) {
+		t.Helper()
+		if got := s.Stats().LostEchoes; got != want {
+			t.Errorf("%s: %d are lost, want %d", when, got, want)
+		}
+	}
+	s.Receive(committed().Payload())
+	s.Beat(modelLease) // which fails
+	lost("one came back", 0)
+	committed()
+	s.Receive(committed().Payload())
+	lost("one was overtaken", 1)
+	committed()
+	lost("one is under way", 1)
+	s.Gap(CauseDisconnect, errScene)
+	lost("after a gap", 2)
+	s.listen()
+	for range maxBeats + 3 {
+		committed()
+	}
+	lost("too many are under way", 5)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -52,8 +53,10 @@ func Run(ctx context.Context, opts ListenOptions) error {
 		opts:    opts,
 		cache:   opts.Cache,
 		kick:    make(chan struct{}, 1),
+		warned:  map[identity]time.Time{},
 		trouble: newTrouble(opts, "invalidation: nothing is received, so nothing is answered from memory", "invalidation: receiving again"),
 		silence: newTrouble(opts, "invalidation: no heartbeat can be sent, so soon nothing is answered from memory", "invalidation: heartbeats are sent again"),
+		garbage: newTrouble(opts, "invalidation: a message was not understood, so the memory was emptied; a later version or a stranger has sent it", ""),
 	}
 	if opts.Config != nil {
 		l.source = direct.New(opts.Config)
@@ -91,7 +94,9 @@ type listener struct {
 	failures int           // in a row
 	longest  time.Duration // pause
 	last     identity
+	warned   map[identity]time.Time // of a change to that server
 	trouble  *trouble
+	garbage  *trouble
 
 	// Of the goroutine that sends heartbeats.
 	silence *trouble
@@ -182,8 +187,12 @@ func (l *listener) HandleBacklog(ctx context.Context, _ string, conn *pgx.Conn) 
 
 // HandleNotification only works in memory: what comes in must not pile up.
 func (l *listener) HandleNotification(_ context.Context, n *pgconn.Notification, _ *pgx.Conn) error {
-	if l.cache.Receive(n.Payload) {
+	partitions, err := l.cache.Receive(n.Payload)
+	if partitions {
 		l.opts.OnPartitions()
+	}
+	if err != nil {
+		l.garbage.failed(err)
 	}
 	if !l.link.proven.Load() && l.cache.proof.Load() != nil {
 		l.prove()
@@ -196,7 +205,9 @@ func (l *listener) prove() {
 	l.link.proven.Store(true)
 	l.failures = 0
 	server := l.link.server
-	if l.last.another(server) {
+	if l.last.another(server) && time.Since(l.warned[server]) > remindIn { // it may go back and forth
+		maps.DeleteFunc(l.warned, func(_ identity, at time.Time) bool { return time.Since(at) > remindIn })
+		l.warned[server] = time.Now()
 		l.opts.Logger.Warn("invalidation: the server has changed; if commits may have been lost, clear the sessions",
 			zap.Object("before", l.last), zap.Object("now", server))
 	}

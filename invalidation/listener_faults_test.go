@@ -198,7 +198,11 @@ func TestWithoutAWritePathTheLeaseLapsesAndTheConnectionStays(t *testing.T) {
 		return n.logs.FilterMessage("invalidation: heartbeats are sent again").Len() == 1
 	})
 	fails.Store(true)
-	dbtest.Eventually(t, "the next outage is told", func() bool { return n.tally(broken) == 2 })
+	seen := failed.Load()
+	dbtest.Eventually(t, "the next outage", func() bool { return failed.Load() >= seen+3 && !n.leased() })
+	if got := n.tally(broken); got != 1 {
+		t.Errorf("told %d times in two outages that came soon after each other, want once", got)
+	}
 	if stats := n.cache.Stats(); n.dials.Load() != 1 || stats.Disconnects+stats.Silences != 0 {
 		t.Errorf("%d connections, %+v; want the first to last", n.dials.Load(), stats)
 	}
@@ -410,5 +414,26 @@ func TestRunReturnsAtOnceIfItsContextHasEnded(t *testing.T) {
 	})
 	if err != nil {
 		t.Errorf("Run returned %v", err)
+	}
+}
+
+func TestGarbageIsToldOnceAndCounted(t *testing.T) {
+	t.Parallel()
+	dsn := dbtest.Postgres(t).Database(t)
+	db := dbtest.Conn(t, dsn)
+	n := start(t, setup{dsn: dsn})
+	key := newKey()
+	for i := range uint64(4) {
+		n.awaitLease(t)
+		n.remember(t, key)
+		notify(t, db, channel, "garbage")
+		dbtest.Eventually(t, "the garbage comes in", func() bool { return n.cache.Stats().UnknownPayloads == i+1 })
+		if n.has(key) {
+			t.Error("an entry has survived what was not understood")
+		}
+	}
+	warnings := n.logs.FilterLevelExact(zap.WarnLevel).Len()
+	if told := n.errors(); len(told) != 1 || warnings != 1 {
+		t.Errorf("told %v, and %d warnings; want one", told, warnings)
 	}
 }

@@ -21,7 +21,7 @@ func (cs *simCaches) join(s *sim, nodes int) {
 	for i := range nodes {
 		n := &simNode{
 			sim: s, name: string(rune('A' + i)), wall: time.Duration(i+1) * 1000 * time.Hour,
-			reading: map[*Flight][]simRead{}, seen: map[*simRow]int{},
+			reading: map[*Flight][]simRead{}, seen: map[*simRow]int{}, known: map[*simRow]simBasis{},
 		}
 		if i == len(cs.all) {
 			cs.add()
@@ -52,9 +52,16 @@ func (c *Cache) renew() {
 	c.proof.Store(nil)
 	c.epoch.Store(nil)
 	c.lease = leaseState{}
+	for stripe := range c.userWrites.open {
+		c.users[stripe].Store(0)
+	}
+	c.userWrites.open = nil
 	for i := range c.stripes {
 		if c.stripes[i].flights != nil {
 			c.stripes[i].flights = nil
+		}
+		if c.stripes[i].writes != nil {
+			c.stripes[i].writes = nil
 		}
 	}
 	c.Disown()

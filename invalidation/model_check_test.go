@@ -2,6 +2,7 @@ package invalidation
 
 import (
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/sojourn-go/sojourn/session"
@@ -11,13 +12,13 @@ import (
 // be answered with what a session was at any time since t - L (P2, P3), but
 // on a node that has acknowledged a change only with what it was since then.
 // This is stricter than the promise: it counts from the commit, which comes
-// before the acknowledgement, or without one. Only the node that made a change
-// and waits for the outcome may be late.
+// before the acknowledgement, or without one, also on the node that made a change
+// and never learns its outcome.
 
 // oldest is the first state that may be the answer.
 func (n *simNode) oldest(w simRead) int {
 	for i := len(w.row.states) - 1; i > w.floor; i-- {
-		if st := w.row.states[i]; st.open != n && st.at < w.since-modelLease {
+		if w.row.states[i].at < w.since-modelLease {
 			return i
 		}
 	}
@@ -102,11 +103,29 @@ func (n *simNode) acknowledge(changes []change) {
 	}
 }
 
-// close notes that the node knows of changes.
-func (n *simNode) close(changes []change) {
-	for _, c := range changes {
-		st := &c.row.states[c.state]
-		st.open = nil
+// simBasis is what a request has read of a session, to save something else.
+type simBasis struct{ version, data int64 }
+
+// know notes what requests of this node have read.
+func (n *simNode) know(r *simRow, got Row) {
+	if data, err := strconv.ParseInt(string(got.Record.Data), 10, 64); err == nil {
+		n.known[r] = simBasis{got.Record.Version, data}
+	}
+}
+
+// basis is what a request goes by that writes r.
+func (n *simNode) basis(r *simRow) simBasis {
+	if b, ok := n.known[r]; ok {
+		return b
+	}
+	return simBasis{r.last().version, r.last().data}
+}
+
+// checkBasis checks that a write that goes by its basis, whose version is the
+// one that is stored, does not overwrite what it has not seen (P3).
+func (n *simNode) checkBasis(r *simRow, basis simBasis) {
+	if r.last().data != basis.data {
+		n.fail(n, "what was read as %+v overwrites another content\nstates: %v", basis, r.states)
 	}
 }
 

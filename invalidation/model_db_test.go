@@ -2,6 +2,7 @@ package invalidation
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sojourn-go/sojourn/session"
@@ -15,6 +16,13 @@ type simDB struct {
 	server time.Time // when it was started
 	rows   []*simRow
 	byKey  map[session.Key]*simRow
+	keys   int // that were made
+
+	// Commits can be read before they are durable, in their order. A crash undoes
+	// those that are not.
+	unflushed []change
+	crashes   int
+	contents  int64
 }
 
 // simRow is a session with all that it has ever been.
@@ -29,15 +37,11 @@ type simRow struct {
 // rowState is what a commit made of a row.
 type rowState struct {
 	at                time.Duration
-	version           int64
+	version, data     int64 // what the session contains is a number
 	expires, deadline time.Duration
 	ended             bool
 	next              session.Key
 	grace             time.Duration // end of the time in which the key leads to next
-
-	// A node skips the messages of its own writes, and takes their rows out when
-	// it learns how they ended. This is the node, until it has.
-	open *simNode
 }
 
 func (st rowState) live(at time.Duration) bool { return !st.ended && at < st.expires }
@@ -47,8 +51,8 @@ func (st rowState) leads(at time.Duration) bool { return !st.next.IsZero() && at
 func (r *simRow) String() string { return r.name }
 
 func (st rowState) String() string {
-	return fmt.Sprintf("{%.4fs: version %d, expires %.4fs, deadline %.4fs, ended %v, leads to %d until %.4fs}",
-		st.at.Seconds(), st.version, st.expires.Seconds(), st.deadline.Seconds(), st.ended, st.next.Hash[31], st.grace.Seconds())
+	return fmt.Sprintf("{%.4fs: version %d, data %d, expires %.4fs, deadline %.4fs, ended %v, leads to %d until %.4fs}",
+		st.at.Seconds(), st.version, st.data, st.expires.Seconds(), st.deadline.Seconds(), st.ended, st.next.Hash[31], st.grace.Seconds())
 }
 
 func (r *simRow) last() rowState { return r.states[len(r.states)-1] }
@@ -63,7 +67,14 @@ func (db *simDB) change(r *simRow, f func(*rowState)) {
 	f(&st)
 	st.at = db.now
 	r.states = append(r.states, st)
+	db.unflushed = append(db.unflushed, change{r, len(r.states) - 1})
 	db.logf(nil, "commit %v %v", r, st)
+}
+
+// content is one that no session has had.
+func (db *simDB) content() int64 {
+	db.contents++
+	return db.contents
 }
 
 // head follows renewals to the session that r stands for.
@@ -76,7 +87,8 @@ func (db *simDB) head(r *simRow) *simRow {
 
 // newKey makes keys that share stripes, and some that share a token.
 func (db *simDB) newKey() session.Key {
-	i := len(db.rows)
+	i := db.keys
+	db.keys++
 	var k session.Key
 	k.Bucket = int32(1000 + i)
 	k.Hash[0], k.Hash[31] = byte(i+1), byte(i)
@@ -90,12 +102,13 @@ func (db *simDB) newKey() session.Key {
 }
 
 // create adds a session; it needs no message, as nothing negative is cached.
-func (db *simDB) create(user string, idle, lifetime time.Duration) *simRow {
-	r := &simRow{name: fmt.Sprintf("s%d", len(db.rows)), key: db.newKey(), user: user, created: db.now}
+func (db *simDB) create(key session.Key, user string, idle, lifetime time.Duration) *simRow {
+	r := &simRow{name: fmt.Sprintf("s%d", len(db.rows)), key: key, user: user, created: db.now}
 	deadline := db.now + lifetime
-	r.states = []rowState{{at: db.now, version: 1, expires: min(db.now+idle, deadline), deadline: deadline}}
+	r.states = []rowState{{at: db.now, version: 1, data: db.content(), expires: min(db.now+idle, deadline), deadline: deadline}}
 	db.rows = append(db.rows, r)
 	db.byKey[r.key] = r
+	db.unflushed = append(db.unflushed, change{r, 0})
 	db.logf(nil, "create %v of %q: %v", r, user, r.last())
 	return r
 }
@@ -120,7 +133,7 @@ func (db *simDB) read(r *simRow, server time.Time) (Row, error) {
 
 func (db *simDB) record(r *simRow, st rowState) session.Record {
 	return session.Record{
-		Key: r.key, Version: st.version, User: r.user, Data: fmt.Append(nil, st.version),
+		Key: r.key, Version: st.version, User: r.user, Data: fmt.Append(nil, st.data),
 		Created: db.clock(r.created), Expires: db.clock(st.expires), Deadline: db.clock(st.deadline),
 	}
 }
@@ -146,6 +159,26 @@ func (db *simDB) restart() {
 			n.link.drop(db.chance(0.3))
 		}
 	}
+}
+
+// crash is a restart that loses what was not durable. Those who have read it go
+// on and save.
+func (db *simDB) crash() {
+	for _, c := range slices.Backward(db.unflushed) {
+		st := rowState{ended: true} // it was never made
+		if c.state > 0 {
+			st = c.row.states[c.state-1]
+		}
+		st.at = db.now
+		c.row.states = append(c.row.states, st)
+		db.logf(nil, "the crash makes of %v %v", c.row, st)
+		for _, n := range db.nodes {
+			n.after(db.between(0, modelLease), n, func() { n.save(c.row, false) })
+		}
+	}
+	db.unflushed = nil
+	db.crashes++
+	db.restart()
 }
 
 // simLink is a listening connection: what is sent comes in later, in order, or

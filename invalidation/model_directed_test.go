@@ -3,6 +3,7 @@ package invalidation
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -186,9 +187,9 @@ func TestDirectedAnOwnWriteOfUnknownOutcomeMayBeCommittedLater(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, CacheOptions{})
 	message := s.Sender().Keys(sceneKey(1))[0]
-	s.Begin(sceneKey(1))
+	w := s.Begin(sceneKey(1))
 	s.Disown() // the answer is lost
-	s.Invalidate(sceneKey(1))
+	w.End()
 	s.fill(sceneRow(1, 1)) // it is still live
 	s.wantVersion(1, 1)
 	s.Receive(message) // it was committed after all
@@ -206,7 +207,7 @@ func TestDirectedNobodyJoinsAReadOfBeforeAnOwnClearWhileNobodyListens(t *testing
 	if f, mine := s.Join(sceneKey(1)); mine || f != first {
 		t.Error("the read was not joined")
 	}
-	s.InvalidateAll()
+	s.BeginAll()
 	if _, mine := s.Join(sceneKey(1)); !mine {
 		t.Error("a read of before the end of all sessions was joined after it")
 	}
@@ -262,7 +263,10 @@ func TestDirectedAnOwnWriteIsKeptUnlessSomebodyElseHasWritten(t *testing.T) {
 		{"another node's write", func(s *scene) { s.Receive(s.other().Keys(sceneKey(1))[0]) }, 0},
 		{"another node's end of the user's sessions", func(s *scene) { s.Receive(s.other().User("ada")) }, 0},
 		{"another node's end of all sessions", func(s *scene) { s.Receive(s.other().All()) }, 0},
-		{"another own write", func(s *scene) { s.Begin(sceneKey(1)) }, 0},
+		{"another own write that goes on", func(s *scene) { s.Begin(sceneKey(1)) }, 0},
+		{"another own write that is over", func(s *scene) { s.Begin(sceneKey(1)).End() }, 0},
+		{"an own end of the user's sessions", func(s *scene) { s.BeginUser("ada") }, 0},
+		{"an own end of all sessions", func(s *scene) { s.BeginAll() }, 0},
 		{"a gap", func(s *scene) { s.Gap(CauseDisconnect, errScene); s.listen(); s.prove() }, 0},
 		{"an old row that is read meanwhile", func(s *scene) { s.fill(sceneRow(1, 1)) }, 2},
 	} {
@@ -270,14 +274,126 @@ func TestDirectedAnOwnWriteIsKeptUnlessSomebodyElseHasWritten(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, CacheOptions{})
 			s.fill(sceneRow(1, 1))
-			ticket := s.Begin(sceneKey(1))
+			w := s.Begin(sceneKey(1))
 			s.wantVersion(1, 0)
 			stale := s.Reserve(sceneKey(1))
 			c.after(s)
-			s.Wrote(ticket, sceneRow(1, 2))
+			w.Wrote(sceneRow(1, 2))
 			s.wantVersion(1, c.want)
 			s.Fill(stale, sceneRow(1, 1))
 			s.wantVersion(1, c.want)
 		})
+	}
+}
+
+func TestDirectedWhatIsReadWhileAnOwnWriteGoesOnIsNotKept(t *testing.T) {
+	t.Parallel()
+	for name, begin := range map[string]func(s *scene) *Write{
+		"of its key": func(s *scene) *Write { return s.Begin(sceneKey(1)) },
+		"of several": func(s *scene) *Write { return s.Begin(sceneKey(2), sceneKey(1)) },
+		"of a key that it finds out about": func(s *scene) *Write {
+			w := s.Begin()
+			w.Add(sceneKey(1))
+			return w
+		},
+		"of its user": func(s *scene) *Write { return s.BeginUser("ada") },
+		"of all":      func(s *scene) *Write { return s.BeginAll() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, CacheOptions{})
+			s.fill(sceneRow(1, 1))
+			w := begin(s)
+			own := []string{s.Sender().Keys(sceneKey(1))[0], s.Sender().User("ada"), s.Sender().All()}
+			check := func(when string) {
+				t.Helper()
+				s.fill(sceneRow(1, 1)) // read before the commit
+				if _, ok := s.Get(sceneKey(1)); ok {
+					t.Errorf("%s: what was read meanwhile is served", when)
+				}
+				if _, ok := s.Extend(sceneKey(1), sceneServer.Add(time.Hour)); ok {
+					t.Errorf("%s: what was read meanwhile is extended", when)
+				}
+			}
+			check("before the commit")
+			before := s.Reserve(sceneKey(1))
+			for _, payload := range own {
+				s.Receive(payload)
+			}
+			check("after its message")
+			other := begin(s)
+			other.End()
+			other.End() // says it once
+			check("after the end of another one")
+			s.Gap(CauseDisconnect, errScene)
+			s.listen()
+			s.prove()
+			check("after a gap")
+			s.Receive("9")
+			s.prove()
+			check("after a flush")
+			w.End()
+			s.Fill(before, sceneRow(1, 1))
+			s.wantVersion(1, 0)
+			s.fill(sceneRow(1, 2))
+			s.wantVersion(1, 2)
+		})
+	}
+}
+
+func TestDirectedNothingIsKeptOfAWriteThatIsOver(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, CacheOptions{})
+	for range 3 {
+		one, two := s.Begin(sceneKey(1), sceneKey(1), sceneKey(2)), s.Begin(sceneKey(1))
+		user, all := s.BeginUser("ada"), s.BeginAll()
+		two.Wrote(sceneRow(1, 1))
+		for _, w := range []*Write{all, user, one, two} {
+			w.End()
+		}
+	}
+	writes := 0
+	for i := range s.stripes {
+		writes += len(s.stripes[i].writes)
+	}
+	if writes+len(s.userWrites.open)+s.lease.clears != 0 {
+		t.Errorf("%d keys, %v users and %d ends of all are kept", writes, s.userWrites.open, s.lease.clears)
+	}
+}
+
+func TestDirectedAMessageOfSeveralKeysTakesOutAll(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, CacheOptions{})
+	s.fill(sceneRow(1, 1), sceneRow(2, 1), sceneRow(3, 1), sceneRow(4, 1))
+	s.Receive(s.other().Keys(sceneKey(1), sceneKey(2), sceneKey(3))[0])
+	for i, want := range []int64{1: 0, 0, 0, 1} {
+		if i > 0 {
+			s.wantVersion(i, want)
+		}
+	}
+}
+
+// Two saves are made of what a session was before a crash: the first is undone
+// by it, and the second acknowledged. A request that has read the first must not
+// overwrite the second.
+func TestDirectedAVersionThatACrashUndidIsNotGivenAgain(t *testing.T) {
+	t.Parallel()
+	s := &sim{rng: rand.New(rand.NewPCG(1, 2))}
+	(&simCaches{}).join(s, 2)
+	a, b := s.nodes[0], s.nodes[1]
+	r := s.db.create(s.db.newKey(), "ada", time.Hour, time.Hour)
+	s.db.unflushed = nil
+	before := a.basis(r)
+	if !a.replace(r, before, 0) {
+		t.Fatal("the first save was refused")
+	}
+	undone := b.basis(r)
+	s.db.crash()
+	if !a.replace(r, before, 0) {
+		t.Fatal("the second save was refused")
+	}
+	s.db.unflushed = nil
+	if b.replace(r, undone, 0) || s.failure != "" {
+		t.Error("a save that goes by what was undone has overwritten one that was acknowledged:", s.failure)
 	}
 }

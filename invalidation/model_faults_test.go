@@ -9,25 +9,29 @@ import (
 
 // simProfile is what kind of a world a seed is.
 type simProfile struct {
-	nodes   int
-	slow    float64       // share of steps that may take longer than a lease
-	failing float64       // share of writes, reads and heartbeats that fail
-	refuse  float64       // share of connections that are refused
-	writes  time.Duration // mean time between two writes
-	faults  time.Duration // mean time between two faults
-	clocks  int           // what the clocks do, per node: see clockFault
+	nodes    int
+	slow     float64       // share of steps that may take longer than a lease
+	failing  float64       // share of writes, reads and heartbeats that fail
+	stalling float64       // share of writes whose answers are held up
+	crashing float64       // share of writes with which the server crashes
+	refuse   float64       // share of connections that are refused
+	writes   time.Duration // mean time between two writes
+	faults   time.Duration // mean time between two faults
+	clocks   int           // what the clocks do, per node: see clockFault
 }
 
 func newProfile(rng *rand.Rand) simProfile {
 	pick := func(of ...float64) float64 { return of[rng.IntN(len(of))] }
 	return simProfile{
-		nodes:   2 + rng.IntN(2),
-		slow:    pick(0, 0.01, 0.03, 0.1),
-		failing: pick(0, 0.02, 0.1),
-		refuse:  pick(0, 0.2),
-		writes:  time.Duration(pick(0.15, 0.4, 1) * float64(time.Second)),
-		faults:  time.Duration(pick(0.4, 1, 3) * float64(time.Second)),
-		clocks:  rng.IntN(4),
+		nodes:    2 + rng.IntN(2),
+		slow:     pick(0, 0.01, 0.03, 0.1),
+		failing:  pick(0, 0.02, 0.1),
+		stalling: pick(0, 0.05, 0.3),
+		crashing: pick(0, 0, 0.03, 0.1),
+		refuse:   pick(0, 0.2),
+		writes:   time.Duration(pick(0.15, 0.4, 1) * float64(time.Second)),
+		faults:   time.Duration(pick(0.4, 1, 3) * float64(time.Second)),
+		clocks:   rng.IntN(4),
 	}
 }
 
@@ -58,17 +62,21 @@ func (s *sim) someWrite() {
 		r := n.someRow()
 		switch p := s.rng.IntN(20); {
 		case r == nil || p < 4:
-			s.db.create(s.someUser(), s.profile.idle(s), s.profile.lifetime(s))
-		case p < 8:
+			n.create()
+		case p < 9:
 			n.save(r, s.chance(0.3))
 		case p < 12:
 			n.destroy(r)
 		case p < 14:
 			n.renew(r)
-		case p < 17:
+		case p < 16:
 			n.touch(r)
 		case p < 19:
-			if user := s.someUser(); user != "" {
+			if user := s.someUser(); user == "" {
+				return
+			} else if s.chance(0.3) {
+				n.limit(user)
+			} else {
 				n.endUser(user)
 			}
 		case s.chance(0.3):
@@ -105,6 +113,8 @@ func (s *sim) someFault() {
 		if len(s.db.rows) > 0 {
 			s.db.writtenByStranger(n.someRow())
 		}
+	case s.chance(0.5):
+		s.db.crash()
 	default:
 		s.db.restart()
 	}
@@ -185,8 +195,9 @@ func newSim(seed uint64, caches *simCaches, tracing bool) *sim {
 	s.profile = newProfile(s.rng)
 	caches.join(s, s.profile.nodes)
 	for range 3 {
-		s.db.create(s.someUser(), s.profile.idle(s), s.profile.lifetime(s))
+		s.db.create(s.db.newKey(), s.someUser(), s.profile.idle(s), s.profile.lifetime(s))
 	}
+	s.db.unflushed = nil
 	for _, n := range s.nodes {
 		s.at(s.between(0, modelLease), n, n.start)
 	}

@@ -24,6 +24,7 @@ type simNode struct {
 	held      bool
 	reading   map[*Flight][]simRead
 	seen      map[*simRow]int // the state that this node has acknowledged
+	known     map[*simRow]simBasis
 
 	reads, hits, joined int
 }
@@ -37,13 +38,11 @@ func (n *simNode) start() {
 	n.connect()
 	n.every(modelBeat, n.beat)
 	n.every(modelBeat, n.watch)
-	if !n.loose {
-		n.every(90*time.Millisecond, func() {
-			if n.now < modelActive {
-				n.read(n.someRow(), 0)
-			}
-		})
-	}
+	n.every(90*time.Millisecond, func() {
+		if n.now < modelActive {
+			n.read(n.someRow(), 0)
+		}
+	})
 }
 
 func (n *simNode) every(d time.Duration, do func()) {
@@ -159,6 +158,7 @@ func (n *simNode) read(r *simRow, hops int) {
 		n.hits++
 		n.logf(n, "hit %v: version %d, next %d", r, got.Record.Version, got.Next.Hash[31])
 		n.checkHit(w, got)
+		n.know(r, got)
 		if !got.Next.IsZero() {
 			n.read(n.db.byKey[got.Next], hops+1)
 		}
@@ -209,6 +209,7 @@ func (n *simNode) landed(f *Flight) {
 		}
 		n.logf(n, "read %v, since %.4fs: version %d, next %d, %v", w.row, w.since.Seconds(), f.row.Record.Version, f.row.Next.Hash[31], f.err)
 		n.checkRead(w, f.row, f.err)
+		n.know(w.row, f.row)
 		if f.err == nil && !f.row.Next.IsZero() {
 			n.read(n.db.byKey[f.row.Next], w.hops+1)
 		}
@@ -226,6 +227,7 @@ func (n *simNode) readAlone(w simRead) {
 				n.c.Fill(t, got)
 			}
 			n.checkRead(w, got, err)
+			n.know(w.row, got)
 		})
 	})
 }

@@ -29,7 +29,6 @@ type sim struct {
 	failure string
 	tracing bool
 	history []string
-	loose   bool // a directed scenario: nothing happens by itself
 }
 
 // simEvent is something that is done at a time, by a node or, if that is nil, by
@@ -117,7 +116,7 @@ func (s *sim) between(least, most time.Duration) time.Duration {
 // mostly little, sometimes longer than a lease.
 func (s *sim) delay() time.Duration {
 	switch p := s.rng.Float64(); {
-	case s.now >= modelActive || s.loose:
+	case s.now >= modelActive:
 		return s.between(0, 3*time.Millisecond)
 	case p < s.profile.slow:
 		return s.between(0, 3*modelLease)

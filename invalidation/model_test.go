@@ -86,7 +86,7 @@ func play(seed uint64, caches *simCaches, tracing bool) *sim {
 		return s
 	}
 	s.run(modelActive + modelCalm - time.Second)
-	r := s.db.create("eve", time.Minute, time.Minute)
+	r := s.db.create(s.db.newKey(), "eve", time.Minute, time.Minute)
 	before := map[*simNode]int{}
 	for _, n := range s.nodes {
 		before[n] = n.hits

@@ -67,18 +67,57 @@ var mutants = []mutant{
 	{"reads that are joined however long they take", []edit{
 		{"fill.go", " && f.at.recent(t.at, c.lease.length())", ""},
 	}},
-	{"no second invalidation after an own write of a row", []edit{
-		{"fill.go", "	alone := s.gen == t.gen\n	c.bump(s, keyToken(t.key))\n", "	alone := s.gen == t.gen\n"},
-	}},
-	{"no second invalidation after an own end", []edit{
-		{"model_write_test.go", "func() { n.invalidate(ended...) }", "func() { _ = ended }"},
+	{"no second invalidation after an own write", []edit{
+		{"write.go", "	c.bump(s, t) // what was read before may be of before the write\n", ""},
 	}},
 	{"no first invalidation before an own write", []edit{
-		{"fill.go", "	c.bump(s, keyToken(t.key))\n	if alone {", "	if alone {"},
-		{"fill.go", "	c.bump(s, keyToken(key))\n	return c.ticket(s, key)", "	return c.ticket(s, key)"},
+		{"write.go", "	w.cache.bump(s, t)\n", ""},
 	}},
 	{"an own write that is kept whoever else has written", []edit{
-		{"fill.go", "	alone := s.gen == t.gen\n", "	alone := true\n"},
+		{"write.go", "alone := s.writes[key.token].count == key.count", "alone := true"},
+	}},
+	{"an own write that is kept while another one goes on", []edit{
+		{"write.go", "	w.cache.endKey(s, key.token)\n	w.keys = nil\n", "	w.cache.endKey(s, key.token)\n	w.keys = nil\n	others := s.writes[key.token]\n	delete(s.writes, key.token)\n"},
+		{"write.go", "	w.cache.store(s, w.ticket, row)\n", "	w.cache.store(s, w.ticket, row)\n	if others != nil {\n		s.writes[key.token] = others\n	}\n"},
+		{"write.go", "alone := s.writes[key.token].count == key.count", "alone := true"},
+	}},
+	{"a read that is stored while an own write goes on", []edit{
+		{"fill.go", "case s.writes[name] != nil:", "case false:"},
+	}},
+	{"own writes that are not counted", []edit{
+		{"write.go", "	if k.open--; k.open == 0 {\n		delete(s.writes, t)\n	}\n", "	if k != nil {\n		delete(s.writes, t)\n	}\n"},
+		{"write.go", "alone := s.writes[key.token].count == key.count", "alone := s.writes[key.token] != nil && s.writes[key.token].count == key.count"},
+	}},
+	{"own writes that end as soon as they are sent", []edit{
+		{"model_write_test.go", "	n.onlookers(x.row)\n	result := n.outcome()\n", "	n.onlookers(x.row)\n	x.w.End()\n	result := n.outcome()\n"},
+		{"model_write_test.go", "			w.Wrote(after)\n", ""},
+	}},
+	{"keys that are only invalidated when a transaction finds out about them", []edit{
+		{"model_write_test.go", "w.Add(r.key)", "n.c.Invalidate(r.key)"},
+	}},
+	{"a read that is stored while this node ends a user's sessions", []edit{
+		{"write.go", "c.users[stripe].Store(never)", "c.users[stripe].Store(c.moment.Load())"},
+	}},
+	{"ends of a user's sessions that are not counted", []edit{
+		{"write.go", "if u.open[stripe]--; u.open[stripe] == 0 {", "if u.open[stripe]--; true {"},
+	}},
+	{"no second invalidation after an own end of a user's sessions", []edit{
+		{"write.go", "c.users[stripe].Store(moment)", "c.users[stripe].Store(moment - moment)"},
+	}},
+	{"a read that is stored while this node ends all sessions", []edit{
+		{"cache.go", "sealed: c.lease.clears > 0", "sealed: false"},
+	}},
+	{"ends of all sessions that are not counted", []edit{
+		{"write.go", "	l.clears--\n", "	l.clears = 0\n"},
+	}},
+	{"no second invalidation after an own end of all sessions", []edit{
+		{"write.go", "	l.clears--\n	c.empty()\n", "	l.clears--\n	if ep := c.epoch.Load(); ep != nil {\n		ep.sealed = false\n	}\n"},
+	}},
+	{"a name that is changed after the write has come to its end", []edit{
+		{"model_write_test.go", "				n.c.Disown()\n", "				n.after(n.between(0, modelBeat), n, n.c.Disown)\n"},
+	}},
+	{"versions that are counted", []edit{
+		{"model_write_test.go", "return v + 1 + n.rng.Int64N(1<<40)", "return v + 1"},
 	}},
 	{"heartbeats that are counted", []edit{
 		{"lease.go", "type leaseState struct {", "type leaseState struct {\n	count byte"},
@@ -229,7 +268,7 @@ func TestEveryMutantIsFound(t *testing.T) {
 
 // core are the files with the protocol. A mutant is built from them and the
 // model alone, which is several times faster.
-var core = []string{"cache.go", "clock.go", "entry.go", "errors.go", "fill.go", "lease.go", "message.go", "stats.go"}
+var core = []string{"cache.go", "clock.go", "entry.go", "errors.go", "fill.go", "lease.go", "message.go", "stats.go", "write.go"}
 
 // overlay writes the files with the mistake and returns the file that names
 // them.

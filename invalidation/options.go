@@ -59,12 +59,15 @@ type ListenOptions struct {
 	// else is received, so it must not block. Default: not told.
 	OnPartitions func()
 
-	// OnError is told what begins to fail, once like the Logger. It may be called
-	// by two goroutines at a time and must not block. Default: not told.
+	// OnError is told what begins to fail, as often as the Logger is warned. It
+	// may be called by two goroutines at a time and must not block. Default: not
+	// told.
 	OnError func(error)
 
 	// Logger gets a warning when something begins to fail and a line when it is
-	// over; what repeats itself is logged at debug level. If it is nil, warnings
+	// over. What comes again, or goes on, is counted and logged at debug level; of
+	// each kind there is a warning once an hour, or after ten quiet minutes, with
+	// how often it happened since. If it is nil, warnings
 	// and errors go to the default logger of log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
 }

@@ -1,6 +1,7 @@
 package invalidation
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 type cacheStats struct {
 	reads                               [16]readCounter
 	refusedByGeneration, refusedByEpoch atomic.Uint64
-	messages                            atomic.Uint64
+	messages, lostEchoes                atomic.Uint64
 	gaps                                [causeCount]atomic.Uint64
 	echoes                              [len(session.EchoTimes) + 1]atomic.Uint64
 }
@@ -35,6 +36,15 @@ func (s *cacheStats) echo(took time.Duration) {
 	s.echoes[len(session.EchoTimes)].Add(1)
 }
 
+// lost counts those of beats that had to come back.
+func (s *cacheStats) lost(beats []beat) {
+	for _, b := range beats {
+		if b.committed {
+			s.lostEchoes.Add(1)
+		}
+	}
+}
+
 // Stats returns a snapshot.
 func (c *Cache) Stats() session.CacheStats {
 	s := &c.stats
@@ -42,6 +52,7 @@ func (c *Cache) Stats() session.CacheStats {
 		RefusedByGeneration: s.refusedByGeneration.Load(),
 		RefusedByEpoch:      s.refusedByEpoch.Load(),
 		Messages:            s.messages.Load(),
+		LostEchoes:          s.lostEchoes.Load(),
 		Disconnects:         s.gaps[CauseDisconnect].Load(),
 		Silences:            s.gaps[CauseSilence].Load(),
 		ClockJumps:          s.gaps[CauseClock].Load(),
@@ -57,8 +68,9 @@ func (c *Cache) Stats() session.CacheStats {
 	if ep := c.epoch.Load(); ep != nil {
 		out.Entries, out.Bytes = ep.entries.EstimatedSize(), int64(ep.entries.WeightedSize())
 	}
-	if p, now := c.proof.Load(), c.now(); p != nil {
-		out.Leased, out.LeaseAge = p.holds(now), now.Mono-p.sent.Mono
+	out.LeaseAge = math.MaxInt64
+	if p, now := c.proof.Load(), c.now(); p.holds(now) {
+		out.Leased, out.LeaseAge = true, now.Mono-p.sent.Mono
 	}
 	return out
 }

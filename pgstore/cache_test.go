@@ -224,7 +224,7 @@ func TestStatsAndHooksTellOfTheLease(t *testing.T) {
 	mustGet(t, s, rec.Key)
 	awaitBeats(t, s, 5)
 	st := s.Stats().Cache
-	if st.Hits == 0 || st.Misses == 0 || !st.Leased || st.LeaseAge <= 0 || st.LeaseAge > shortLease || st.QueueUsage < 0 || st.QueueUsage >= 1 {
+	if st.Hits == 0 || st.Misses == 0 || !st.Leased || st.LeaseAge <= 0 || st.LeaseAge > shortLease || st.QueueUsage < 0 || st.QueueUsage >= 1 || s.Stats().Refreshed.IsZero() {
 		t.Errorf("Stats: %+v", st)
 	}
 	if st.Disconnects+st.Silences+st.ClockJumps+st.UnknownPayloads != 0 {

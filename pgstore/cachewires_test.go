@@ -51,13 +51,14 @@ const (
 	slowAnswer  trapKind = iota // is held back when it has arrived
 	lostRequest                 // the connection seems lost
 	slowRequest                 // nothing is heard of it
+	heldRequest                 // is held back before it is sent
 )
 
 // trap waits for the first request that mentions something.
 type trap struct {
 	kind   trapKind
 	when   func([]byte) bool
-	sprung chan struct{} // closed when the answer is there, or the request was taken
+	sprung chan struct{} // closed when the answer is there, or the request was taken or is held
 	open   chan struct{} // closed when it may go on
 	wire   *wire
 }
@@ -66,6 +67,14 @@ type trap struct {
 // closed when the server has answered.
 func (ws *wires) answer(when func([]byte) bool) (sprung <-chan struct{}, release func()) {
 	tr := ws.set(slowAnswer, when)
+	release = sync.OnceFunc(func() { close(tr.open) })
+	ws.t.Cleanup(release)
+	return tr.sprung, release
+}
+
+// hold holds the first request for which when holds, until release.
+func (ws *wires) hold(when func([]byte) bool) (sprung <-chan struct{}, release func()) {
+	tr := ws.set(heldRequest, when)
 	release = sync.OnceFunc(func() { close(tr.open) })
 	ws.t.Cleanup(release)
 	return tr.sprung, release
@@ -123,6 +132,12 @@ func (w *wire) Write(b []byte) (int, error) {
 	if w.takes(b) {
 		return len(b), nil
 	}
+	if tr, _ := w.trapped(); tr != nil && tr.kind == heldRequest {
+		<-tr.open
+		w.mu.Lock()
+		w.trap = nil
+		w.mu.Unlock()
+	}
 	return w.Conn.Write(b)
 }
 
@@ -137,6 +152,10 @@ func (w *wire) takes(b []byte) bool {
 		return false
 	default:
 		if w.trap = w.of.match(w, b); w.trap == nil || w.trap.kind == slowAnswer {
+			return false
+		}
+		if w.trap.kind == heldRequest {
+			close(w.trap.sprung)
 			return false
 		}
 		w.taken = bytes.Clone(b)

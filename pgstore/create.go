@@ -33,10 +33,11 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 	}
 	var o *op
 	err = s.inLeaf(ctx, rec.Key.Bucket, func() error {
-		o = &op{key: rec.Key, rec: rec, ticket: s.cache.Reserve(rec.Key)}
+		o = &op{key: rec.Key, rec: rec}
+		t := s.cache.Reserve(rec.Key)
 		o.After = func(err error) {
 			if err == nil {
-				s.cache.Fill(o.ticket, s.written(o.ticket, o.rec, o.ran))
+				s.cache.Fill(t, written(t.Server(), o.rec, o.ran))
 			}
 		}
 		return s.creates.Do(ctx, o)

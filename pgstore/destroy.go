@@ -7,7 +7,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
-	"github.com/sojourn-go/sojourn/internal/handover"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -40,9 +39,12 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 			}
 			if !seen[at] {
 				seen[at] = true
-				s.cache.Invalidate(at)
-				ops = append(ops, &op{key: at, Op: handover.Op{After: func(error) { s.cache.Invalidate(at) }}})
+				ops = append(ops, &op{key: at})
 			}
+		}
+		for _, o := range ops { // which all come to be settled
+			w := s.cache.Begin(o.key)
+			o.After = func(error) { w.End() }
 		}
 		if err := s.destroys.Start(ops...); err != nil {
 			return live, wrap("destroy", err)
@@ -80,16 +82,7 @@ const maxHops = 3
 // would stay ahead of any number of steps, so renewals have to wait meanwhile.
 func (s *Store) endHeads(ctx context.Context, keys []session.Key) (live int64, err error) {
 	for _, key := range keys {
-		var ended bool
-		var head session.Key
-		err := s.settle(ctx, func(ctx context.Context) error {
-			return s.begin(ctx, s.control, func(tx *transaction) (err error) {
-				head, ended, err = s.endHead(ctx, tx, key)
-				tx.tell(s.cache.Sender().Keys(head)...)
-				return err
-			})
-		}, nil) // doing it again does no harm
-		s.cache.Invalidate(head)
+		ended, err := s.endHeadOf(ctx, key)
 		if err != nil {
 			return live, err
 		}
@@ -98,6 +91,21 @@ func (s *Store) endHeads(ctx context.Context, keys []session.Key) (live int64, e
 		}
 	}
 	return live, nil
+}
+
+func (s *Store) endHeadOf(ctx context.Context, key session.Key) (wasLive bool, err error) {
+	w := s.cache.Begin()
+	defer w.End()
+	err = s.settle(ctx, func(ctx context.Context) error {
+		return s.begin(ctx, s.control, func(tx *transaction) error {
+			head, live, err := s.endHead(ctx, tx, key)
+			wasLive = live
+			w.Add(head)
+			tx.tell(s.cache.Sender().Keys(head)...)
+			return err
+		})
+	}, nil) // doing it again does no harm
+	return wasLive, err
 }
 
 func (s *Store) endHead(ctx context.Context, tx pgx.Tx, key session.Key) (head session.Key, wasLive bool, err error) {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/handover"
-	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -26,8 +25,7 @@ type op struct {
 
 	expired bool // touch: it was not ended, its time was over
 
-	ticket invalidation.Ticket // of the time before it was sent
-	ran    moment              // the transaction that wrote it
+	ran moment // the transaction that wrote it
 }
 
 func (o *op) size() int { return len(o.rec.Data) + 200 }

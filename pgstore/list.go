@@ -118,8 +118,8 @@ func (s *Store) Clear(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, wrap("clear", err)
 	}
-	s.cache.InvalidateAll()
-	defer s.cache.InvalidateAll()
+	w := s.cache.BeginAll()
+	defer w.End()
 	var total int64
 	for _, l := range f.leaves {
 		live, err := s.clearLeaf(ctx, l)

@@ -12,8 +12,8 @@ import (
 )
 
 // What this node knows of sessions is in s.cache, which answers only while it
-// can prove that it is current. Every write goes through it before it is sent
-// and after its outcome is known, and tells the other nodes.
+// can prove that it is current. Every write is an invalidation.Write from before
+// it is sent until its outcome is known or given up, and tells the other nodes.
 
 // recall returns the live session of key, whose bucket is known, or of its
 // successor while every renewal on the way is in its grace period.
@@ -85,11 +85,11 @@ func renamed(rec session.Record, at, key session.Key) session.Record {
 	return rec
 }
 
-// written is the row that a write has left, if it was the server that is
-// listened to that wrote it. ran is of before the write.
-func (s *Store) written(t invalidation.Ticket, rec session.Record, ran moment) invalidation.Row {
+// written is the row that a write has left, if it was the given server that
+// wrote it, the one that is listened to. ran is of before the write.
+func written(server time.Time, rec session.Record, ran moment) invalidation.Row {
 	row := invalidation.Row{Record: rec}
-	if server := t.Server(); !server.IsZero() && ran.server.Equal(server) {
+	if !server.IsZero() && ran.server.Equal(server) {
 		row.Life = rec.Expires.Sub(ran.clock)
 	}
 	return row

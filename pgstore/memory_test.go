@@ -20,7 +20,7 @@ func TestReadsLeaveConnectionsToTheApplication(t *testing.T) {
 	for range 10 {
 		keys = append(keys, create(t, s, "").Key)
 	}
-	s.cache.InvalidateAll()
+	s.cache.BeginAll().End()
 	_, commit := p.foreign(t, `LOCK TABLE `+s.names.Sessions+` IN ACCESS EXCLUSIVE MODE`)
 	var reads []<-chan error
 	for _, key := range keys {

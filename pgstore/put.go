@@ -67,8 +67,8 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 		return none, err
 	}
 
-	s.cache.Invalidate(rec.Key)
-	defer s.cache.Invalidate(rec.Key)
+	w := s.cache.Begin(rec.Key)
+	defer w.End()
 	var out session.Record
 	attempt := func(ctx context.Context) error {
 		return s.begin(ctx, s.pool, func(tx *transaction) error {

@@ -55,8 +55,8 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	}
 
 	var evicted []session.Key
-	s.cache.Invalidate(oldAt)
-	defer func() { s.cache.Invalidate(append(evicted, oldAt)...) }()
+	w := s.cache.Begin(oldAt)
+	defer w.End()
 	var ran moment
 	ticket := s.cache.Reserve(at)
 	attempt := func(ctx context.Context) error {
@@ -76,7 +76,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		err := s.begin(ctx, s.pool, func(tx *transaction) error {
 			tx.tell(s.cache.Sender().Keys(oldAt)...)
 			var err error
-			if ended, err = s.makeRoom(ctx, tx, rec.User, limit, oldAt); err != nil {
+			if ended, err = s.makeRoom(ctx, tx, w, rec.User, limit, oldAt); err != nil {
 				return err
 			}
 			if rec.Key.Bucket == 0 {
@@ -119,7 +119,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		return none, nil, s.correct(ctx, s.refused(err))
 	}
 	if ran != (moment{}) {
-		s.cache.Fill(ticket, s.written(ticket, rec, ran))
+		s.cache.Fill(ticket, written(ticket.Server(), rec, ran))
 	}
 	s.stats.renews.Add(1)
 	return rec, evicted, nil

@@ -25,13 +25,12 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 	if !rec.Expires.IsZero() {
 		o.rec.Expires = storable(rec.Expires)
 	}
-	o.ticket = s.cache.Begin(at)
+	w := s.cache.Begin(at)
 	o.After = func(err error) {
-		if err != nil {
-			s.cache.Invalidate(at)
-			return
+		if err == nil {
+			w.Wrote(written(w.Server(), o.rec, o.ran))
 		}
-		s.cache.Wrote(o.ticket, s.written(o.ticket, o.rec, o.ran))
+		w.End()
 	}
 	if err := s.saves.Do(ctx, o); err != nil {
 		return session.Record{}, wrap("save", s.correct(ctx, s.refused(err)))

@@ -44,6 +44,7 @@ func (s *Store) Stats() session.Stats {
 		BackgroundErrors: c.backgroundErrors.Load(), LateTouchFailures: c.lateFailures.Load(),
 		Partitions: len(f.leaves),
 		Maintained: f.maintained, MaintainedBy: f.maintainedBy,
+		Refreshed: f.readAt,
 	}
 	s.pruning.report(&st)
 	st.Cache = s.cache.Stats()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -49,8 +50,8 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 	for i := range except {
 		spared[i] = except[i].Hash[:]
 	}
-	s.cache.InvalidateUser(user)
-	defer s.cache.InvalidateUser(user)
+	w := s.cache.BeginUser(user)
+	defer w.End()
 	var total int64
 	for {
 		var rows, live int64
@@ -126,12 +127,13 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	}
 	var out session.Record
 	var evicted []session.Key
-	defer func() { s.cache.Invalidate(evicted...) }()
+	w := s.cache.Begin()
+	defer w.End()
 	attempt := func(ctx context.Context) error {
 		var ended []session.Key
 		err := s.begin(ctx, s.pool, func(tx *transaction) error {
 			var err error
-			if ended, err = s.makeRoom(ctx, tx, rec.User, limit, session.Key{}); err != nil {
+			if ended, err = s.makeRoom(ctx, tx, w, rec.User, limit, session.Key{}); err != nil {
 				return err
 			}
 			out, err = s.putLocked(ctx, tx, rec, bucket, false)
@@ -154,8 +156,8 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 }
 
 // makeRoom locks the user's stripe, alone if there is a limit, and makes room
-// for one more session.
-func (s *Store) makeRoom(ctx context.Context, tx *transaction, user string, limit session.UserLimit, replaced session.Key) ([]session.Key, error) {
+// for one more session. It adds to w what it ends.
+func (s *Store) makeRoom(ctx context.Context, tx *transaction, w *invalidation.Write, user string, limit session.UserLimit, replaced session.Key) ([]session.Key, error) {
 	stripe := stripeOf(user)
 	if limit.Max == 0 {
 		_, err := tx.Exec(ctx, waitForStripes, s.lockClass, []int32{stripe})
@@ -180,7 +182,7 @@ func (s *Store) makeRoom(ctx context.Context, tx *transaction, user string, limi
 		return nil, session.ErrUserLimit
 	}
 	evicted := live[:over]
-	s.cache.Invalidate(evicted...)
+	w.Add(evicted...)
 	tx.tell(s.cache.Sender().Keys(evicted...)...)
 	locked := slices.SortedFunc(slices.Values(evicted), session.Key.Compare)
 	for _, key := range locked {

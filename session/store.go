@@ -314,6 +314,10 @@ type Statser interface {
 
 // Stats counts what a store has done since it was made. Fields that a store
 // has no use for stay zero.
+//
+// What tells of the present never reads well when nothing is known: an age is
+// then [math.MaxInt64], a time is zero, and what is said to be so is false. What
+// was read from the database is as of Refreshed.
 type Stats struct {
 	// Gets counts reads by key; Probes those among them that had to search
 	// because the key has no bucket.
@@ -342,6 +346,10 @@ type Stats struct {
 	// MaintainedBy which.
 	Maintained   time.Time
 	MaintainedBy string
+	// Refreshed is when, by this node's clock, the store last read from the
+	// database what Partitions, Maintained, MaintainedBy and Cache.QueueUsage
+	// say. It is zero in stores that read nothing of the kind ahead.
+	Refreshed time.Time
 	// Cache is about the node's own memory, in stores that use it.
 	Cache CacheStats
 }
@@ -371,15 +379,19 @@ type CacheStats struct {
 	// suspended or its clock was set; a message was not understood.
 	Disconnects, Silences, ClockJumps, UnknownPayloads uint64
 	// Leased says that the cache may answer now. LeaseAge is how long ago the
-	// heartbeat was sent that proves it.
+	// heartbeat was sent that proves it; while Leased is false it is
+	// [math.MaxInt64], also in a store whose cache is switched off.
 	Leased   bool
 	LeaseAge time.Duration
 	// Echoes counts heartbeats by the time from their sending until they came
 	// back, which an invalidation takes as well: those up to EchoTimes[i], and
 	// in the last place all slower ones.
 	Echoes [len(EchoTimes) + 1]uint64
+	// LostEchoes counts heartbeats that were committed and did not come back.
+	LostEchoes uint64
 	// QueueUsage is the share of the server's notification queue that is in
-	// use, from 0 to 1, as last seen. Notifying writes fail when it is full.
+	// use, from 0 to 1, as of Stats.Refreshed. Notifying writes fail when it is
+	// full.
 	QueueUsage float64
 	// Entries and Bytes are what the cache holds, by estimate.
 	Entries int

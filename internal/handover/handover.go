@@ -21,8 +21,9 @@ import (
 // the writer's, until Await has told its outcome. After session.ErrUnknown it
 // stays the writer's.
 type Op struct {
-	// After, if set, is called when the outcome is known, also if the caller has
-	// given up before. It must not use the queue.
+	// After, if set, is called once for a write that was given to Start, when the
+	// outcome is known, also if the caller has given up before. It must not use
+	// the queue.
 	After func(error)
 
 	state state // guarded by the queue
@@ -90,16 +91,21 @@ func (q *Queue[K, W]) Do(ctx context.Context, w W) error {
 	return q.Await(ctx, w)
 }
 
-// Start hands writes over. It returns session.ErrClosed, and takes none of
-// them, after Close.
+// Start hands writes over. After Close it settles them with session.ErrClosed,
+// which it returns, and takes none of them.
 func (q *Queue[K, W]) Start(writes ...W) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	for _, w := range writes {
+		w.handed().done = make(chan struct{})
+	}
 	if q.closed {
+		for _, w := range writes {
+			w.handed().settle(session.ErrClosed)
+		}
 		return session.ErrClosed
 	}
 	for _, w := range writes {
-		w.handed().done = make(chan struct{})
 		q.writes = append(q.writes, w)
 	}
 	q.signal()

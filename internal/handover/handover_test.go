@@ -207,8 +207,13 @@ func TestAClosedQueueRefusesAndIsEmptied(t *testing.T) {
 	start(t, q, first, second, given)
 	takes(t, q, first)
 	q.Close()
-	if err := q.Start(&op{key: "b"}); err != session.ErrClosed {
+	var heard []error
+	late := &op{key: "b", Op: handover.Op{After: func(err error) { heard = append(heard, err) }}}
+	if err := q.Start(late); err != session.ErrClosed {
 		t.Errorf("Start: %v", err)
+	}
+	if len(heard) != 1 || heard[0] != session.ErrClosed {
+		t.Errorf("After heard %v", heard)
 	}
 	if waits, _ := q.Len(); waits != 2 {
 		t.Errorf("%d wait, want 2", waits)
