@@ -72,8 +72,10 @@ type facts struct {
 	longest      time.Duration
 	width        time.Duration
 	lease        time.Duration // see invalidation
-	queueUsage   float64       // of the server's notification queue
-	foreign      bool          // keys without a bucket are in use
+	grace        time.Duration // see Options.RetireGrace; 0 is the default
+	graceInForce time.Duration
+	queueUsage   float64 // of the server's notification queue
+	foreign      bool    // keys without a bucket are in use
 	maintained   time.Time
 	maintainedBy string
 	readAt       time.Time // this node's clock, monotonic
@@ -82,16 +84,6 @@ type facts struct {
 
 // now is the database's time.
 func (f *facts) now() time.Time { return f.databaseTime.Add(time.Since(f.readAt)) }
-
-func (s *Store) retireGrace(f *facts) time.Duration {
-	switch {
-	case s.opts.RetireGrace != 0:
-		return s.opts.RetireGrace
-	case f.foreign:
-		return foreignRetireGrace
-	}
-	return defaultRetireGrace
-}
 
 // readFacts asks the database in one round trip.
 func (s *Store) readFacts(ctx context.Context, db interface {
@@ -106,9 +98,9 @@ func (s *Store) readFacts(ctx context.Context, db interface {
 	}
 	var b pgx.Batch
 	b.Queue(s.parent.meta).QueryRow(func(row pgx.Row) error {
-		var longest, width, lease int64
+		var longest, width, lease, grace, graceInForce int64
 		var maintained *time.Time
-		if err := row.Scan(&longest, &width, &lease, &f.foreign, &maintained, &f.maintainedBy, &f.queueUsage, &f.databaseTime); err != nil {
+		if err := row.Scan(&longest, &width, &lease, &grace, &graceInForce, &f.foreign, &maintained, &f.maintainedBy, &f.queueUsage, &f.databaseTime); err != nil {
 			return err
 		}
 		// Counted from the arrival of the answer, the database's time is never
@@ -117,6 +109,7 @@ func (s *Store) readFacts(ctx context.Context, db interface {
 		f.databaseTime = f.databaseTime.UTC()
 		f.longest, f.width = time.Duration(longest)*time.Hour, time.Duration(width)*time.Hour
 		f.lease = time.Duration(lease) * time.Millisecond
+		f.grace, f.graceInForce = time.Duration(grace)*time.Second, time.Duration(graceInForce)*time.Second
 		if maintained != nil {
 			f.maintained = maintained.UTC()
 		}

@@ -53,7 +53,7 @@ func (s *Store) pooledPass(ctx context.Context) (session.Pruned, error) {
 			return done, err
 		}
 	}
-	due := f.due(s.retireGrace(f))
+	due := f.due(f.graceInForce)
 	if len(due) > 0 {
 		may, err := s.mayRetire(ctx, s.control)
 		if err != nil {

@@ -23,7 +23,7 @@ func (m *maintenance) retire(ctx context.Context, done *session.Pruned) error {
 	if err != nil {
 		return err
 	}
-	due := f.due(m.s.retireGrace(f))
+	due := f.due(f.graceInForce)
 	if len(due) == 0 {
 		return nil
 	}
@@ -165,7 +165,7 @@ func (m *maintenance) settleDetached(ctx context.Context, name string, lo, hi in
 	if err != nil {
 		return fmt.Errorf("%s: %w", table, err)
 	}
-	over := time.Unix(int64(hi-1)*3600, 0).Before(f.now().Add(-m.s.retireGrace(f)))
+	over := time.Unix(int64(hi-1)*3600, 0).Before(f.now().Add(-f.graceInForce))
 	if live == 0 && over {
 		if err := m.exec(ctx, lockBriefly, `DROP TABLE `+table); err != nil {
 			return fmt.Errorf("%s: %w", table, err)

@@ -59,7 +59,7 @@ func (m *maintenance) sweep(ctx context.Context, sw *sweeper, done *session.Prun
 }
 
 func (m *maintenance) sweepLeaf(ctx context.Context, f *facts, l leaf, done *session.Pruned) error {
-	grace := m.s.retireGrace(f).Seconds()
+	grace := f.graceInForce.Seconds()
 	var pages int64
 	err := m.conn.QueryRow(ctx, `
 SELECT pg_catalog.pg_relation_size($1::text::regclass) / pg_catalog.current_setting('block_size')::bigint`, l.table).Scan(&pages)
