@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -47,7 +48,7 @@ func (s *Store) checkSaved(rec session.Record) error {
 // newRow makes the row of a session to be, which is not in the table yet. It
 // ends at latest at the latest.
 func (s *Store) newRow(rec session.Record, latest, now time.Time) (*row, error) {
-	rec.Version, rec.Created, rec.Data = 1, now, bytes.Clone(rec.Data)
+	rec.Version, rec.Created, rec.Data = record.Version(0), now, bytes.Clone(rec.Data)
 	rec.Deadline, rec.Expires = utc(rec.Deadline), utc(rec.Expires)
 	if rec.Expires.IsZero() {
 		rec.Expires = rec.Deadline
@@ -72,7 +73,7 @@ func (s *Store) newRow(rec session.Record, latest, now time.Time) (*row, error) 
 
 // replace gives a live row new data and, if rec has one, a new expiry.
 func (s *Store) replace(r *row, rec session.Record, now time.Time) session.Record {
-	r.rec.Version++
+	r.rec.Version = record.Version(r.rec.Version)
 	r.rec.Data = bytes.Clone(rec.Data) // never changed in place: readers hold what was there
 	if !rec.Expires.IsZero() {
 		r.rec.Expires = earlier(utc(rec.Expires), r.rec.Deadline)
@@ -141,7 +142,7 @@ func (s *Store) renew(ctx context.Context, key session.Key, rec session.Record, 
 		if err != nil {
 			return err
 		}
-		r.rec.Version = old.rec.Version + 1
+		r.rec.Version = record.Version(old.rec.Version)
 		if r.rec.User == old.rec.User {
 			r.rec.Created = old.rec.Created
 		}

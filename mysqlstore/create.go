@@ -1,7 +1,6 @@
 package mysqlstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"hash/fnv"
@@ -26,6 +25,7 @@ func (s *Store) create(ctx context.Context, rec session.Record) (session.Record,
 	if err != nil {
 		return session.Record{}, err
 	}
+	rec.Version = record.Version(0)
 	o := &op{key: rec.Key, rec: rec}
 	if err := s.creates.Do(ctx, o); err != nil {
 		return session.Record{}, err
@@ -61,6 +61,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	if err != nil {
 		return made{}, err
 	}
+	rec.Version = record.Version(0)
 	var evicted []session.Key // by an attempt whose outcome is open
 	out, err := write(ctx, s, "create", func(t *tx) (made, error) {
 		if t.lost != nil {
@@ -77,7 +78,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 		if evicted, err = t.makeRoom(rec.User, nil, limit); err != nil {
 			return made{}, err
 		}
-		rec, err := t.insert(rec, 1, s.Now(), s.limits)
+		rec, err := t.insert(rec, s.Now(), s.limits)
 		return made{rec, evicted}, err
 	})
 	if err == nil {
@@ -91,14 +92,14 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 // that lives depends on it, as the database tells what is live.
 func (s *Store) fresh(rec session.Record) (session.Record, error) {
 	now := record.Expiry(s.Now())
-	rec.Version, rec.Created = 1, now
+	rec.Created = now
 	return rec, s.limits.InTime(rec, now)
 }
 
 // insert adds a session, whose key nobody may have used. It is ErrExists if it
 // was.
-func (t *tx) insert(rec session.Record, version int64, created time.Time, limits record.Limits) (session.Record, error) {
-	rec.Version, rec.Created = version, record.Expiry(created)
+func (t *tx) insert(rec session.Record, created time.Time, limits record.Limits) (session.Record, error) {
+	rec.Created = record.Expiry(created)
 	if err := limits.InTime(rec, record.Expiry(t.s.Now())); err != nil {
 		return rec, err
 	}
@@ -214,7 +215,7 @@ func createApart(t *tx, o *op) (err error) {
 			return err
 		}
 	}
-	o.made, err = t.insert(o.rec, 1, t.s.Now(), t.s.limits)
+	o.made, err = t.insert(o.rec, t.s.Now(), t.s.limits)
 	return err
 }
 
@@ -231,18 +232,17 @@ func (t *tx) shareStripes(of []int64) error {
 }
 
 // created returns the session, if an attempt whose outcome was open has created
-// it: nobody but its caller knows the key, so one of the same content is it.
+// it: its version tells, whatever came after it.
 func (t *tx) created(rec session.Record) (*session.Record, error) {
-	r, err := t.lockFull(rec.Key.Hash)
+	r, err := t.lock(rec.Key.Hash)
 	switch {
 	case err != nil || r == nil:
 		return nil, err
-	case r.rec.Version != 1 || !r.ended.IsZero():
-		return nil, unknown(t.lost) // it may have been this one and changed since
-	case r.rec.User != rec.User || !r.rec.Deadline.Equal(rec.Deadline) || !bytes.Equal(r.rec.Data, rec.Data):
+	case r.rec.Version > rec.Version:
+		return nil, unknown(t.lost) // it may have come after this one
+	case r.rec.Version < rec.Version:
 		return nil, session.ErrExists
 	}
-	out := r.rec
-	out.Key = rec.Key
-	return &out, nil
+	rec.Created = r.rec.Created
+	return &rec, nil
 }

@@ -16,12 +16,13 @@ import (
 type op struct {
 	handover.Op
 
-	key  session.Key
-	rec  session.Record // what to write
-	made session.Record // what was written
-	live bool           // destroy: whether it was live
-	lost error          // of an attempt whose outcome is open: it may be written already
-	kept error          // of an attempt that waited for the row in vain
+	key     session.Key
+	rec     session.Record // what to write
+	becomes int64          // save: the version that it gives the session
+	made    session.Record // what was written
+	live    bool           // destroy: whether it was live
+	lost    error          // of an attempt whose outcome is open: it may be written already
+	kept    error          // of an attempt that waited for the row in vain
 
 	// What the batch made of it. If it is neither written nor refused, others
 	// hold the row, or it is in doubt: it wants a transaction of its own.

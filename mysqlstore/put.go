@@ -11,7 +11,7 @@ import (
 )
 
 // Put implements session.Putter. When the answer to a commit was lost, it is
-// written again: the version then grows by two.
+// written again, with another version.
 func (s *Store) Put(ctx context.Context, rec session.Record) (session.Record, error) {
 	out, err := s.put(ctx, rec)
 	return out, wrap("put", err)
@@ -25,6 +25,7 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 		return session.Record{}, err
 	}
 	rec.Data = bytes.Clone(rec.Data)
+	rec.Version = record.Step() // also of a new one, from 0
 	type result struct {
 		rec session.Record
 		new bool
@@ -55,7 +56,7 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 		case rec.User != "" && rec.User != r.rec.User:
 			return result{}, session.ErrUserChanged
 		}
-		out := replacing(r, rec)
+		out := replacing(r, rec, r.rec.Version+rec.Version)
 		return result{out, false}, t.replace(r, out)
 	})
 	switch {
@@ -89,5 +90,5 @@ func (t *tx) putNew(rec session.Record) (session.Record, error) {
 	if err := t.admit(rec.User, session.UserLimit{}); err != nil {
 		return session.Record{}, err
 	}
-	return t.insert(rec, 1, now, t.s.limits)
+	return t.insert(rec, now, t.s.limits)
 }

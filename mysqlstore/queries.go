@@ -11,7 +11,6 @@ type query int
 const (
 	get query = iota
 	lock
-	lockData
 	now
 	insertAnonymous
 	insertOfUser
@@ -99,7 +98,6 @@ func newQueries(n names) queries {
 	q := queries{
 		one(get):      `SELECT ` + columns + `, data, ` + started + ` FROM ` + t + ` WHERE hash = ?`,
 		one(lock):     `SELECT ` + columns + `, NULL, ` + present + ` FROM ` + t + ` WHERE hash = ? FOR UPDATE`,
-		one(lockData): `SELECT ` + columns + `, data, ` + present + ` FROM ` + t + ` WHERE hash = ? FOR UPDATE`,
 		one(now):      `SELECT ` + started,
 
 		// A lone write is one statement, and a transaction of its own.
@@ -108,10 +106,10 @@ func newQueries(n names) queries {
 INSERT INTO ` + inserted + ` SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? FROM ` + users + ` WHERE stripe = ? LOCK IN SHARE MODE`,
 		// The expiry in force comes back as the id that was inserted last.
 		one(saveData): `
-UPDATE ` + t + ` SET version = version + 1, expires_at = LAST_INSERT_ID(expires_at), data = ?` + writable + `
+UPDATE ` + t + ` SET version = ?, expires_at = LAST_INSERT_ID(expires_at), data = ?` + writable + `
   AND version = ? AND deadline = ? AND created_at = ? AND user_id <=> ?`,
 		one(saveAll): `
-UPDATE ` + t + ` SET version = version + 1, expires_at = LAST_INSERT_ID(LEAST(?, deadline)), data = ?` + writable + `
+UPDATE ` + t + ` SET version = ?, expires_at = LAST_INSERT_ID(LEAST(?, deadline)), data = ?` + writable + `
   AND version = ? AND deadline = ? AND created_at = ? AND user_id <=> ? AND ? > ` + present,
 		one(touch): `
 UPDATE ` + t + ` SET expires_at = LAST_INSERT_ID(LEAST(?, deadline))` + writable + ` AND LEAST(?, deadline) > expires_at`,
@@ -119,7 +117,7 @@ UPDATE ` + t + ` SET expires_at = LAST_INSERT_ID(LEAST(?, deadline))` + writable
 
 		// Each of these comes after the row was locked, which has decided that it
 		// may be done.
-		one(save):   `UPDATE ` + t + ` SET version = version + 1, expires_at = ?, data = ? WHERE hash = ?`,
+		one(save):   `UPDATE ` + t + ` SET version = ?, expires_at = ?, data = ? WHERE hash = ?`,
 		one(moveTo): `UPDATE ` + t + ` SET expires_at = ? WHERE hash = ?`,
 		one(endAt):  `UPDATE ` + t + ` SET ended_at = ?, user_id = NULL, data = NULL WHERE hash = ?`,
 		one(renewed): `
@@ -168,7 +166,7 @@ SELECT ` + columns + `, NULL, ` + present + `, hash FROM ` + t + in + ` ORDER BY
 		q[text{insertSome, size}] = `
 INSERT INTO ` + inserted + ` VALUES ` + repeat(`(?, ?, ?, ?, ?, ?, ?, ?, ?)`, size)
 		q[text{saveSome, size}] = `
-UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET version = version + 1,
+UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET version = ELT(` + which + `, ` + list + `),
   expires_at = ELT(` + which + `, ` + list + `), data = ELT(` + which + `, ` + list + `) WHERE hash IN (` + list + `)`
 		q[text{touchSome, size}] = `
 UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET expires_at = ELT(` + which + `, ` + list + `) WHERE hash IN (` + list + `)`

@@ -38,6 +38,8 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if err != nil {
 		return made{}, err
 	}
+	version := rec.Version
+	rec.Version = record.Version(version)
 	var evicted []session.Key // by an attempt whose outcome is open
 	out, err := write(ctx, s, "renew", func(t *tx) (made, error) {
 		// First the user, then the row: so does who ends the user's sessions.
@@ -58,14 +60,14 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		if err := r.refusal(); err != nil {
 			return made{}, err
 		}
-		if r.rec.Version != rec.Version {
+		if r.rec.Version != version {
 			return made{}, session.ErrConflict
 		}
 		created := s.Now()
 		if rec.User == r.rec.User {
 			created = r.rec.Created
 		}
-		next, err := t.insert(rec, r.rec.Version+1, created, s.limits.Replacing(r.rec.Deadline, r.now))
+		next, err := t.insert(rec, created, s.limits.Replacing(r.rec.Deadline, r.now))
 		if err != nil {
 			return made{}, err
 		}
@@ -89,14 +91,13 @@ func (t *tx) wasRenewed(old *row, rec session.Record) (*session.Record, error) {
 	if old == nil || !bytes.Equal(old.next, rec.Key.Hash[:]) {
 		return nil, nil
 	}
-	next, err := t.lockFull(rec.Key.Hash)
+	next, err := t.lock(rec.Key.Hash) // whatever came after it, nobody else knows the new key
 	switch {
 	case err != nil:
 		return nil, err
-	case next == nil || !next.ended.IsZero() || next.rec.Version != rec.Version+1:
-		return nil, unknown(t.lost) // it has changed since
+	case next == nil:
+		return nil, unknown(t.lost)
 	}
-	out := next.rec
-	out.Key = rec.Key
-	return &out, nil
+	rec.Created = next.rec.Created
+	return &rec, nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"strconv"
-	"time"
 
 	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/session"
@@ -31,7 +30,7 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 	if !rec.Expires.IsZero() {
 		rec.Expires = record.Expiry(rec.Expires)
 	}
-	o := &op{key: rec.Key, rec: rec}
+	o := &op{key: rec.Key, rec: rec, becomes: record.Version(rec.Version)}
 	if err := s.saves.Do(ctx, o); err != nil {
 		return session.Record{}, err
 	}
@@ -51,7 +50,7 @@ func saveLone(t *tx, o *op) (bool, error) {
 		return false, nil
 	}
 	deadline, created := record.Expiry(rec.Deadline), record.Expiry(rec.Created)
-	q, args := one(saveData), []any(nil)
+	q, args := one(saveData), []any{o.becomes}
 	if !rec.Expires.IsZero() {
 		q, args = one(saveAll), append(args, record.Micros(rec.Expires))
 	}
@@ -62,13 +61,13 @@ func saveLone(t *tx, o *op) (bool, error) {
 	}
 	out, err := t.exec(t.ctx, q, args...)
 	o.made = rec
-	o.made.Version++
+	o.made.Version = o.becomes
 	o.made.Expires, o.made.Deadline, o.made.Created = record.Time(out.id), deadline, created
 	return out.rows == 1, err
 }
 
 // saving is a save of a row that is locked: what it comes to, or why not.
-func saving(r *row, rec session.Record) (session.Record, error) {
+func saving(r *row, rec session.Record, becomes int64) (session.Record, error) {
 	if err := r.refusal(); err != nil {
 		return session.Record{}, err
 	}
@@ -78,14 +77,13 @@ func saving(r *row, rec session.Record) (session.Record, error) {
 	case r.rec.User != rec.User:
 		return session.Record{}, session.ErrUserChanged
 	}
-	return replacing(r, rec), nil
+	return replacing(r, rec, becomes), nil
 }
 
 // replacing is a live row with new data and, if rec has one, a new expiry.
-func replacing(r *row, rec session.Record) session.Record {
+func replacing(r *row, rec session.Record, becomes int64) session.Record {
 	out := r.rec
-	out.Key, out.Data = rec.Key, rec.Data
-	out.Version++
+	out.Key, out.Data, out.Version = rec.Key, rec.Data, becomes
 	if !rec.Expires.IsZero() {
 		out.Expires = record.Earlier(record.Expiry(rec.Expires), r.rec.Deadline)
 	}
@@ -106,7 +104,7 @@ func saveBatch(t *tx, ops []*op) error {
 		case !r.is(o.key):
 			r = nil
 		}
-		if o.made, o.refusal = saving(r, o.rec); o.refusal != nil {
+		if o.made, o.refusal = saving(r, o.rec, o.becomes); o.refusal != nil {
 			continue
 		}
 		if r.now.Before(o.made.Expires) { // else it ends the session
@@ -121,7 +119,11 @@ func saveBatch(t *tx, ops []*op) error {
 	hashes := hashArgs(nil, hashesOf(save))
 	args := append([]any(nil), hashes...)
 	for i := range size {
-		args = append(args, decimal(save[min(i, len(save)-1)].made.Expires))
+		args = append(args, decimal(save[min(i, len(save)-1)].made.Version))
+	}
+	args = append(args, hashes...)
+	for i := range size {
+		args = append(args, decimal(record.Micros(save[min(i, len(save)-1)].made.Expires)))
 	}
 	args = append(args, hashes...)
 	for i := range size {
@@ -135,8 +137,8 @@ func saveBatch(t *tx, ops []*op) error {
 	return err
 }
 
-// decimal is a time as ELT takes and returns it: a text.
-func decimal(at time.Time) []byte { return strconv.AppendInt(nil, record.Micros(at), 10) }
+// decimal is a number as ELT takes and returns it: a text.
+func decimal(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
 
 func hashesOf(ops []*op) [][32]byte {
 	out := make([][32]byte, len(ops))
@@ -152,11 +154,11 @@ func saveApart(t *tx, o *op) error {
 		return err
 	}
 	if t.lost != nil {
-		if o.made, err = t.saved(r, o.rec); o.made.Version != 0 || err != nil {
+		if done, err := t.saved(r, o); done || err != nil {
 			return err
 		}
 	}
-	if o.made, err = saving(r, o.rec); err != nil {
+	if o.made, err = saving(r, o.rec, o.becomes); err != nil {
 		return err
 	}
 	return t.replace(r, o.made)
@@ -167,7 +169,7 @@ func (t *tx) replace(r *row, out session.Record) error {
 	if !r.now.Before(out.Expires) {
 		return t.end(r)
 	}
-	_, err := t.exec(t.ctx, one(save), record.Micros(out.Expires), nullBytes(out.Data), r.rec.Key.Hash[:])
+	_, err := t.exec(t.ctx, one(save), out.Version, record.Micros(out.Expires), nullBytes(out.Data), r.rec.Key.Hash[:])
 	return err
 }
 
@@ -177,24 +179,17 @@ func (t *tx) end(r *row) error {
 	return err
 }
 
-// saved returns the session, if a save whose outcome was open has taken place.
-// If the session has changed further since, only the next version could have
-// told.
-func (t *tx) saved(r *row, rec session.Record) (session.Record, error) {
-	if r == nil || r.ended.IsZero() && r.rec.Version <= rec.Version {
-		return session.Record{}, nil
-	}
-	if !r.ended.IsZero() || r.rec.Version != rec.Version+1 {
-		return session.Record{}, unknown(t.lost)
-	}
-	full, err := t.lockFull(rec.Key.Hash)
+// saved reports whether a save whose outcome was open has taken place: its
+// version tells, whatever came after it.
+func (t *tx) saved(r *row, o *op) (bool, error) {
 	switch {
-	case err != nil:
-		return session.Record{}, err
-	case full.rec.User != rec.User || !bytes.Equal(full.rec.Data, rec.Data):
-		return session.Record{}, session.ErrConflict
+	case r == nil:
+		return false, nil
+	case r.rec.Version == o.becomes:
+		o.made = replacing(r, o.rec, o.becomes)
+		return true, nil
+	case r.rec.Version > o.becomes, !r.ended.IsZero():
+		return false, unknown(t.lost) // it may have come after this one, or be its doing
 	}
-	out := full.rec
-	out.Key = rec.Key
-	return out, nil
+	return false, nil
 }

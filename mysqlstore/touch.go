@@ -92,7 +92,7 @@ func touchBatch(t *tx, ops []*op) error {
 	hashes := hashArgs(nil, hashesOf(move))
 	args := append([]any(nil), hashes...)
 	for i := range size {
-		args = append(args, decimal(move[min(i, len(move)-1)].made.Expires))
+		args = append(args, decimal(record.Micros(move[min(i, len(move)-1)].made.Expires)))
 	}
 	_, err = t.exec(t.ctx, text{touchSome, size}, append(args, hashes...)...)
 	return err

@@ -148,8 +148,6 @@ func (t *tx) lock(hash [32]byte) (*row, error) {
 	return t.lockBy(lock, hash)
 }
 
-// lockFull is lock with the data.
-func (t *tx) lockFull(hash [32]byte) (*row, error) { return t.lockBy(lockData, hash) }
 
 func (t *tx) lockBy(q query, hash [32]byte) (*row, error) {
 	r, err := t.rowOf(t.ctx, q, session.Key{Hash: hash})

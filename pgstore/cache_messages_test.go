@@ -16,7 +16,7 @@ import (
 // after is what is to be seen of a key once a write has returned. The zero
 // after is that the key is refused.
 type after struct {
-	version int64
+	version int64 // 0: any
 	data    string
 	key     session.Key
 }
@@ -25,7 +25,7 @@ func (w after) met(rec session.Record, err error) bool {
 	if w == (after{}) {
 		return isNotFound(err)
 	}
-	return err == nil && rec.Version == w.version && string(rec.Data) == w.data && rec.Key == w.key
+	return err == nil && (w.version == 0 || rec.Version == w.version) && string(rec.Data) == w.data && rec.Key == w.key
 }
 
 // publicWrites are the writes that other nodes have to know of. Each is given

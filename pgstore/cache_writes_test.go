@@ -189,7 +189,7 @@ func TestARefusedWriteMakesTheNodeAskAgain(t *testing.T) {
 		if len(asked) != 1 {
 			t.Errorf("%s: the next Get asked %d times", c.name, len(asked))
 		}
-		if live := rowOf(t, p, rec.Key).Live; live && (err != nil || got.Version != 2) || !live && !isNotFound(err) {
+		if live := rowOf(t, p, rec.Key).Live; live && (err != nil || got.Version <= rec.Version) || !live && !isNotFound(err) {
 			t.Errorf("%s: Get = version %d, %v", c.name, got.Version, err)
 		}
 	}
@@ -210,7 +210,7 @@ func TestAnUnknownWriteThatHappensLateIsHeardOf(t *testing.T) {
 			rec.Data = []byte("late")
 			_, err := s.Save(ctx, rec)
 			return err
-		}, after{version: 2, data: "late"}},
+		}, after{data: "late"}},
 		"Save that ends the session": {func(ctx context.Context, s *Store, rec session.Record) error {
 			rec.Expires = s.Now().Add(-time.Hour)
 			_, err := s.Save(ctx, rec)
@@ -259,7 +259,7 @@ func TestAnUnknownWriteThatHappensLateIsHeardOf(t *testing.T) {
 				t.Error("the next Get asked nobody")
 			}
 			warm(t, rec.Key, a)
-			if got := mustGet(t, a, rec.Key); got.Version != 1 {
+			if got := mustGet(t, a, rec.Key); got.Version != rec.Version {
 				t.Errorf("Get = version %d before it has happened", got.Version)
 			}
 			deliver()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -31,6 +32,7 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 		rec, err = s.putForeign(ctx, rec, false)
 		return rec, wrap("create", s.correct(ctx, err))
 	}
+	rec.Version = record.Version(0)
 	var o *op
 	err = s.inLeaf(ctx, rec.Key.Bucket, func() error {
 		o = &op{key: rec.Key, rec: rec}
@@ -184,6 +186,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 			column(part.ops, func(o *op) []byte { return o.rec.Data }),
 			column(part.ops, func(o *op) int32 { return stripeOf(o.rec.User) }),
 			longest, s.lockClass,
+			column(part.ops, func(o *op) int64 { return o.rec.Version }),
 		).Query(func(rows pgx.Rows) error {
 			var hash []byte
 			var bucket int32
@@ -209,7 +212,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 		r, ok := made[o.key]
 		switch {
 		case ok:
-			o.rec.Version, o.rec.Expires, o.rec.Deadline, o.rec.Created = 1, r.expires.UTC(), r.deadline.UTC(), r.created.UTC()
+			o.rec.Expires, o.rec.Deadline, o.rec.Created = r.expires.UTC(), r.deadline.UTC(), r.created.UTC()
 			o.ran = b.began
 			s.creates.Settle(o, nil)
 		case mode.patience == quick:
@@ -240,24 +243,19 @@ func (s *Store) createdAfterAll(ctx context.Context, o *op) error {
 	return session.ErrExists
 }
 
-// created reports whether rec was created at that key, and completes it.
-// Nobody but its caller knows the ID, so a session with the same content is
-// the one. It is ErrUnknown when the session has changed since.
+// created reports whether rec was created at that key, and completes it: its
+// version tells, whatever came after it. It is ErrUnknown when there is a later
+// one, which may have come after it.
 func (s *Store) created(ctx context.Context, at session.Key, rec *session.Record) (bool, error) {
 	was, err := scanOld(s.pool.QueryRow(ctx, s.parent.lookOld, at.Hash[:], at.Bucket))
-	if err != nil || was.version == 0 { // not there
-		return false, err
-	}
-	found, err := s.read(ctx, at)
 	switch {
-	case isNotFound(err), err == nil && (found.Key != at || found.Version != 1):
-		return false, session.ErrUnknown
 	case err != nil:
 		return false, err
-	case found.User != rec.User || !found.Deadline.Equal(rec.Deadline) || !bytes.Equal(found.Data, rec.Data):
+	case was.version > rec.Version:
+		return false, session.ErrUnknown
+	case was.version < rec.Version: // also where there is none
 		return false, nil
 	}
-	found.Key = rec.Key
-	*rec = found
+	rec.Created = was.created
 	return true, nil
 }

@@ -17,11 +17,12 @@ import (
 type op struct {
 	handover.Op
 
-	key  session.Key    // with the bucket that the row is in
-	rec  session.Record // what to write; then what was written
-	live bool           // destroy: whether it was live
-	next session.Key    // destroy: the session that this one was renewed to
-	lost error          // of an earlier answer: it may be written already
+	key     session.Key    // with the bucket that the row is in
+	rec     session.Record // what to write; then what was written
+	becomes int64          // save: the version that it gives the session
+	live    bool           // destroy: whether it was live
+	next    session.Key    // destroy: the session that this one was renewed to
+	lost    error          // of an earlier answer: it may be written already
 
 	expired bool // touch: it was not ended, its time was over
 

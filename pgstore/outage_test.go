@@ -211,7 +211,7 @@ func TestWhatIsAcknowledgedSurvivesAKill(t *testing.T) {
 			doubts++
 			switch {
 			case k.rec.Version == 0: // its creation
-				if r != nil && r.Version != 1 {
+				if r != nil && (!r.Live || string(r.Data) != string(k.rec.Data)) {
 					t.Errorf("an unacknowledged create left %+v", r)
 				}
 			case k.renewed != session.Key{} && !isLive(t, p, k.rec.Key):
@@ -222,7 +222,7 @@ func TestWhatIsAcknowledgedSurvivesAKill(t *testing.T) {
 				if r == nil || r.Version != k.rec.Version {
 					t.Errorf("an unacknowledged end of %+v left %+v", k.rec, r)
 				}
-			case r == nil || !r.Live || r.Version < k.rec.Version || r.Version > k.rec.Version+1:
+			case r == nil || !r.Live || r.Version < k.rec.Version:
 				t.Errorf("an unacknowledged save after %+v left %+v", k.rec, r)
 			}
 		}

@@ -128,7 +128,7 @@ func TestChangedWidthAndLifetimeOnALivingSystem(t *testing.T) {
 	wg.Wait()
 	for _, node := range []*Store{s, between, after} {
 		for _, rec := range append(old, far) {
-			if got := mustGet(t, node, rec.Key); got.Version != 1 {
+			if got := mustGet(t, node, rec.Key); got.Version != rec.Version {
 				t.Errorf("an old session has version %d", got.Version)
 			}
 		}
@@ -314,7 +314,7 @@ func TestARenamedSchemaIsAnErrorUntilItIsBack(t *testing.T) {
 		"Create":       func() error { _, err := s.Create(t.Context(), fresh(s, "")); return err },
 		"Renew": func() error {
 			next := fresh(s, "")
-			next.Version = 1
+			next.Version = rec.Version
 			_, err := s.Renew(t.Context(), rec.Key, next, 0)
 			return err
 		},

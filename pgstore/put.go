@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
+	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -40,6 +41,7 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 	if err := s.checkContent(rec); err != nil {
 		return none, err
 	}
+	rec.Version = record.Step() // also of a new one, from 0
 	rec.Data = bytes.Clone(notNull(rec.Data))
 	if !rec.Expires.IsZero() {
 		rec.Expires = storable(rec.Expires)
@@ -134,7 +136,7 @@ func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bu
 		}
 		out = checked
 		written = tx.QueryRow(ctx, s.parent.putInsert, out.Key.Hash[:], bucket, out.Expires, out.Deadline,
-			nullText(out.User), out.Data, (s.facts.Load().longest + clockSlack).Seconds())
+			nullText(out.User), out.Data, (s.facts.Load().longest + clockSlack).Seconds(), out.Version)
 	case rec.User != "" && rec.User != rows[0].user:
 		return none, session.ErrUserChanged
 	default:
@@ -145,7 +147,7 @@ func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bu
 				return out, err
 			}
 		}
-		written = tx.QueryRow(ctx, s.parent.putUpdate, out.Key.Hash[:], rows[0].bucket, out.Data, nullTime(rec.Expires))
+		written = tx.QueryRow(ctx, s.parent.putUpdate, out.Key.Hash[:], rows[0].bucket, out.Data, nullTime(rec.Expires), rec.Version)
 	}
 	err = written.Scan(&out.Version, &out.Expires, &out.Deadline, &out.Created)
 	switch {

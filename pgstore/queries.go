@@ -104,10 +104,10 @@ const saveEnds = `COALESCE(i.expires_at <= pg_catalog.statement_timestamp(), fal
 // newQueries takes the table's name quoted and qualified.
 func newQueries(table string) *queries {
 	save := batchUpdate{
-		inputs: []string{"version", "expires_at", "user_id", "data", "ends"},
-		arrays: []string{"$3::bigint[]", "$4::timestamptz[]", "$5::text[]", "$6::bytea[]", "$7::boolean[]"},
+		inputs: []string{"version", "expires_at", "user_id", "data", "ends", "becomes"},
+		arrays: []string{"$3::bigint[]", "$4::timestamptz[]", "$5::text[]", "$6::bytea[]", "$7::boolean[]", "$8::bigint[]"},
 		set: `
-    version = s.version + 1,
+    version = i.becomes,
     expires_at = CASE WHEN i.expires_at IS NULL THEN s.expires_at ELSE LEAST(i.expires_at, s.deadline) END,
     ended_at = CASE WHEN ` + saveEnds + ` THEN pg_catalog.statement_timestamp() END,
     user_id = CASE WHEN NOT ` + saveEnds + ` THEN s.user_id END,
@@ -153,10 +153,10 @@ FOR NO KEY UPDATE OF s`,
 
 		create: `
 INSERT INTO ` + table + ` AS s (key, bucket, version, expires_at, deadline, created_at, user_id, data)
-SELECT u.key, u.bucket, 1, u.expires_at, u.deadline, pg_catalog.clock_timestamp(), u.user_id, u.data
+SELECT u.key, u.bucket, u.version, u.expires_at, u.deadline, pg_catalog.clock_timestamp(), u.user_id, u.data
 FROM ROWS FROM (pg_catalog.unnest($1::bytea[]), pg_catalog.unnest($2::integer[]), pg_catalog.unnest($3::timestamptz[]),
      pg_catalog.unnest($4::timestamptz[]), pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::bytea[]),
-     pg_catalog.unnest($7::integer[])) AS u(key, bucket, expires_at, deadline, user_id, data, stripe)
+     pg_catalog.unnest($7::integer[]), pg_catalog.unnest($10::bigint[])) AS u(key, bucket, expires_at, deadline, user_id, data, stripe, version)
 WHERE u.expires_at > pg_catalog.clock_timestamp()
   AND u.deadline <= pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $8::double precision)
   AND pg_catalog.pg_try_advisory_xact_lock_shared($9::integer, u.stripe)
@@ -255,14 +255,14 @@ func newParentQueries(parent, meta, makeLeaf string) *parentQueries {
 SELECT bucket FROM ` + parent + ` WHERE key = $1 ORDER BY bucket DESC LIMIT 1`,
 
 		lookOld: `
-SELECT version, ` + live + `, renewed_to, renewed_bucket, COALESCE(grace_until > pg_catalog.clock_timestamp(), false)
+SELECT version, created_at, ` + live + `, renewed_to, renewed_bucket, COALESCE(grace_until > pg_catalog.clock_timestamp(), false)
 FROM ` + parent + ` WHERE key = $1 AND bucket = $2`,
 
 		// The old row was locked by a statement before.
 		renew: `
 WITH made AS (
   INSERT INTO ` + parent + ` AS s (key, bucket, version, expires_at, deadline, created_at, user_id, data)
-  SELECT $3::bytea, $4::integer, o.version + 1, $5::timestamptz, $6::timestamptz,
+  SELECT $3::bytea, $4::integer, $12::bigint, $5::timestamptz, $6::timestamptz,
          CASE WHEN o.user_id IS NOT DISTINCT FROM $7::text THEN o.created_at ELSE pg_catalog.clock_timestamp() END,
          $7::text, $8::bytea
   FROM ` + parent + ` AS o
@@ -296,13 +296,13 @@ FROM ` + parent + ` WHERE key = $1 ORDER BY bucket FOR NO KEY UPDATE`,
 
 		putInsert: `
 INSERT INTO ` + parent + ` AS s (key, bucket, version, expires_at, deadline, created_at, user_id, data)
-SELECT $1::bytea, $2::integer, 1, $3::timestamptz, $4::timestamptz, pg_catalog.clock_timestamp(), $5::text, $6::bytea
+SELECT $1::bytea, $2::integer, $8::bigint, $3::timestamptz, $4::timestamptz, pg_catalog.clock_timestamp(), $5::text, $6::bytea
 WHERE $3::timestamptz > pg_catalog.clock_timestamp()
   AND $4::timestamptz <= pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $7::double precision)
 RETURNING s.version, s.expires_at, s.deadline, s.created_at`,
 
 		putUpdate: `
-UPDATE ` + parent + ` AS s SET version = s.version + 1, data = $3::bytea,
+UPDATE ` + parent + ` AS s SET version = s.version + $5::bigint, data = $3::bytea,
   expires_at = CASE WHEN $4::timestamptz IS NULL THEN s.expires_at ELSE LEAST($4::timestamptz, s.deadline) END
 WHERE s.key = $1::bytea AND s.bucket = $2::integer AND ` + live + `
 RETURNING s.version, s.expires_at, s.deadline, s.created_at`,

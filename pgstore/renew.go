@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
+	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -40,6 +41,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if err != nil {
 		return none, nil, err
 	}
+	rec.Version = record.Version(version)
 	oldAt, err := s.locateToWrite(ctx, s.pool, old)
 	if err != nil {
 		return none, nil, s.refused(err)
@@ -101,14 +103,12 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		if err != nil || was.next != at {
 			return false, err
 		}
-		made, err := s.read(ctx, at)
-		if isNotFound(err) || err == nil && made.Key != at { // ended or renewed since
+		// Whatever came after it, nobody else knows the new key.
+		made, err := scanOld(s.pool.QueryRow(ctx, s.parent.lookOld, at.Hash[:], at.Bucket))
+		if err == nil && made.version == 0 {
 			return false, session.ErrUnknown
 		}
-		if err == nil {
-			// Not the version found: others may have saved it since.
-			rec.Version, rec.Expires, rec.Deadline, rec.Created = version+1, made.Expires, made.Deadline, made.Created
-		}
+		rec.Created = made.created
 		return err == nil, err
 	}
 	err = s.inLeaf(ctx, at.Bucket, func() error { return s.settle(ctx, attempt, landed) })
@@ -150,7 +150,7 @@ func (s *Store) queueRenewal(b *pgx.Batch, r *renewal) {
 	rec := r.rec
 	b.Queue(s.parent.renew,
 		r.old.Hash[:], r.old.Bucket, r.at.Hash[:], r.at.Bucket, rec.Expires, rec.Deadline, nullText(rec.User), rec.Data,
-		r.version, r.longest.Seconds(), r.grace.Seconds(),
+		r.version, r.longest.Seconds(), r.grace.Seconds(), rec.Version,
 	).Query(func(rows pgx.Rows) error {
 		_, err := pgx.ForEachRow(rows, []any{&rec.Version, &rec.Expires, &rec.Deadline, &rec.Created}, func() error {
 			rec.Expires, rec.Deadline, rec.Created = rec.Expires.UTC(), rec.Deadline.UTC(), rec.Created.UTC()
@@ -184,10 +184,10 @@ func scanOld(row pgx.Row) (state, error) {
 	var was state
 	var next []byte
 	var nextBucket zeronull.Int4
-	err := row.Scan(&was.version, &was.live, &next, &nextBucket, &was.inGrace)
+	err := row.Scan(&was.version, &was.created, &was.live, &next, &nextBucket, &was.inGrace)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return state{}, nil
 	}
-	was.next = successor(next, nextBucket)
+	was.next, was.created = successor(next, nextBucket), was.created.UTC()
 	return was, err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -20,7 +21,7 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 	if err != nil {
 		return session.Record{}, wrap("save", s.refused(err))
 	}
-	o := &op{key: at, rec: rec}
+	o := &op{key: at, rec: rec, becomes: record.Version(rec.Version)}
 	o.rec.Data = bytes.Clone(notNull(rec.Data))
 	if !rec.Expires.IsZero() {
 		o.rec.Expires = storable(rec.Expires)
@@ -48,7 +49,8 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 		inputOf(func(o *op) *time.Time { return nullTime(o.rec.Expires) }),
 		inputOf(func(o *op) *string { return nullText(o.rec.User) }),
 		inputOf(func(o *op) []byte { return o.rec.Data }),
-		inputOf(ends))
+		inputOf(ends),
+		inputOf(func(o *op) int64 { return o.becomes }))
 	if err != nil {
 		return nil, err
 	}
@@ -58,13 +60,16 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 		now, written := w.now[o]
 		switch {
 		case written:
-			o.rec.Version, o.rec.Expires, o.rec.Deadline, o.rec.Created = now.version, now.expires, now.deadline, now.created
+			o.saved(now)
 			o.ran = w.batch.began
 			s.saves.Settle(o, nil)
 		case w.held(o):
 			held = append(held, o)
-		case o.lost != nil && !(there && was.version <= o.rec.Version):
-			s.saves.Settle(o, s.savedAfterAll(ctx, o))
+		case o.lost != nil && there && was.version == o.becomes: // it was written, whatever came after it
+			o.saved(was)
+			s.saves.Settle(o, nil)
+		case o.lost != nil && !(there && was.version < o.becomes): // it may have been
+			s.saves.Settle(o, s.outcomeOpen(ctx, o.lost, nil))
 		case !there:
 			s.saves.Settle(o, session.ErrNotFound)
 		case !was.live && was.inGrace:
@@ -88,19 +93,7 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 	return held, nil
 }
 
-// savedAfterAll decides about a save whose first answer was lost and whose
-// session has a later version now. Only the next one tells whose it is.
-func (s *Store) savedAfterAll(ctx context.Context, o *op) error {
-	rec, err := s.read(ctx, o.key)
-	switch {
-	case err != nil || rec.Key != o.key || rec.Version != o.rec.Version+1:
-		return s.outcomeOpen(ctx, o.lost, err)
-	case rec.User != o.rec.User:
-		return session.ErrUserChanged
-	case !bytes.Equal(rec.Data, o.rec.Data):
-		return session.ErrConflict
-	}
-	rec.Key = o.rec.Key
-	o.rec = rec
-	return nil
+// saved completes the record by the row as this save has left it.
+func (o *op) saved(row state) {
+	o.rec.Version, o.rec.Expires, o.rec.Deadline, o.rec.Created = o.becomes, row.expires, row.deadline, row.created
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -119,6 +120,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	if err != nil {
 		return none, nil, err
 	}
+	rec.Version = record.Version(0)
 	bucket := session.BucketOf(rec.Deadline)
 	if rec.Key.Bucket == 0 {
 		if err := s.markForeign(ctx); err != nil {

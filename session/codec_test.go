@@ -160,7 +160,7 @@ func TestARecordThatCannotBeDecodedIsLeftAloneOrAnError(t *testing.T) {
 			}
 			left := func() {
 				t.Helper()
-				if got, err := p.store.Store.Get(t.Context(), key); err != nil || string(got.Data) != string(rec.Data) || got.Version != rec.Version+1 {
+				if got, err := p.store.Store.Get(t.Context(), key); err != nil || string(got.Data) != string(rec.Data) || got.Version <= rec.Version {
 					t.Errorf("the record is %+v, %v; want it untouched", got, err)
 				}
 			}

@@ -32,7 +32,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Printf("version %d: %s\n", visit.Version, visit.Data)
+	fmt.Printf("anonymous: %s\n", visit.Data)
 
 	slow := visit // another request reads the session and takes its time
 
@@ -43,7 +43,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Printf("version %d of %s: %s\n", login.Version, login.User, login.Data)
+	fmt.Printf("%s: %s\n", login.User, login.Data)
 
 	_, err = store.Save(ctx, slow)
 	fmt.Println("late save:", errors.Is(err, session.ErrNotFound))
@@ -53,8 +53,8 @@ func Example() {
 	_, err = store.Get(ctx, login.Key)
 	fmt.Println("gone:", errors.Is(err, session.ErrNotFound))
 	// Output:
-	// version 1: cart: 1 book
-	// version 2 of alice: cart: 1 book
+	// anonymous: cart: 1 book
+	// alice: cart: 1 book
 	// late save: true
 	// ended: 1 <nil>
 	// gone: true
@@ -94,10 +94,10 @@ func ExampleStore_save() {
 		}
 	}
 	got, err := store.Get(ctx, rec.Key)
-	fmt.Printf("%s, version %d, %v\n", got.Data, got.Version, err)
+	fmt.Printf("%s, %v\n", got.Data, err)
 	// Output:
 	// conflict: true
-	// theirs and mine, version 3, <nil>
+	// theirs and mine, <nil>
 }
 
 // The text of an ID is for the browser; whatever else prints it gets a

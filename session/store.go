@@ -16,8 +16,12 @@ type Record struct {
 	// there, a foreign session's key may have its bucket filled in; such a key
 	// names the same session.
 	Key Key
-	// Version grows by one with each Save and Put. Create and a Put that
-	// creates begin at 1, whatever they are given.
+	// Version is greater than 0 and changes with each Save and Put, to a greater
+	// one that nobody can foresee; Create and a Put that creates begin with any,
+	// whatever they are given. No two writes to a session give it the same, even
+	// if a crash of the database has undone the first of them after others had
+	// read it. There are versions for 2^32 writes to a session, renewals of it
+	// included.
 	Version int64
 	// Created is when the session began for its present user, by the store's
 	// clock. Stores ignore it in what they are given.
@@ -93,7 +97,7 @@ type Store interface {
 
 	// Renew replaces the live session old, whose version must still be
 	// rec.Version, by rec, in one transaction: the new session gets rec's key,
-	// data, user, expiry and deadline, and the version after rec.Version; the
+	// data, user, expiry and deadline, and a version after rec.Version; the
 	// old one is dead at once. For the grace period, from 0 to MaxGrace and
 	// ended by old's deadline at the latest, Get with the old key returns the
 	// new session or, if that was renewed too, follows it while it is in its

@@ -1,7 +1,6 @@
 package sqlitestore
 
 import (
-	"bytes"
 	"context"
 	"time"
 
@@ -38,6 +37,7 @@ func (s *Store) create(ctx context.Context, rec session.Record, limit session.Us
 	if err != nil {
 		return made{}, err
 	}
+	rec.Version = record.Version(0)
 	var evicted []session.Key // by an attempt whose outcome is open
 	out, err := write(ctx, s, len(rec.Data), func(t *tx) (made, error) {
 		now := t.now()
@@ -49,7 +49,7 @@ func (s *Store) create(ctx context.Context, rec session.Record, limit session.Us
 			}
 		}
 		rec := rec
-		rec.Version, rec.Created = 1, now
+		rec.Created = now
 		var err error
 		evicted, err = t.add(rec, nil, limit, now)
 		return made{rec, evicted}, err
@@ -73,7 +73,7 @@ func (t *tx) add(rec session.Record, replaced *row, limit session.UserLimit, now
 		return nil, err
 	}
 	if limit.Max > 0 { // the insert would find out, but only when others had to go
-		r, err := t.find(session.Key{Hash: rec.Key.Hash}, findBare)
+		r, err := t.find(session.Key{Hash: rec.Key.Hash}, find)
 		if err == nil && r != nil {
 			err = session.ErrExists
 		}
@@ -104,18 +104,17 @@ func (t *tx) insert(rec session.Record) error {
 }
 
 // created returns the session, if an attempt whose outcome was open has created
-// it: nobody but its caller knows the key, so one of the same content is it.
+// it: its version tells, whatever came after it.
 func (t *tx) created(rec session.Record) (*session.Record, error) {
 	r, err := t.find(session.Key{Hash: rec.Key.Hash}, find)
 	switch {
 	case err != nil || r == nil:
 		return nil, err
-	case r.rec.Version != 1 || !r.ended.IsZero():
-		return nil, unknown(t.lost) // it may have been this one and changed since
-	case r.rec.User != rec.User || !r.rec.Deadline.Equal(rec.Deadline) || !bytes.Equal(r.rec.Data, rec.Data):
+	case r.rec.Version > rec.Version:
+		return nil, unknown(t.lost) // it may have come after this one
+	case r.rec.Version < rec.Version:
 		return nil, session.ErrExists
 	}
-	out := r.rec
-	out.Key = rec.Key
-	return &out, nil
+	rec.Created = r.rec.Created
+	return &rec, nil
 }

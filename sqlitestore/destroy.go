@@ -53,9 +53,9 @@ func (t *tx) endHead(key session.Key) (int64, error) {
 	if !record.Possible(key) {
 		return 0, nil
 	}
-	r, err := t.find(key, findBare)
+	r, err := t.find(key, find)
 	for err == nil && r != nil && r.next != nil {
-		r, err = t.find(session.Key{Hash: [32]byte(r.next)}, findBare)
+		r, err = t.find(session.Key{Hash: [32]byte(r.next)}, find)
 	}
 	if err != nil || r == nil || !r.ended.IsZero() {
 		return 0, err

@@ -37,11 +37,11 @@ func ExampleOpen() {
 		panic(err)
 	}
 	rec, err = store.Get(ctx, id.Key())
-	fmt.Printf("%s has a %s, version %d, %v\n", rec.User, rec.Data, rec.Version, err)
+	fmt.Printf("%s has a %s, %v\n", rec.User, rec.Data, err)
 
 	n, err := store.DestroyUser(ctx, "alice")
 	fmt.Println("logged out everywhere:", n, err)
 	// Output:
-	// alice has a cart with a book, version 2, <nil>
+	// alice has a cart with a book, <nil>
 	// logged out everywhere: 1 <nil>
 }

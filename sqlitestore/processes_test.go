@@ -131,8 +131,8 @@ func TestProcessesLoseNoUpdates(t *testing.T) {
 			t.Fatal(err)
 		}
 		value, err := strconv.Atoi(string(rec.Data))
-		if err != nil || rec.Version != int64(value)+1 {
-			t.Errorf("%q has version %d, %v", rec.Data, rec.Version, err)
+		if err != nil {
+			t.Error(err)
 		}
 		sum += value
 	}
@@ -179,7 +179,7 @@ func TestTheLockOfAKilledProcessIsFree(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("Save: %v", err)
 	}
-	if got, err := s.Get(t.Context(), rec.Key); err != nil || string(got.Data) != "data" || got.Version != 2 {
+	if got, err := s.Get(t.Context(), rec.Key); err != nil || string(got.Data) != "data" || got.Version <= rec.Version {
 		t.Errorf("Get = %q, version %d, %v", got.Data, got.Version, err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Put implements session.Putter. When the answer to a commit was lost, it is
-// written again: the version then grows by two.
+// written again, with another version.
 func (s *Store) Put(ctx context.Context, rec session.Record) (session.Record, error) {
 	out, err := s.put(ctx, rec)
 	return out, wrap("put", err)
@@ -24,6 +24,7 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 		return session.Record{}, err
 	}
 	rec.Data = bytes.Clone(rec.Data)
+	rec.Version = record.Step() // also of a new one, from 0
 	type result struct {
 		rec session.Record
 		new bool
@@ -31,7 +32,7 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 	out, err := write(ctx, s, len(rec.Data), func(t *tx) (result, error) {
 		now := t.now()
 		// By the hash alone: with another bucket it would be another session's.
-		r, err := t.find(session.Key{Hash: rec.Key.Hash}, findBare)
+		r, err := t.find(session.Key{Hash: rec.Key.Hash}, find)
 		switch {
 		case err != nil:
 			return result{}, err
@@ -47,8 +48,8 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 		case rec.User != "" && rec.User != r.rec.User:
 			return result{}, session.ErrUserChanged
 		}
-		rec, err := t.replace(r, rec, now)
-		return result{rec, false}, err
+		out := replacing(r, rec, r.rec.Version+rec.Version)
+		return result{out, false}, t.replace(r, out, now)
 	})
 	switch {
 	case err != nil:
@@ -75,6 +76,6 @@ func (t *tx) putNew(rec session.Record, now time.Time) (session.Record, error) {
 	if err != nil {
 		return session.Record{}, err
 	}
-	rec.Version, rec.Created = 1, now
+	rec.Created = now
 	return rec, t.insert(rec)
 }

@@ -11,7 +11,6 @@ const (
 	rollback
 	get
 	find
-	findBare
 	insert
 	save
 	touch
@@ -53,9 +52,8 @@ func newQueries(n migrations.Names) *queries {
 		commit:   `COMMIT`,
 		rollback: `ROLLBACK`,
 
-		get:      `SELECT ` + columns + `, +data FROM ` + t + ` WHERE key = ?1`,
-		find:     `SELECT ` + columns + `, +data, +id FROM ` + t + ` WHERE key = ?1`,
-		findBare: `SELECT ` + columns + `, NULL, +id FROM ` + t + ` WHERE key = ?1`,
+		get:  `SELECT ` + columns + `, +data FROM ` + t + ` WHERE key = ?1`,
+		find: `SELECT ` + columns + `, NULL, +id FROM ` + t + ` WHERE key = ?1`,
 
 		insert: `
 INSERT INTO ` + t + ` (key, bucket, native, version, expires_at, deadline, created_at, user_id, data)
@@ -63,7 +61,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (key) DO NOTHING`,
 
 		// Each of these comes after a find under the same lock, which has
 		// decided that it may be done.
-		save:  `UPDATE ` + t + ` SET version = version + 1, expires_at = ?2, data = ?3 WHERE id = ?1`,
+		save:  `UPDATE ` + t + ` SET version = ?4, expires_at = ?2, data = ?3 WHERE id = ?1`,
 		touch: `UPDATE ` + t + ` SET expires_at = ?2 WHERE id = ?1`,
 		end:   `UPDATE ` + t + ` SET ended_at = ?2, user_id = NULL, data = NULL WHERE id = ?1`,
 		renewed: `

@@ -56,7 +56,7 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 	}
 	var fate session.Fate
 	err := s.read(ctx, func(c *conn) error {
-		r, err := c.find(key, findBare)
+		r, err := c.find(key, find)
 		if err == nil {
 			fate = r.fate(s.Now())
 		}
@@ -89,7 +89,7 @@ func (t *tx) writable(key session.Key, now time.Time) (*row, error) {
 	if !record.Possible(key) {
 		return nil, session.ErrNotFound
 	}
-	r, err := t.find(key, findBare)
+	r, err := t.find(key, find)
 	switch {
 	case err != nil:
 		return nil, err

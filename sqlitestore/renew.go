@@ -38,6 +38,8 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if err != nil {
 		return made{}, err
 	}
+	version := rec.Version
+	rec.Version = record.Version(version)
 	var evicted []session.Key // by an attempt whose outcome is open
 	out, err := write(ctx, s, len(rec.Data), func(t *tx) (made, error) {
 		now := t.now()
@@ -52,11 +54,11 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		if err != nil {
 			return made{}, err
 		}
-		if r.rec.Version != rec.Version {
+		if r.rec.Version != version {
 			return made{}, session.ErrConflict
 		}
 		rec := rec
-		rec.Version, rec.Created = r.rec.Version+1, now
+		rec.Created = now
 		if rec.User == r.rec.User {
 			rec.Created = r.rec.Created
 		}
@@ -77,18 +79,17 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 // wasRenewed returns the new session, if a renewal whose outcome was open has
 // taken place.
 func (t *tx) wasRenewed(old session.Key, rec session.Record) (*session.Record, error) {
-	r, err := t.find(old, findBare)
+	r, err := t.find(old, find)
 	if err != nil || r == nil || !bytes.Equal(r.next, rec.Key.Hash[:]) {
 		return nil, err
 	}
-	next, err := t.find(session.Key{Hash: rec.Key.Hash}, find)
+	next, err := t.find(session.Key{Hash: rec.Key.Hash}, find) // whatever came after it, nobody else knows the new key
 	switch {
 	case err != nil:
 		return nil, err
-	case next == nil || !next.ended.IsZero() || next.rec.Version != rec.Version+1:
-		return nil, unknown(t.lost) // it has changed since
+	case next == nil:
+		return nil, unknown(t.lost)
 	}
-	out := next.rec
-	out.Key = rec.Key
-	return &out, nil
+	rec.Created = next.rec.Created
+	return &rec, nil
 }

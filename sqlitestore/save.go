@@ -23,10 +23,11 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 		return session.Record{}, err
 	}
 	rec.Data = bytes.Clone(rec.Data)
+	becomes := record.Version(rec.Version)
 	out, err := write(ctx, s, len(rec.Data), func(t *tx) (session.Record, error) {
 		now := t.now()
 		if t.lost != nil {
-			if done, err := t.saved(rec); done.Version != 0 || err != nil {
+			if done, err := t.saved(rec, becomes); done.Version != 0 || err != nil {
 				return done, err
 			}
 		}
@@ -39,7 +40,8 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 		case r.rec.User != rec.User:
 			return session.Record{}, session.ErrUserChanged
 		}
-		return t.replace(r, rec, now)
+		out := replacing(r, rec, becomes)
+		return out, t.replace(r, out, now)
 	})
 	if err == nil {
 		s.stats.saves.Add(1)
@@ -47,19 +49,23 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 	return out, err
 }
 
-// replace gives a live row new data and, if rec has one, a new expiry.
-func (t *tx) replace(r *row, rec session.Record, now time.Time) (session.Record, error) {
+// replacing is a live row with new data and, if rec has one, a new expiry.
+func replacing(r *row, rec session.Record, becomes int64) session.Record {
 	out := r.rec
-	out.Key, out.Data = rec.Key, rec.Data
-	out.Version++
+	out.Key, out.Data, out.Version = rec.Key, rec.Data, becomes
 	if !rec.Expires.IsZero() {
 		out.Expires = record.Earlier(record.Expiry(rec.Expires), r.rec.Deadline)
 	}
+	return out
+}
+
+// replace writes what replacing came to.
+func (t *tx) replace(r *row, out session.Record, now time.Time) error {
 	if !now.Before(out.Expires) {
-		return out, t.end(r, now)
+		return t.end(r, now)
 	}
-	_, err := t.exec(save, r.id, record.Micros(out.Expires), nullBytes(rec.Data))
-	return out, err
+	_, err := t.exec(save, r.id, record.Micros(out.Expires), nullBytes(out.Data), out.Version)
+	return err
 }
 
 // end makes r a tombstone.
@@ -68,20 +74,17 @@ func (t *tx) end(r *row, now time.Time) error {
 	return err
 }
 
-// saved returns the session, if a save whose outcome was open has taken place.
-// If the session has changed further since, only the next version could have
-// told.
-func (t *tx) saved(rec session.Record) (session.Record, error) {
+// saved returns the session, if a save whose outcome was open has taken place:
+// its version tells, whatever came after it.
+func (t *tx) saved(rec session.Record, becomes int64) (session.Record, error) {
 	r, err := t.find(rec.Key, find)
 	switch {
-	case err != nil || r == nil || r.ended.IsZero() && r.rec.Version <= rec.Version:
+	case err != nil || r == nil:
 		return session.Record{}, err
-	case !r.ended.IsZero() || r.rec.Version != rec.Version+1:
-		return session.Record{}, unknown(t.lost)
-	case r.rec.User != rec.User || !bytes.Equal(r.rec.Data, rec.Data):
-		return session.Record{}, session.ErrConflict
+	case r.rec.Version == becomes:
+		return replacing(r, rec, becomes), nil
+	case r.rec.Version > becomes, !r.ended.IsZero():
+		return session.Record{}, unknown(t.lost) // it may have come after this one, or be its doing
 	}
-	out := r.rec
-	out.Key = rec.Key
-	return out, nil
+	return session.Record{}, nil
 }

@@ -18,7 +18,7 @@ func (c *check) logIn(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if v.User != "alice" || v.Version != 1 {
+	if v.User != "alice" || v.Version == 0 {
 		return "", fmt.Errorf("logged in as %q, version %d", v.User, v.Version)
 	}
 	for _, n := range c.others(first) {
@@ -29,7 +29,7 @@ func (c *check) logIn(ctx context.Context) (string, error) {
 	if err := refused(second(c.somebody().me(ctx, first))); err != nil {
 		return "", fmt.Errorf("without a cookie: %w", err)
 	}
-	return fmt.Sprintf("%s, version %d, on all %d nodes", v.User, v.Version, len(c.fleet.nodes)), nil
+	return fmt.Sprintf("%s, of the same version on all %d nodes", v.User, len(c.fleet.nodes)), nil
 }
 
 func second[T any](_ T, err error) error { return err }
@@ -64,8 +64,8 @@ func (c *check) saveAtOnce(ctx context.Context) (string, error) {
 	var v view
 	took, err := until(ctx, func() (bool, error) {
 		v, err = bob.me(ctx, c.last())
-		if err == nil && v.Version < 1+2*each {
-			err = fmt.Errorf("%s sees version %d after %d saves", c.last().name, v.Version, 2*each)
+		if err == nil && len(v.Values) < 2*each {
+			err = fmt.Errorf("%s sees %d values after %d saves", c.last().name, len(v.Values), 2*each)
 		}
 		return err == nil, err
 	})
@@ -78,9 +78,6 @@ func (c *check) saveAtOnce(ctx context.Context) (string, error) {
 				return "", fmt.Errorf("a change is lost: %d values of %d are there", len(v.Values), 2*each)
 			}
 		}
-	}
-	if v.Version != 1+2*each {
-		return "", fmt.Errorf("version %d after %d saves", v.Version, 2*each)
 	}
 	if conflicts.Load() == 0 {
 		return "", errors.New("no save met another: this proves nothing")
@@ -117,7 +114,7 @@ func (c *check) touch(ctx context.Context) (string, error) {
 	case after.Version != before.Version:
 		return "", fmt.Errorf("the version was %d and is %d", before.Version, after.Version)
 	}
-	return fmt.Sprintf("idle timeout %v later, still version %d", after.Expires.Sub(before.Expires).Round(time.Microsecond), after.Version), nil
+	return fmt.Sprintf("idle timeout %v later, and still the same version", after.Expires.Sub(before.Expires).Round(time.Microsecond)), nil
 }
 
 // touchByUse uses a session that nobody has used for ten minutes. With the first

@@ -151,8 +151,9 @@ func giveUp(e *env) {
 		e.refused(w.name, err, context.Canceled)
 		if !errors.Is(err, session.ErrUnknown) {
 			// It says that nothing was changed, so nothing may change later.
-			e.same("Save after "+w.name+" was given up", e.save(rec), session.Record{
-				Key: rec.Key, Version: rec.Version + 1, Created: rec.Created, Expires: rec.Expires,
+			saved := e.save(rec)
+			e.same("Save after "+w.name+" was given up", saved, session.Record{
+				Key: rec.Key, Version: e.newer("Save", saved, rec.Version), Created: rec.Created, Expires: rec.Expires,
 				Deadline: rec.Deadline, User: rec.User, Data: rec.Data,
 			})
 			e.gone(next.Key)
@@ -252,7 +253,7 @@ func closeAwaits(e *env) {
 	if readErr != nil {
 		e.Fatalf("Get: %v", readErr)
 	}
-	switch saved := got.Version == rec.Version+1; {
+	switch saved := got.Version > rec.Version; {
 	case err == nil && !saved:
 		e.Error("an acknowledged Save is lost")
 	case err != nil && !errors.Is(err, session.ErrUnknown) && saved:
@@ -343,7 +344,7 @@ func closeWhileWriting(e *env) {
 		case err != nil:
 			e.Errorf("an acknowledged write is lost: %v", err)
 			continue
-		case unknown && got.Version == o.rec.Version+1:
+		case unknown && got.Version > o.rec.Version:
 			continue
 		}
 		e.same("Get by the other node after Close", got, o.rec)

@@ -231,6 +231,16 @@ func (e *env) same(what string, got, want session.Record) {
 	}
 }
 
+// newer checks that a write gave a session of that version a greater one, which
+// it returns.
+func (e *env) newer(what string, got session.Record, than int64) int64 {
+	e.Helper()
+	if got.Version <= than {
+		e.Errorf("%s: Version is %d; want more than %d", what, got.Version, than)
+	}
+	return got.Version
+}
+
 func (e *env) sameTime(what string, got, want time.Time) {
 	e.Helper()
 	if d := got.Sub(want).Abs(); d >= e.h.Precision {

@@ -21,14 +21,15 @@ func foreignLife(e *env) {
 	rec := e.foreign()
 	rec.User = e.unique("user")
 	got := e.create(rec)
-	rec.Version, rec.Expires = 1, rec.Deadline
+	rec.Version, rec.Expires = e.newer("Create", got, 0), rec.Deadline
 	e.same("Create", got, rec)
 	rec.Created = got.Created
 	e.same("Get", e.live(rec.Key), rec)
 
 	rec.Data, rec.Expires = []byte("changed"), rec.Deadline.Add(-time.Hour)
+	first := rec
 	got = e.save(rec)
-	rec.Version = 2
+	rec.Version = e.newer("Save", got, rec.Version)
 	e.same("Save", got, rec)
 
 	expires, err := e.s.Touch(e.ctx, rec.Key, rec.Deadline.Add(-time.Minute))
@@ -40,7 +41,7 @@ func foreignLife(e *env) {
 	e.same("Get", e.live(rec.Key), rec)
 
 	stale := rec
-	stale.Version = 1
+	stale.Version = first.Version
 	_, err = e.s.Save(e.ctx, stale)
 	e.refused("Save of an old version", err, session.ErrConflict)
 	e.destroy(1, rec.Key)
@@ -102,7 +103,7 @@ func foreignRenew(e *env) {
 	old := e.create(e.foreign())
 	native := e.renew(old, time.Minute)
 	want := old
-	want.Key, want.Version = native.Key, old.Version+1
+	want.Key, want.Version = native.Key, e.newer("Renew", native, old.Version)
 	e.same("Renew", native, want)
 	e.same("Get of the native key", e.live(native.Key), want)
 	e.same("Get of the foreign key in grace", e.live(old.Key), want)

@@ -51,7 +51,7 @@ func limitRefuses(e *env) {
 	limit := session.UserLimit{Max: 2}
 	rec := e.recordOf(user)
 	a := e.createLimited(rec, limit)
-	rec.Version, rec.Expires = 1, rec.Deadline
+	rec.Version, rec.Expires = e.newer("CreateLimited", a, 0), rec.Deadline
 	e.same("CreateLimited", a, rec)
 	b := e.createAfter(a, e.recordOf(user))
 	c := e.recordOf(user)
@@ -153,7 +153,7 @@ func limitRenew(e *env) {
 	}
 	e.wantKeys(evicted, nil)
 	want := a
-	want.Key, want.Version = next.Key, a.Version+1
+	want.Key, want.Version = next.Key, e.newer("RenewLimited", a2, a.Version)
 	e.same("RenewLimited", a2, want)
 	e.same("Get by the old key", e.live(a.Key), a2)
 	e.wantUser(user, a2, b)
