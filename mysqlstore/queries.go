@@ -96,9 +96,9 @@ func newQueries(n names) queries {
 	t, meta, users := n.sessions, n.meta, n.users
 	inserted := t + ` (hash, bucket, native, version, expires_at, deadline, created_at, user_id, data)`
 	q := queries{
-		one(get):      `SELECT ` + columns + `, data, ` + started + ` FROM ` + t + ` WHERE hash = ?`,
-		one(lock):     `SELECT ` + columns + `, NULL, ` + present + ` FROM ` + t + ` WHERE hash = ? FOR UPDATE`,
-		one(now):      `SELECT ` + started,
+		one(get):  `SELECT ` + columns + `, data, ` + started + ` FROM ` + t + ` WHERE hash = ?`,
+		one(lock): `SELECT ` + columns + `, NULL, ` + present + ` FROM ` + t + ` WHERE hash = ? FOR UPDATE`,
+		one(now):  `SELECT ` + started,
 
 		// A lone write is one statement, and a transaction of its own.
 		one(insertAnonymous): `INSERT INTO ` + inserted + ` VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?)`,

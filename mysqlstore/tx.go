@@ -148,7 +148,6 @@ func (t *tx) lock(hash [32]byte) (*row, error) {
 	return t.lockBy(lock, hash)
 }
 
-
 func (t *tx) lockBy(q query, hash [32]byte) (*row, error) {
 	r, err := t.rowOf(t.ctx, q, session.Key{Hash: hash})
 	if err != nil || r == nil || t.instant {

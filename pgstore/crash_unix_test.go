@@ -64,8 +64,12 @@ func TestAVersionThatACrashTookBackIsNotGivenAgain(t *testing.T) {
 	t.Cleanup(endWalWriter)
 
 	type write func(ctx context.Context, s *Store, rec session.Record) (session.Record, error)
-	save := func(ctx context.Context, s *Store, rec session.Record) (session.Record, error) { return s.Save(ctx, rec) }
-	put := func(ctx context.Context, s *Store, rec session.Record) (session.Record, error) { return s.Put(ctx, rec) }
+	save := func(ctx context.Context, s *Store, rec session.Record) (session.Record, error) {
+		return s.Save(ctx, rec)
+	}
+	put := func(ctx context.Context, s *Store, rec session.Record) (session.Record, error) {
+		return s.Put(ctx, rec)
+	}
 	lives := []*struct {
 		name      string
 		lose      write
