@@ -65,6 +65,12 @@ func harness(now func() time.Time) sessiontest.Harness {
 				delete(table.rows, key.Hash)
 			}
 		},
+		Age: func(t testing.TB, s session.Store, d time.Duration) {
+			age(s, d)
+			if _, err := s.(*Store).PruneNow(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
 		Hold: func(t testing.TB, s session.Store, key session.Key) func(bool) {
 			unlock := lock(s)
 			return func(expired bool) {
@@ -96,6 +102,20 @@ func expire(t testing.TB, s session.Store, key session.Key) {
 		return
 	}
 	r.rec.Expires = now
+}
+
+func age(s session.Store, d time.Duration) {
+	defer lock(s)()
+	hours := int32(d / time.Hour)
+	for _, r := range s.(*Store).table.rows {
+		if r.rec.Key.Bucket != 0 {
+			r.rec.Key.Bucket -= hours
+		}
+		r.bucket -= hours
+		for _, at := range []*time.Time{&r.rec.Created, &r.rec.Expires, &r.rec.Deadline, &r.graceUntil} {
+			*at = at.Add(-d)
+		}
+	}
 }
 
 // waiting counts the goroutines that wait for the lock of a store, as the lock

@@ -43,6 +43,7 @@ func (s *Store) PruneNow(ctx context.Context) (p session.Pruned, err error) {
 			if !r.ended && !r.live(now) {
 				s.table.end(r)
 				r.expired = true
+				p.Emptied++
 			}
 			// The bucket, not the deadline: until it has passed, another
 			// deadline would make the key good again.
@@ -52,6 +53,7 @@ func (s *Store) PruneNow(ctx context.Context) (p session.Pruned, err error) {
 			}
 		}
 		s.stats.Pruned.Rows += p.Rows
+		s.stats.Pruned.Emptied += p.Emptied
 		s.stats.Maintained = now
 		return nil
 	})

@@ -77,7 +77,7 @@ var sessionColumns = []string{
 	"key bytea", "bucket integer", "version bigint",
 	"expires_at timestamp with time zone", "deadline timestamp with time zone", "created_at timestamp with time zone",
 	"ended_at timestamp with time zone",
-	"renewed_to bytea", "renewed_bucket integer", "grace_until timestamp with time zone",
+	"renewed_to bytea", "renewed_bucket integer", "grace_until timestamp with time zone", "chain_until integer",
 	"user_id text", "data bytea",
 }
 

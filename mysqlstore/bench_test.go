@@ -139,11 +139,11 @@ func (b *side) fill(rows int) {
 			}
 			b.recs[i], b.tokens[i] = rec, fmt.Sprintf("%043d", rand.Uint64())
 			flat = append(flat, b.tokens[i], b.payload, b.later)
-			ours = insertArgs(ours, rec)
+			ours = insertArgs(ours, rec, 0)
 		}
 		sqlExec(b, b.flat, `INSERT INTO flat VALUES `+repeat(`(?, ?, ?)`, 500), flat...)
 		sqlExec(b, b.flat, `
-INSERT INTO sojourn_sessions (hash, bucket, native, version, expires_at, deadline, created_at, user_id, data)
+INSERT INTO sojourn_sessions (hash, bucket, kept_to, version, expires_at, deadline, created_at, user_id, data)
 VALUES `+repeat(`(?, ?, ?, ?, ?, ?, ?, ?, ?)`, 500), ours...)
 	}
 }

@@ -42,6 +42,15 @@ func harness(srv *dbtest.MySQLServer) sessiontest.Harness {
 		Vanish: func(t testing.TB, s session.Store, key session.Key) {
 			sqlExec(t, s.(*Store).conns.db, `DELETE FROM sojourn_sessions WHERE hash = UNHEX(?)`, hexOf(key))
 		},
+		Age: func(t testing.TB, s session.Store, d time.Duration) {
+			hours, micros := int64(d/time.Hour), d.Microseconds()
+			sqlExec(t, s.(*Store).conns.db, `
+UPDATE sojourn_sessions SET bucket = bucket - ?, kept_to = kept_to - ?, expires_at = expires_at - ?, deadline = deadline - ?,
+  created_at = created_at - ?, ended_at = ended_at - ?, grace_until = grace_until - ?`, hours, hours, micros, micros, micros, micros, micros)
+			if _, err := s.(*Store).PruneNow(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
 		Hold: func(t testing.TB, s session.Store, key session.Key) func(bool) {
 			conn, err := s.(*Store).conns.db.Conn(context.Background())
 			if err != nil {

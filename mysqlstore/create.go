@@ -78,7 +78,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 		if evicted, err = t.makeRoom(rec.User, nil, limit); err != nil {
 			return made{}, err
 		}
-		rec, err := t.insert(rec, s.Now(), s.limits)
+		rec, err := t.insert(rec, 0, s.Now(), s.limits)
 		return made{rec, evicted}, err
 	})
 	if err == nil {
@@ -96,14 +96,14 @@ func (s *Store) fresh(rec session.Record) (session.Record, error) {
 	return rec, s.limits.InTime(rec, now)
 }
 
-// insert adds a session, whose key nobody may have used. It is ErrExists if it
-// was.
-func (t *tx) insert(rec session.Record, created time.Time, limits record.Limits) (session.Record, error) {
+// insert adds a session, whose key nobody may have used, and which is kept until
+// the bucket keptTo at least. It is ErrExists if the key was used.
+func (t *tx) insert(rec session.Record, keptTo int32, created time.Time, limits record.Limits) (session.Record, error) {
 	rec.Created = record.Expiry(created)
 	if err := limits.InTime(rec, record.Expiry(t.s.Now())); err != nil {
 		return rec, err
 	}
-	_, err := t.exec(t.ctx, text{insertSome, 1}, insertArgs(nil, rec)...)
+	_, err := t.exec(t.ctx, text{insertSome, 1}, insertArgs(nil, rec, keptTo)...)
 	switch {
 	case numberOf(err) != errDuplicate:
 		return rec, err
@@ -117,16 +117,10 @@ func (t *tx) insert(rec session.Record, created time.Time, limits record.Limits)
 var errLate = errors.New("an attempt whose answer was lost was still under way")
 
 // insertArgs appends a row.
-func insertArgs(args []any, rec session.Record) []any {
-	return append(args, rec.Key.Hash[:], int64(session.BucketOf(rec.Deadline)), isNative(rec.Key), rec.Version,
+func insertArgs(args []any, rec session.Record, keptTo int32) []any {
+	bucket := session.BucketOf(rec.Deadline)
+	return append(args, rec.Key.Hash[:], int64(bucket), int64(max(bucket, keptTo)), rec.Version,
 		record.Micros(rec.Expires), record.Micros(rec.Deadline), record.Micros(rec.Created), nullText(rec.User), nullBytes(rec.Data))
-}
-
-func isNative(key session.Key) int64 {
-	if key.Bucket != 0 {
-		return 1
-	}
-	return 0
 }
 
 // stripes is how many locks the users share.
@@ -151,7 +145,7 @@ func createLone(t *tx, o *op) (bool, error) {
 		return false, nil
 	}
 	q := one(insertAnonymous)
-	args := insertArgs(nil, rec)
+	args := insertArgs(nil, rec, 0)
 	if rec.User == "" {
 		args = slices.Delete(args, 7, 8) // the user
 	} else {
@@ -191,7 +185,7 @@ func createBatch(t *tx, ops []*op) error {
 		}
 		var args []any
 		for _, rec := range recs[:n] {
-			args = insertArgs(args, rec)
+			args = insertArgs(args, rec, 0)
 		}
 		if _, err := t.exec(t.ctx, text{insertSome, n}, args...); err != nil {
 			return err
@@ -215,7 +209,7 @@ func createApart(t *tx, o *op) (err error) {
 			return err
 		}
 	}
-	o.made, err = t.insert(o.rec, t.s.Now(), t.s.limits)
+	o.made, err = t.insert(o.rec, 0, t.s.Now(), t.s.limits)
 	return err
 }
 

@@ -65,10 +65,11 @@ func (p *pruning) note(latest turn) {
 	p.latest = latest
 }
 
-func (p *pruning) add(rows int64) {
+func (p *pruning) add(some session.Pruned) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.total.Rows += rows
+	p.total.Rows += some.Rows
+	p.total.Emptied += some.Emptied
 }
 
 // lockKey is the number of a lock of this table.
@@ -166,8 +167,8 @@ func (w *pass) run(ctx context.Context) (session.Pruned, error) {
 		return w.done, err
 	}
 	err := w.all(ctx)
-	if w.done.Rows > 0 {
-		s.log.Info("pruned", zap.Int64("rows", w.done.Rows))
+	if w.done != (session.Pruned{}) {
+		s.log.Info("pruned", zap.Int64("rows", w.done.Rows), zap.Int64("emptied", w.done.Emptied))
 	}
 	// If that fails the connection is gone, and the lock with it.
 	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -183,7 +184,7 @@ func (w *pass) all(ctx context.Context) error {
 		return fmt.Errorf("delete what is past its deadline: %w", err)
 	}
 	if err := w.sweep(ctx); err != nil {
-		return fmt.Errorf("delete what has long been idle: %w", err)
+		return fmt.Errorf("empty what has long been idle: %w", err)
 	}
 	return w.step(ctx, func(ctx context.Context, c *conn) error {
 		if _, err := c.exec(ctx, one(takeTurn), []byte(w.p.s.opts.NodeName)); err != nil {

@@ -19,7 +19,7 @@ func (p place) age(t testing.TB, rec session.Record, by time.Duration) {
 	t.Helper()
 	deadline := record.Deadline(rec.Deadline.Add(-by))
 	n := sqlExec(t, p.db, `
-UPDATE sojourn_sessions SET deadline = ?, bucket = ?, expires_at = LEAST(expires_at, ?) - 1, created_at = created_at - ? WHERE hash = UNHEX(?)`,
+UPDATE sojourn_sessions SET deadline = ?, bucket = ?, kept_to = bucket, expires_at = LEAST(expires_at, ?) - 1, created_at = created_at - ? WHERE hash = UNHEX(?)`,
 		deadline.UnixMicro(), session.BucketOf(deadline), deadline.UnixMicro(), by.Microseconds(), hexOf(rec.Key))
 	if n != 1 {
 		t.Fatalf("%d rows were aged", n)
@@ -45,7 +45,7 @@ func (p place) rows(t testing.TB) (n int64) {
 func (p place) fillDead(t testing.TB, n int) {
 	t.Helper()
 	sqlExec(t, p.db, `
-INSERT INTO sojourn_sessions (hash, bucket, native, version, expires_at, deadline, created_at, data)
+INSERT INTO sojourn_sessions (hash, bucket, kept_to, version, expires_at, deadline, created_at, data)
 SELECT UNHEX(SHA2(CONCAT('dead', UUID(), a.n, '.', b.n), 256)), 1, 1, 1, 1, 1000000, 0, REPEAT('x', 600)
 FROM (WITH RECURSIVE i (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < 1000) SELECT n FROM i) AS a
 JOIN (WITH RECURSIVE j (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM j WHERE n < 1000) SELECT n FROM j) AS b
@@ -73,25 +73,27 @@ func TestPruningDeletesWhatIsForgottenAndNothingElse(t *testing.T) {
 		p.idleSince(t, foreign, s.Now().Add(-day-time.Minute))
 		p.fillDead(t, 2*retireBatch+10)
 		done, err := s.PruneNow(t.Context())
-		if want := int64(2*retireBatch + 10 + 3); err != nil || done.Rows != want {
-			t.Errorf("PruneNow = %+v, %v; want %d rows", done, err, want)
+		if want := int64(2*retireBatch + 10 + 2); err != nil || done.Rows != want || done.Emptied != 2 {
+			t.Errorf("PruneNow = %+v, %v; want %d rows, and 2 emptied", done, err, want)
 		}
-		if n := p.rows(t); n != 4 { // ended, expired, live, and the foreign tombstone
-			t.Errorf("%d rows are left; want 4", n)
+		if n := p.rows(t); n != 5 { // ended, expired, live, and two tombstones
+			t.Errorf("%d rows are left; want 5", n)
 		}
 		for key, want := range map[session.Key]session.Fate{
-			old.Key: session.FateUnknown, oldEnded.Key: session.FateUnknown, idle.Key: session.FateUnknown,
+			old.Key: session.FateUnknown, oldEnded.Key: session.FateUnknown, idle.Key: session.FateExpired,
 			ended.Key: session.FateEnded, expired.Key: session.FateExpired, live.Key: session.FateLive, foreign.Key: session.FateExpired,
 		} {
 			if fate, err := s.Fate(t.Context(), key); fate != want || err != nil {
 				t.Errorf("Fate = %v, %v; want %v", fate, err, want)
 			}
 		}
-		if _, err := s.Put(t.Context(), foreign); !errors.Is(err, session.ErrNotFound) {
-			t.Errorf("Put of a foreign session that was swept: %v", err)
+		for _, rec := range []session.Record{foreign, idle} {
+			if _, err := s.Put(t.Context(), rec); !errors.Is(err, session.ErrNotFound) {
+				t.Errorf("Put of a session that was swept: %v", err)
+			}
 		}
 		st := s.Stats()
-		if st.Pruned.Rows != done.Rows || st.Maintained.IsZero() || st.MaintainedBy != s.opts.NodeName {
+		if st.Pruned != done || st.Maintained.IsZero() || st.MaintainedBy != s.opts.NodeName {
 			t.Errorf("Stats = %+v", st)
 		}
 	})
@@ -115,7 +117,13 @@ func TestBackgroundPassesComeThroughTheWholeTable(t *testing.T) {
 	// Far apart: more than one pass looks at.
 	sqlExec(t, p.db, `UPDATE sojourn_sessions SET id = id + 100 * 20 * `+fmt.Sprint(sweepBatch)+` WHERE id % 2 = 0 ORDER BY id DESC LIMIT 50`)
 	eagerly := openStore(t, p, Options{NextPrune: eager})
-	dbtest.Eventually(t, "all that is idle is gone", func() bool { return p.rows(t) == 150 })
+	dbtest.Eventually(t, "all that is idle is empty", func() bool {
+		var n int
+		if err := p.db.QueryRow(`SELECT COUNT(*) FROM sojourn_sessions WHERE ended_at = expires_at AND data IS NULL`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n == 150
+	})
 	dbtest.Eventually(t, "it says that it leads", func() bool { st := eagerly.Stats(); return st.Leading && st.Term == 1 })
 	if n, err := s.Len(t.Context()); n != 150 || err != nil {
 		t.Errorf("Len = %d, %v", n, err)

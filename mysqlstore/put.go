@@ -90,5 +90,5 @@ func (t *tx) putNew(rec session.Record) (session.Record, error) {
 	if err := t.admit(rec.User, session.UserLimit{}); err != nil {
 		return session.Record{}, err
 	}
-	return t.insert(rec, now, t.s.limits)
+	return t.insert(rec, 0, now, t.s.limits)
 }

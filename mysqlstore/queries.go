@@ -49,8 +49,7 @@ const (
 	touchSome
 	endSome
 	shareStripes
-	sweepNative
-	sweepForeign
+	sweep
 )
 
 // text is a statement for so many sessions; 0 where it makes no difference.
@@ -77,7 +76,7 @@ const maxSize = 1024
 func sizeFor(n int) int { return 1 << bits.Len(uint(n-1)) }
 
 // columns are what rowOf reads first.
-const columns = `bucket, version, expires_at, deadline, created_at, ended_at, renewed_to, grace_until, user_id`
+const columns = `bucket, kept_to, version, expires_at, deadline, created_at, ended_at, renewed_to, grace_until, user_id`
 
 // Microseconds since 1970 UTC: now at the start of the statement, and at the
 // time of evaluation, which may be after a wait for a lock. The store's own
@@ -94,7 +93,7 @@ const writable = ` WHERE hash = ? AND ? IN (0, bucket) AND ended_at IS NULL AND 
 
 func newQueries(n names) queries {
 	t, meta, users := n.sessions, n.meta, n.users
-	inserted := t + ` (hash, bucket, native, version, expires_at, deadline, created_at, user_id, data)`
+	inserted := t + ` (hash, bucket, kept_to, version, expires_at, deadline, created_at, user_id, data)`
 	q := queries{
 		one(get):  `SELECT ` + columns + `, data, ` + started + ` FROM ` + t + ` WHERE hash = ?`,
 		one(lock): `SELECT ` + columns + `, NULL, ` + present + ` FROM ` + t + ` WHERE hash = ? FOR UPDATE`,
@@ -142,11 +141,11 @@ WHERE id > ? AND ended_at IS NULL AND expires_at > ` + started + ` ORDER BY id L
 		one(clearPage): `
 SELECT id, hash FROM ` + t + ` WHERE id > ? AND ended_at IS NULL ORDER BY id LIMIT ?`,
 
-		one(retire): `DELETE FROM ` + t + ` WHERE bucket < ? ORDER BY bucket LIMIT ?`,
+		one(retire): `DELETE FROM ` + t + ` WHERE kept_to < ? ORDER BY kept_to LIMIT ?`,
 		one(nextID): `SELECT MIN(id) FROM ` + t + ` WHERE id > ?`,
 		one(maxID):  `SELECT MAX(id) FROM ` + t,
 		one(sweepFind): `
-SELECT hash, native FROM ` + t + ` WHERE id >= ? AND id < ? AND ended_at IS NULL AND expires_at < ?`,
+SELECT hash FROM ` + t + ` WHERE id >= ? AND id < ? AND ended_at IS NULL AND expires_at < ?`,
 
 		one(takeTurn): `UPDATE ` + meta + ` SET pruned_at = ` + started + `, pruned_by = ? WHERE one = 1`,
 		one(readTurn): `SELECT ` + started + `, pruned_at, pruned_by, swept_to FROM ` + meta + ` WHERE one = 1`,
@@ -174,12 +173,10 @@ UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET expires_at = ELT(` + which + `, ` + l
 UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET ended_at = ?, user_id = NULL, data = NULL WHERE hash IN (` + list + `)`
 		q[text{shareStripes, size}] = `
 SELECT stripe FROM ` + users + ` WHERE stripe IN (` + list + `) ORDER BY stripe LOCK IN SHARE MODE`
-		q[text{sweepNative, size}] = `
-DELETE FROM ` + t + ` WHERE hash IN (` + list + `) AND native = 1 AND ended_at IS NULL AND expires_at < ?`
-		// A key without a bucket could be put again once its row is gone.
-		q[text{sweepForeign, size}] = `
+		// A key could be put again once its row is gone.
+		q[text{sweep, size}] = `
 UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET ended_at = expires_at, user_id = NULL, data = NULL
-WHERE hash IN (` + list + `) AND native = 0 AND ended_at IS NULL AND expires_at < ?`
+WHERE hash IN (` + list + `) AND ended_at IS NULL AND expires_at < ?`
 	}
 	return q
 }

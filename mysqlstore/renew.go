@@ -67,7 +67,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		if rec.User == r.rec.User {
 			created = r.rec.Created
 		}
-		next, err := t.insert(rec, created, s.limits.Replacing(r.rec.Deadline, r.now))
+		next, err := t.insert(rec, r.keptTo, created, s.limits.Replacing(r.rec.Deadline, r.now))
 		if err != nil {
 			return made{}, err
 		}

@@ -15,6 +15,7 @@ type row struct {
 	id  int64
 	rec session.Record // its key has the bucket, also if it is a foreign one
 
+	keptTo     int32     // the last bucket of the keys that lead to it, its own included
 	ended      time.Time // zero: it was not
 	next       []byte    // hash of the successor, if it was renewed
 	graceUntil time.Time
@@ -26,7 +27,7 @@ type row struct {
 func rowOf(v []driver.Value) (*row, error) {
 	s := scanner{values: v}
 	r := &row{}
-	r.rec.Key.Bucket = int32(s.number())
+	r.rec.Key.Bucket, r.keptTo = int32(s.number()), int32(s.number())
 	r.rec.Version = s.number()
 	r.rec.Expires, r.rec.Deadline, r.rec.Created = s.time(), s.time(), s.time()
 	r.ended = s.maybeTime()

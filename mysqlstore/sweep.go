@@ -30,9 +30,10 @@ func (w *pass) paced(ctx context.Context, f func(context.Context, *conn) error) 
 	return err
 }
 
-func (w *pass) count(rows int64) {
-	w.done.Rows += rows
-	w.p.add(rows)
+func (w *pass) count(some session.Pruned) {
+	w.done.Rows += some.Rows
+	w.done.Emptied += some.Emptied
+	w.p.add(some)
 }
 
 // now is the store's time, asked for: what is deleted is lost.
@@ -41,8 +42,9 @@ func (c *conn) now(ctx context.Context) (time.Time, error) {
 	return record.Time(micros), err
 }
 
-// retire deletes the rows whose bucket has passed. The bucket, not the
-// deadline: until it has passed, another deadline would make the key good again.
+// retire deletes the rows whose bucket has passed, and that of all keys that
+// lead to them. The bucket, not the deadline: until it has passed, another
+// deadline would make the key good again.
 func (w *pass) retire(ctx context.Context) error {
 	for rows := int64(retireBatch); rows == retireBatch; {
 		err := w.paced(ctx, func(ctx context.Context, c *conn) error {
@@ -53,7 +55,7 @@ func (w *pass) retire(ctx context.Context) error {
 			oldest := session.BucketOf(now.Add(-w.p.s.opts.RetireGrace))
 			out, err := c.exec(ctx, one(retire), int64(oldest), int64(retireBatch))
 			rows = out.rows
-			w.count(rows)
+			w.count(session.Pruned{Rows: rows})
 			return err
 		})
 		if err != nil {
@@ -63,9 +65,9 @@ func (w *pass) retire(ctx context.Context) error {
 	return nil
 }
 
-// sweep removes sessions that have been idle for longer than any write that
-// began before can last: from the whole table or, in the background, from the
-// next part of it.
+// sweep makes tombstones of sessions that have been idle for longer than any
+// write that began before can last: in the whole table or, in the background, in
+// the next part of it.
 func (w *pass) sweep(ctx context.Context) error {
 	var last, after int64
 	err := w.step(ctx, func(ctx context.Context, c *conn) (err error) {
@@ -116,27 +118,16 @@ func (w *pass) sweepIDs(ctx context.Context, c *conn, first, end int64) error {
 		return err
 	}
 	before := record.Micros(now.Add(-w.p.s.opts.RetireGrace))
-	idle := map[query][][32]byte{}
+	var idle [][32]byte
 	err = c.query(ctx, one(sweepFind), func(v []driver.Value) error {
 		scan := scanner{values: v}
-		hash, q := [32]byte(scan.hash()), sweepForeign
-		if scan.number() == 1 {
-			q = sweepNative
-		}
-		idle[q] = append(idle[q], hash)
+		idle = append(idle, [32]byte(scan.hash()))
 		return scan.err
 	}, first, end, before)
-	if err != nil {
+	if err != nil || len(idle) == 0 {
 		return err
 	}
-	for q, hashes := range idle {
-		out, err := c.exec(ctx, text{q, sizeFor(len(hashes))}, append(hashArgs(nil, hashes), before)...)
-		if err != nil {
-			return err
-		}
-		if q == sweepNative { // the others keep a tombstone
-			w.count(out.rows)
-		}
-	}
-	return nil
+	out, err := c.exec(ctx, text{sweep, sizeFor(len(idle))}, append(hashArgs(nil, idle), before)...)
+	w.count(session.Pruned{Emptied: out.rows})
+	return err
 }

@@ -43,8 +43,8 @@ func TestDestroyUserCatchesWhatIsBeingCreated(t *testing.T) {
 			// Another one is about to use the same key, so the creation stops half-way.
 			tx, commit := p.foreign(t)
 			sqlExec(t, tx, `
-INSERT INTO sojourn_sessions (hash, bucket, native, version, expires_at, deadline, created_at)
-VALUES (UNHEX(?), ?, 1, 1, ?, ?, 0)`, hexOf(rec.Key), rec.Key.Bucket, rec.Expires.UnixMicro(), rec.Deadline.UnixMicro())
+INSERT INTO sojourn_sessions (hash, bucket, kept_to, version, expires_at, deadline, created_at)
+VALUES (UNHEX(?), ?, ?, 1, ?, ?, 0)`, hexOf(rec.Key), rec.Key.Bucket, rec.Key.Bucket, rec.Expires.UnixMicro(), rec.Deadline.UnixMicro())
 			holding(s.database)
 			creating := async(func() error { return way(t, s, rec) })
 			dbtest.Eventually(t, "the creation waits", func() bool { return p.blocked(t, s.database) == 1 })

@@ -78,7 +78,8 @@ func publicWrites() []struct {
 			return after{}
 		}},
 		{"Save", "k", func(t testing.TB, s *Store, rec session.Record) after {
-			return after{2, "other", saved(t, s, rec, "other").Key}
+			rec = saved(t, s, rec, "other")
+			return after{rec.Version, "other", rec.Key}
 		}},
 		{"Save that ends the session", "k", func(t testing.TB, s *Store, rec session.Record) after {
 			_, err := s.Save(t.Context(), past(s, rec))
@@ -93,7 +94,7 @@ func publicWrites() []struct {
 		{"Renew with a grace period", "k", func(t testing.TB, s *Store, rec session.Record) after {
 			next, err := s.Renew(t.Context(), rec.Key, successor(s, rec), time.Hour)
 			ok(t, err)
-			return after{2, "renewed", next.Key}
+			return after{next.Version, "renewed", next.Key}
 		}},
 		{"RenewLimited", "k", func(t testing.TB, s *Store, rec session.Record) after {
 			_, evicted, err := s.RenewLimited(t.Context(), rec.Key, successor(s, rec), 0, limit)
@@ -116,9 +117,9 @@ func publicWrites() []struct {
 		}},
 		{"Put", "k", func(t testing.TB, s *Store, rec session.Record) after {
 			rec.Data = []byte("put")
-			_, err := s.Put(t.Context(), rec)
+			put, err := s.Put(t.Context(), rec)
 			ok(t, err)
-			return after{2, "put", rec.Key}
+			return after{put.Version, "put", rec.Key}
 		}},
 		{"Put that ends the session", "k", func(t testing.TB, s *Store, rec session.Record) after {
 			_, err := s.Put(t.Context(), past(s, rec))

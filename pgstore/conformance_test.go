@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -62,6 +63,10 @@ func cachedHarness() sessiontest.Harness {
 	h.Vanish = func(t testing.TB, s session.Store, key session.Key) {
 		cold.Vanish(t, s, key)
 		forget(s, key)
+	}
+	h.Age = func(t testing.TB, s session.Store, d time.Duration) {
+		cold.Age(t, s, d)
+		s.(*Store).cache.BeginAll().End()
 	}
 	h.Hold = func(t testing.TB, s session.Store, key session.Key) func(bool) {
 		release := cold.Hold(t, s, key)
@@ -126,6 +131,7 @@ SELECT count(*) FROM w`, key.Hash[:]).Scan(&n)
 				t.Error(err)
 			}
 		},
+		Age: func(t testing.TB, s session.Store, d time.Duration) { age(t, s.(*Store), d) },
 		Hold: func(t testing.TB, s session.Store, key session.Key) func(bool) {
 			ctx := context.Background()
 			tx, err := s.(*Store).pool.Begin(ctx)
@@ -159,4 +165,43 @@ SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND positio
 			sessiontest.Strict, sessiontest.Teller, sessiontest.Statser,
 		},
 	}
+}
+
+// age makes all sessions older, in partitions as they would have been made for
+// them, thins all of these, however small they are, and does a pass.
+func age(t testing.TB, s *Store, d time.Duration) {
+	t.Helper()
+	p := place{schema: s.opts.Schema, pool: s.pool}
+	table, hours := p.names(t).Sessions, int32(d/time.Hour)
+	for _, bucket := range query[[]int32](t, p, `SELECT coalesce(array_agg(DISTINCT bucket), '{}') FROM `+table+` WHERE version > 0`) {
+		bucket -= hours
+		if !slices.ContainsFunc(p.parts(t), func(l part) bool { return l.lo <= bucket && bucket < l.hi }) {
+			p.addPart(t, bucket, bucket+1, 0)
+		}
+	}
+	p.exec(t, `
+UPDATE `+table+` SET bucket = bucket - $1, renewed_bucket = renewed_bucket - $1, chain_until = chain_until - $1,
+  expires_at = expires_at - $2::interval, deadline = deadline - $2::interval, created_at = created_at - $2::interval,
+  ended_at = ended_at - $2::interval, grace_until = grace_until - $2::interval
+WHERE version > 0`, hours, d)
+	f, err := s.refresh(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.ConnectConfig(t.Context(), s.pool.Config().ConnConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &maintenance{s: s, conn: conn}
+	for _, l := range f.leaves {
+		pages := query[int64](t, p, `SELECT pg_relation_size($1::text::regclass) / 8192`, l.table)
+		if err := m.thin(t.Context(), l, pages, s.retireGrace(f).Seconds(), &session.Pruned{}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	prune(t, s)
+	s.hints.InvalidateAll()
 }

@@ -18,29 +18,34 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 		return 0, wrap("destroy", err)
 	}
 	var live int64
-	seen := make(map[session.Key]bool, len(keys))
+	seen := make(map[session.Key]*op, len(keys))
+	var far []session.Key // followed in another way
 	for hop := 0; len(keys) > 0; hop++ {
 		if hop == maxHops {
-			ended, err := s.endHeads(ctx, keys)
-			live += ended
-			if err != nil {
-				return live, wrap("destroy", err)
-			}
+			far = append(far, keys...)
 			break
 		}
 		var ops []*op
-		for _, key := range keys {
-			at, err := s.locateToWrite(ctx, s.control, key)
-			if isNotFound(err) {
+		for _, at := range keys {
+			if hop == 0 {
+				var err error
+				at, err = s.locateToWrite(ctx, s.control, at)
+				if isNotFound(err) {
+					continue
+				}
+				if err != nil {
+					return live, wrap("destroy", err)
+				}
+			}
+			if o := seen[at]; o != nil {
+				if hop > 0 && o.gone { // whoever gave the key did not know that others lead to it
+					far = append(far, at)
+				}
 				continue
 			}
-			if err != nil {
-				return live, wrap("destroy", err)
-			}
-			if !seen[at] {
-				seen[at] = true
-				ops = append(ops, &op{key: at})
-			}
+			o := &op{key: at}
+			seen[at] = o
+			ops = append(ops, o)
 		}
 		for _, o := range ops { // which all come to be settled
 			w := s.cache.Begin(o.key)
@@ -63,13 +68,21 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 			if o.live {
 				live++
 			}
-			if !o.next.IsZero() {
+			switch {
+			case !o.next.IsZero():
 				keys = append(keys, o.next)
+			case o.gone && hop > 0:
+				far = append(far, o.key)
 			}
 		}
 		if firstErr != nil {
 			return live, wrap("destroy", firstErr)
 		}
+	}
+	ended, err := s.endHeads(ctx, far)
+	live += ended
+	if err != nil {
+		return live, wrap("destroy", err)
 	}
 	s.stats.destroys.Add(uint64(live))
 	return live, nil
@@ -110,15 +123,29 @@ func (s *Store) endHeadOf(ctx context.Context, key session.Key) (wasLive bool, e
 
 func (s *Store) endHead(ctx context.Context, tx pgx.Tx, key session.Key) (head session.Key, wasLive bool, err error) {
 	for {
-		var hash []byte
+		var hash, next []byte
 		var bucket int32
+		var nextBucket zeronull.Int4
 		var user string
-		err := tx.QueryRow(ctx, s.parent.head, key.Hash[:], key.Bucket).Scan(&hash, &bucket, (*zeronull.Text)(&user))
+		err := tx.QueryRow(ctx, s.parent.head, key.Hash[:], key.Bucket).Scan(&hash, &bucket, (*zeronull.Text)(&user), &next, &nextBucket)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return key, false, nil
+			// Its partition is gone. What it was renewed to is told beside the keys
+			// that lead to it.
+			err = tx.QueryRow(ctx, s.parent.probe, key.Hash[:]).Scan(&key.Bucket)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return key, false, nil
+			}
+			if err != nil {
+				return key, false, err
+			}
+			continue
 		}
 		if err != nil {
 			return key, false, err
+		}
+		if next != nil {
+			key = successor(next, nextBucket)
+			continue
 		}
 		stripe := stripeOf(user)
 		if _, err := tx.Exec(ctx, takeStripes, s.lockClass, stripe, stripe); err != nil {
@@ -150,7 +177,8 @@ func (s *Store) flushDestroys(ctx context.Context, ops []*op, mode flushMode) ([
 			continue
 		}
 		dead[o.key] = struct{}{}
-		o.live, o.next = now.live, w.was[o].next
+		was, there := w.was[o]
+		o.live, o.next, o.gone = now.live, was.next, !written && !there
 		s.destroys.Settle(o, nil)
 	}
 	for _, l := range []*lane{s.saves, s.touches} {

@@ -22,6 +22,7 @@ type op struct {
 	becomes int64          // save: the version that it gives the session
 	live    bool           // destroy: whether it was live
 	next    session.Key    // destroy: the session that this one was renewed to
+	gone    bool           // destroy: there is no such row
 	lost    error          // of an earlier answer: it may be written already
 
 	expired bool // touch: it was not ended, its time was over

@@ -55,6 +55,7 @@ func (p *pruning) add(done session.Pruned) {
 	p.total.Retired += done.Retired
 	p.total.Made += done.Made
 	p.total.Rows += done.Rows
+	p.total.Emptied += done.Emptied
 }
 
 // Leader asks the database which node leads and returns its NodeName, as far
@@ -195,7 +196,7 @@ func (s *Store) pass(ctx context.Context, conn *pgx.Conn, sweep *sweeper) (sessi
 	}
 	s.refreshSoon()
 	if done != (session.Pruned{}) {
-		s.log.Info("maintenance", zap.Int("retired", done.Retired), zap.Int("made", done.Made), zap.Int64("rows", done.Rows))
+		s.log.Info("maintenance", zap.Int("retired", done.Retired), zap.Int("made", done.Made), zap.Int64("rows", done.Rows), zap.Int64("emptied", done.Emptied))
 	}
 	return done, errors.Join(errs...)
 }

@@ -258,19 +258,28 @@ SELECT bucket FROM ` + parent + ` WHERE key = $1 ORDER BY bucket DESC LIMIT 1`,
 SELECT version, created_at, ` + live + `, renewed_to, renewed_bucket, COALESCE(grace_until > pg_catalog.clock_timestamp(), false)
 FROM ` + parent + ` WHERE key = $1 AND bucket = $2`,
 
-		// The old row was locked by a statement before.
+		// The old row was locked by a statement before. Where keys that lead to it
+		// outlast its partition, a tombstone of it beside the last of them leads on.
 		renew: `
 WITH made AS (
-  INSERT INTO ` + parent + ` AS s (key, bucket, version, expires_at, deadline, created_at, user_id, data)
+  INSERT INTO ` + parent + ` AS s (key, bucket, version, expires_at, deadline, created_at, user_id, data, chain_until)
   SELECT $3::bytea, $4::integer, $12::bigint, $5::timestamptz, $6::timestamptz,
          CASE WHEN o.user_id IS NOT DISTINCT FROM $7::text THEN o.created_at ELSE pg_catalog.clock_timestamp() END,
-         $7::text, $8::bytea
+         $7::text, $8::bytea,
+         CASE WHEN GREATEST(o.bucket, o.chain_until) > $4::integer THEN GREATEST(o.bucket, o.chain_until) END
   FROM ` + parent + ` AS o
   WHERE o.key = $1::bytea AND o.bucket = $2::integer AND o.version = $9::bigint
     AND o.ended_at IS NULL AND o.expires_at > pg_catalog.clock_timestamp()
     AND $5::timestamptz > pg_catalog.clock_timestamp()
     AND $6::timestamptz <= GREATEST(o.deadline, pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $10::double precision))
   RETURNING s.key, s.bucket, s.version, s.expires_at, s.deadline, s.created_at
+), left_behind AS (
+  INSERT INTO ` + parent + ` (key, bucket, version, expires_at, deadline, created_at, ended_at, renewed_to, renewed_bucket, grace_until)
+  SELECT o.key, o.chain_until, o.version, o.expires_at, pg_catalog.to_timestamp(o.chain_until::double precision * 3600), o.created_at,
+         pg_catalog.clock_timestamp(), made.key, made.bucket,
+         LEAST(pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $11::double precision), o.deadline)
+  FROM made, ` + parent + ` AS o
+  WHERE o.key = $1::bytea AND o.bucket = $2::integer AND o.chain_until IS NOT NULL
 )
 UPDATE ` + parent + ` AS o SET
   ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL,
@@ -280,7 +289,8 @@ FROM made
 WHERE o.key = $1::bytea AND o.bucket = $2::integer
 RETURNING made.version, made.expires_at, made.deadline, made.created_at`,
 
-		// The end of a chain of renewals, and whose it is.
+		// The end of a chain of renewals, and whose it is, or the last row before
+		// one that is gone.
 		head: `
 WITH RECURSIVE c AS (
   SELECT key, bucket, user_id, renewed_to, renewed_bucket, 1 AS n FROM ` + parent + ` WHERE key = $1 AND bucket = $2
@@ -288,7 +298,7 @@ WITH RECURSIVE c AS (
   SELECT s.key, s.bucket, s.user_id, s.renewed_to, s.renewed_bucket, c.n + 1
   FROM c JOIN ` + parent + ` AS s ON s.key = c.renewed_to AND s.bucket = c.renewed_bucket
 )
-SELECT key, bucket, user_id FROM c ORDER BY n DESC LIMIT 1`,
+SELECT key, bucket, user_id, renewed_to, renewed_bucket FROM c ORDER BY n DESC LIMIT 1`,
 
 		putLock: `
 SELECT bucket, user_id, ` + live + `

@@ -218,4 +218,4 @@ func (m *maintenance) reattach(ctx context.Context, table string, lo, hi int32, 
 	})
 }
 
-const allColumns = columns + `, ended_at, renewed_to, renewed_bucket, grace_until`
+const allColumns = columns + `, ended_at, renewed_to, renewed_bucket, grace_until, chain_until`

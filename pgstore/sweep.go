@@ -23,7 +23,7 @@ const (
 	sweepAgain   = time.Hour // a partition is not looked at more often
 	sweepSample  = 1000      // pages to estimate by
 	sweepLeast   = 1000      // pages below which a partition is left alone
-	sweepShare   = 0.5       // of the rows
+	sweepShare   = 0.5       // of the sessions that have not ended
 	sweepPages   = 256       // per transaction
 	sweepPause   = 20 * time.Millisecond
 	sweepPerPass = 2 * time.Minute
@@ -69,17 +69,19 @@ SELECT pg_catalog.pg_relation_size($1::text::regclass) / pg_catalog.current_sett
 	var rows, expired int64
 	share := min(100, 100*float64(sweepSample)/float64(pages))
 	err = m.conn.QueryRow(ctx, `
-SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE `+idleExpired+`)
+SELECT pg_catalog.count(*) FILTER (WHERE ended_at IS NULL), pg_catalog.count(*) FILTER (WHERE `+idleExpired+`)
 FROM `+l.table+` TABLESAMPLE SYSTEM ($2)`, grace, share).Scan(&rows, &expired)
 	if err != nil || float64(expired) < sweepShare*float64(rows) || expired == 0 {
 		return err
 	}
-	// A key without a bucket could be put again once its row is gone.
-	sql := `DELETE FROM ` + l.table + ` WHERE ctid >= $2::tid AND ctid < $3::tid AND ` + idleExpired
-	if f.foreign {
-		sql = `UPDATE ` + l.table + ` SET ended_at = expires_at, user_id = NULL, data = NULL
+	return m.thin(ctx, l, pages, grace, done)
+}
+
+// thin makes tombstones of the sessions that are idle for so long. A key could
+// be put again if its row were gone.
+func (m *maintenance) thin(ctx context.Context, l leaf, pages int64, grace float64, done *session.Pruned) error {
+	sql := `UPDATE ` + l.table + ` SET ended_at = expires_at, user_id = NULL, data = NULL
 WHERE ctid >= $2::tid AND ctid < $3::tid AND ` + idleExpired
-	}
 	for page := int64(0); page < pages; page += sweepPages {
 		if _, err := m.conn.Exec(ctx, `SELECT pg_catalog.set_config('lock_timeout', $1, false)`, lockBriefly); err != nil {
 			return err
@@ -88,7 +90,7 @@ WHERE ctid >= $2::tid AND ctid < $3::tid AND ` + idleExpired
 		if err != nil && fateOf(err) != fateLocked && fateOf(err) != fateConflict {
 			return err
 		}
-		done.Rows += tag.RowsAffected()
+		done.Emptied += tag.RowsAffected()
 		if !wait.Sleep(ctx, sweepPause) {
 			return nil
 		}

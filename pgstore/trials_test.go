@@ -86,7 +86,7 @@ func trialKinds() []trialKind {
 				return err
 			}, saved(t, p, next), at(t, p, rec)}
 		}},
-		{name: "Save that ends the session", ends: true, prepare: func(t testing.TB, p place, s *Store) trial {
+		{name: "Save that ends the session", prepare: func(t testing.TB, p place, s *Store) trial {
 			rec := create(t, s, "ada")
 			given := rec
 			given.Expires = s.Now().Add(-time.Hour)

@@ -70,9 +70,8 @@ type Store interface {
 	// range; a zero deadline is. The store's Now plus its longest lifetime is
 	// in range.
 	//
-	// A store may forget a dead session: an ended or renewed one only once its
-	// bucket has passed, so that its key is refused because of the deadline; an
-	// expired one earlier.
+	// A store may forget a dead session once its bucket has passed, so that its
+	// key is refused because of the deadline.
 	Create(ctx context.Context, rec Record) (Record, error)
 
 	// Save writes the data of a live session whose version is still
@@ -117,7 +116,8 @@ type Store interface {
 	// session it was renewed to, however often that was renewed; a session is
 	// counted once, however many of the keys stand for it. Unknown and dead
 	// keys are no error, nor is it to pass none. When it returns nil, all are
-	// dead.
+	// dead. A key whose own deadline has passed need not stand for another
+	// session any more.
 	Destroy(ctx context.Context, keys ...Key) (int64, error)
 
 	// Close lets writes under way finish, stops what the store runs in the
@@ -226,6 +226,9 @@ type Pruned struct {
 	// Rows is how many rows of dead sessions went, as far as it is known: those
 	// in dropped partitions are counted by the server's estimate.
 	Rows int64
+	// Emptied is how many expired sessions lost their data and user. What is left
+	// of them keeps their keys dead.
+	Emptied int64
 }
 
 // Pruner is a store that removes dead sessions.

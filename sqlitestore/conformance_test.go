@@ -29,6 +29,7 @@ func TestConformanceInMemory(t *testing.T) {
 	h.Peer, h.Hold, h.Waiting, h.Narrow = nil, nil, nil, nil
 	h.Expire = func(t testing.TB, s session.Store, key session.Key) { expire(t, s.(*Store).owned, s, key) }
 	h.Vanish = func(t testing.TB, s session.Store, key session.Key) { vanish(t, s.(*Store).owned, key) }
+	h.Age = func(t testing.TB, s session.Store, d time.Duration) { grow(t, s.(*Store).owned, s, d) }
 	sessiontest.Run(t, h)
 }
 
@@ -91,6 +92,7 @@ func (f *files) harness() sessiontest.Harness {
 		},
 		Expire: func(t testing.TB, s session.Store, key session.Key) { expire(t, f.find(s).admin, s, key) },
 		Vanish: func(t testing.TB, s session.Store, key session.Key) { vanish(t, f.find(s).admin, key) },
+		Age:    func(t testing.TB, s session.Store, d time.Duration) { grow(t, f.find(s).admin, s, d) },
 		Hold: func(t testing.TB, s session.Store, key session.Key) func(bool) {
 			conn, err := f.find(s).admin.Conn(context.Background())
 			if err != nil {
@@ -130,6 +132,16 @@ func expire(t testing.TB, db interface {
 	n := sqlExec(t, db, `UPDATE sojourn_sessions SET expires_at = ?2 WHERE key = ?1 AND ended_at IS NULL AND expires_at > ?2`, key.Hash[:], now)
 	if n != 1 {
 		t.Errorf("the session to expire is not live: %d rows", n)
+	}
+}
+
+// grow makes all that is stored older.
+func grow(t testing.TB, db *sql.DB, s session.Store, d time.Duration) {
+	sqlExec(t, db, `
+UPDATE sojourn_sessions SET bucket = bucket - ?2, kept_to = kept_to - ?2, expires_at = expires_at - ?1, deadline = deadline - ?1,
+  created_at = created_at - ?1, ended_at = ended_at - ?1, grace_until = grace_until - ?1`, d.Microseconds(), int64(d/time.Hour))
+	if _, err := s.(*Store).PruneNow(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

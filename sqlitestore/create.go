@@ -85,16 +85,18 @@ func (t *tx) add(rec session.Record, replaced *row, limit session.UserLimit, now
 	if err != nil {
 		return nil, err
 	}
-	return evicted, t.insert(rec)
+	keptTo := int32(0)
+	if replaced != nil {
+		keptTo = replaced.keptTo
+	}
+	return evicted, t.insert(rec, keptTo)
 }
 
-// insert is ErrExists if the key was used before.
-func (t *tx) insert(rec session.Record) error {
-	native := int64(0)
-	if rec.Key.Bucket != 0 {
-		native = 1
-	}
-	n, err := t.exec(insert, rec.Key.Hash[:], int64(session.BucketOf(rec.Deadline)), native, rec.Version,
+// insert adds a session that is kept until the bucket keptTo at least. It is
+// ErrExists if the key was used before.
+func (t *tx) insert(rec session.Record, keptTo int32) error {
+	bucket := session.BucketOf(rec.Deadline)
+	n, err := t.exec(insert, rec.Key.Hash[:], int64(bucket), int64(max(bucket, keptTo)), rec.Version,
 		record.Micros(rec.Expires), record.Micros(rec.Deadline), record.Micros(rec.Created),
 		nullText(rec.User), nullBytes(rec.Data))
 	if err == nil && n == 0 {

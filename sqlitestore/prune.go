@@ -157,8 +157,9 @@ func (p *pruning) add(done session.Pruned) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.total.Rows += done.Rows
-	if done.Rows > 0 {
-		p.s.log.Info("pruned", zap.Int64("rows", done.Rows))
+	p.total.Emptied += done.Emptied
+	if done != (session.Pruned{}) {
+		p.s.log.Info("pruned", zap.Int64("rows", done.Rows), zap.Int64("emptied", done.Emptied))
 	}
 }
 

@@ -77,5 +77,5 @@ func (t *tx) putNew(rec session.Record, now time.Time) (session.Record, error) {
 		return session.Record{}, err
 	}
 	rec.Created = now
-	return rec, t.insert(rec)
+	return rec, t.insert(rec, 0)
 }

@@ -28,8 +28,7 @@ const (
 	nextID
 	maxID
 	sweepFind
-	sweepNative
-	sweepForeign
+	sweep
 	takeTurn
 	readTurn
 	setSwept
@@ -43,7 +42,7 @@ type queries [queryCount]string
 // columns are what rowOf reads first. The plus keeps the driver from looking up
 // the column's declared type for each row, a tenth of a lookup's time. The user
 // has none: the driver may take a text without a type for a time.
-const columns = `+bucket, +version, +expires_at, +deadline, +created_at, +ended_at, +renewed_to, +grace_until, user_id`
+const columns = `+bucket, +kept_to, +version, +expires_at, +deadline, +created_at, +ended_at, +renewed_to, +grace_until, user_id`
 
 func newQueries(n migrations.Names) *queries {
 	t, meta := n.Sessions, n.Meta
@@ -56,7 +55,7 @@ func newQueries(n migrations.Names) *queries {
 		find: `SELECT ` + columns + `, NULL, +id FROM ` + t + ` WHERE key = ?1`,
 
 		insert: `
-INSERT INTO ` + t + ` (key, bucket, native, version, expires_at, deadline, created_at, user_id, data)
+INSERT INTO ` + t + ` (key, bucket, kept_to, version, expires_at, deadline, created_at, user_id, data)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (key) DO NOTHING`,
 
 		// Each of these comes after a find under the same lock, which has
@@ -87,19 +86,16 @@ UPDATE ` + t + ` SET ended_at = ?3, user_id = NULL, data = NULL WHERE id > ?1 AN
 		// the listings walk along them.
 		retire: `
 DELETE FROM ` + t + ` WHERE id IN (
-  SELECT id FROM ` + t + ` WHERE bucket < ?1 AND id < (SELECT max(id) FROM ` + t + `) LIMIT ?2)`,
+  SELECT id FROM ` + t + ` WHERE kept_to < ?1 AND id < (SELECT max(id) FROM ` + t + `) LIMIT ?2)`,
 
 		nextID: `SELECT min(id) FROM ` + t + ` WHERE id > ?1`,
 		maxID:  `SELECT max(id) FROM ` + t,
 		sweepFind: `
 SELECT EXISTS (SELECT 1 FROM ` + t + ` WHERE id >= ?1 AND id < ?2 AND ended_at IS NULL AND expires_at < ?3)`,
-		sweepNative: `
-DELETE FROM ` + t + ` WHERE id >= ?1 AND id < ?2 AND native = 1 AND ended_at IS NULL AND expires_at < ?3
-  AND id < (SELECT max(id) FROM ` + t + `)`,
-		// A key without a bucket could be put again once its row is gone.
-		sweepForeign: `
+		// A key could be put again once its row is gone.
+		sweep: `
 UPDATE ` + t + ` SET ended_at = expires_at, user_id = NULL, data = NULL
-WHERE id >= ?1 AND id < ?2 AND native = 0 AND ended_at IS NULL AND expires_at < ?3`,
+WHERE id >= ?1 AND id < ?2 AND ended_at IS NULL AND expires_at < ?3`,
 
 		// A time in the future was written before the clock was set back.
 		takeTurn: `

@@ -18,8 +18,9 @@ const (
 	prunePause  = 2 * time.Millisecond
 )
 
-// retire deletes the rows whose bucket has passed. The bucket, not the
-// deadline: until it has passed, another deadline would make the key good again.
+// retire deletes the rows whose bucket has passed, and that of all keys that
+// lead to them. The bucket, not the deadline: until it has passed, another
+// deadline would make the key good again.
 func (p *pruning) retire(ctx context.Context) (done session.Pruned, err error) {
 	for {
 		n, err := write(ctx, p.s, 0, func(t *tx) (int64, error) {
@@ -54,9 +55,9 @@ func (p *pruning) sweepPart(ctx context.Context, after int64, done *session.Prun
 	return err
 }
 
-// sweep removes sessions with ids above after, up to to, that have been idle
-// for longer than any write that began before can last. It returns up to where
-// it came.
+// sweep makes tombstones of sessions with ids above after, up to to, that have
+// been idle for longer than any write that began before can last. It returns up
+// to where it came.
 func (p *pruning) sweep(ctx context.Context, after, to int64, done *session.Pruned) (int64, error) {
 	for after < to {
 		first, found, err := p.s.idle(ctx, after)
@@ -70,19 +71,10 @@ func (p *pruning) sweep(ctx context.Context, after, to int64, done *session.Prun
 		if !found {
 			continue
 		}
-		n, err := write(ctx, p.s, 0, func(t *tx) (n int64, err error) {
-			for _, q := range []query{sweepNative, sweepForeign} {
-				changed, err := t.exec(q, first, first+sweepBatch, p.s.longIdle())
-				if err != nil {
-					return 0, err
-				}
-				if q == sweepNative { // the others keep a tombstone
-					n += changed
-				}
-			}
-			return n, nil
+		n, err := write(ctx, p.s, 0, func(t *tx) (int64, error) {
+			return t.exec(sweep, first, first+sweepBatch, p.s.longIdle())
 		})
-		done.Rows += n
+		done.Emptied += n
 		if err != nil {
 			return after, err
 		}

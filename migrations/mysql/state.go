@@ -25,7 +25,7 @@ type state struct {
 // sessionColumns are the columns of the sessions table. A newer version may
 // have more.
 var sessionColumns = []string{
-	"id bigint", "hash binary(32)", "bucket int", "native tinyint", "version bigint",
+	"id bigint", "hash binary(32)", "bucket int", "kept_to int", "version bigint",
 	"expires_at bigint", "deadline bigint", "created_at bigint", "ended_at bigint",
 	"renewed_to binary(32)", "grace_until bigint", "user_id varbinary(2000)", "data longblob",
 }

@@ -235,8 +235,8 @@ func TestNewerDatabasesAreUsedIfTheyAllowIt(t *testing.T) {
 // insert adds a session, so that something can get lost.
 func insert(t *testing.T, db *sql.DB, hash, user string) error {
 	t.Helper()
-	_, err := db.ExecContext(t.Context(), `INSERT INTO sojourn_sessions (hash, bucket, native, version, expires_at, deadline, created_at, user_id, data)
-		VALUES (?, 10, 1, 1, 35000000000, 36000000000, 1, ?, 'x')`, hash+strings.Repeat("0", 32-len(hash)), user)
+	_, err := db.ExecContext(t.Context(), `INSERT INTO sojourn_sessions (hash, bucket, kept_to, version, expires_at, deadline, created_at, user_id, data)
+		VALUES (?, 10, 10, 1, 35000000000, 36000000000, 1, ?, 'x')`, hash+strings.Repeat("0", 32-len(hash)), user)
 	return err
 }
 
@@ -377,7 +377,7 @@ func TestUsersAreComparedByteByByteAndBucketsAreChecked(t *testing.T) {
 				t.Errorf("%q has %d sessions, %v; want its own", user, n, err)
 			}
 		}
-		for _, set := range []string{"bucket = 9", "bucket = 11", "native = 2", "expires_at = deadline + 1", "hash = NULL"} {
+		for _, set := range []string{"bucket = 9", "bucket = 11", "kept_to = 9", "expires_at = deadline + 1", "hash = NULL"} {
 			if _, err := db.ExecContext(t.Context(), "UPDATE sojourn_sessions SET "+set); err == nil {
 				t.Errorf("%s was accepted", set)
 			}

@@ -12,6 +12,8 @@ CREATE TABLE {{.sessions}} (
 	renewed_to     bytea,
 	renewed_bucket integer,
 	grace_until    timestamptz,
+	-- The last bucket of the keys that lead to it, where that is after its own.
+	chain_until    integer,
 	user_id        text,
 	data           bytea,
 	CONSTRAINT {{.primary_key}} PRIMARY KEY (key, bucket),
@@ -22,6 +24,7 @@ CREATE TABLE {{.sessions}} (
 		deadline > pg_catalog.to_timestamp((bucket::double precision - 1) * 3600)
 		AND deadline <= pg_catalog.to_timestamp(bucket::double precision * 3600)
 	),
+	CONSTRAINT chain_outlasts_the_bucket CHECK (chain_until > bucket),
 	CONSTRAINT ended_is_empty CHECK (ended_at IS NULL OR (data IS NULL AND user_id IS NULL)),
 	CONSTRAINT renewed_is_complete CHECK (
 		pg_catalog.num_nulls(renewed_to, renewed_bucket, grace_until) = 3

@@ -44,10 +44,10 @@ func FS() fs.FS {
 
 func (n names) steps(fsys fs.FS) ([]sqlmigrate.Step, error) {
 	return sqlmigrate.Load(fsys, map[string]string{
-		"sessions":     unqualified(n.sessions),
-		"meta":         unqualified(n.meta),
-		"bucket_index": quote(n.table + "_bucket_idx"),
-		"user_index":   quote(n.table + "_user_idx"),
+		"sessions":   unqualified(n.sessions),
+		"meta":       unqualified(n.meta),
+		"end_index":  quote(n.table + "_end_idx"),
+		"user_index": quote(n.table + "_user_idx"),
 	})
 }
 

@@ -27,7 +27,7 @@ type state struct {
 // sessionColumns are the columns of the sessions table. A newer version may
 // have more.
 var sessionColumns = []string{
-	"id INTEGER", "key BLOB", "bucket INTEGER", "native INTEGER", "version INTEGER",
+	"id INTEGER", "key BLOB", "bucket INTEGER", "kept_to INTEGER", "version INTEGER",
 	"expires_at INTEGER", "deadline INTEGER", "created_at INTEGER", "ended_at INTEGER",
 	"renewed_to BLOB", "grace_until INTEGER", "user_id TEXT", "data BLOB",
 }

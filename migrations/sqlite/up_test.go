@@ -153,7 +153,7 @@ func TestWhatIsNotOursIsLeftAlone(t *testing.T) {
 		"an empty meta table":    {[]string{"UP", `DELETE FROM sojourn_sessions_meta`}, "does not or is empty"},
 		"no column for the data": {[]string{"UP", `ALTER TABLE sojourn_sessions DROP COLUMN data`}, "there is no column data"},
 		"a key that is not unique": {[]string{"UP", `DROP TABLE sojourn_sessions`, `CREATE TABLE sojourn_sessions (id INTEGER PRIMARY KEY, key BLOB,
-			bucket INTEGER, native INTEGER, version INTEGER, expires_at INTEGER, deadline INTEGER, created_at INTEGER, ended_at INTEGER,
+			bucket INTEGER, kept_to INTEGER, version INTEGER, expires_at INTEGER, deadline INTEGER, created_at INTEGER, ended_at INTEGER,
 			renewed_to BLOB, grace_until INTEGER, user_id INTEGER, data BLOB)`}, "user_id is INTEGER, not TEXT; the column key is not unique"},
 	} {
 		db := newDB(t)

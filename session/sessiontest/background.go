@@ -25,7 +25,7 @@ func (e *env) pruneNow(s session.Store) {
 	if err != nil {
 		e.Fatalf("PruneNow: %v", err)
 	}
-	if p.Rows < 0 || p.Made < 0 || p.Retired < 0 {
+	if p.Rows < 0 || p.Emptied < 0 || p.Made < 0 || p.Retired < 0 {
 		e.Errorf("PruneNow = %+v", p)
 	}
 }

@@ -240,8 +240,7 @@ func fateRenewed(e *env) {
 	e.fate(killRenewGrace(e, e.record()).Key, session.FateRenewed)
 }
 
-// fatePruned: what has expired may be forgotten, what was ended or renewed may
-// not while its key could be used again.
+// fatePruned: nothing is forgotten while its key could be used again.
 func fatePruned(e *env) {
 	if !has(e.s, Pruner) {
 		e.Skip("the store has no Pruner")
@@ -262,7 +261,7 @@ func fatePruned(e *env) {
 			e.fate(live.Key, session.FateLive)
 			e.fate(ended.Key, session.FateEnded)
 			e.fate(renewed.Key, session.FateRenewed)
-			e.fate(expired.Key, session.FateExpired, session.FateUnknown)
+			e.fate(expired.Key, session.FateExpired)
 		}
 	}
 }

@@ -29,6 +29,11 @@ type Harness struct {
 	// partition does, and from caches as well.
 	Vanish func(t testing.TB, s session.Store, key session.Key)
 
+	// Age makes all that s holds older by d, a whole number of hours: every time
+	// moves that far into the past, and every bucket, also those of keys. Then
+	// it prunes as the store would have done meanwhile. No other node has read s.
+	Age func(t testing.TB, s session.Store, d time.Duration)
+
 	// Hold locks the live session of key as a write under way does: writes to
 	// it wait. release ends that; if expire is set, it does first what Expire
 	// does, in the same transaction. It is called once.
@@ -137,7 +142,7 @@ func Run(t *testing.T, h Harness) {
 	}
 	for _, group := range [][]testCase{
 		createCases(), keyCases(), foreignCases(), saveCases(), touchCases(), renewCases(), deadCases(),
-		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(), nodeCases(), fateCases(), narrowCases(),
+		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(), nodeCases(), fateCases(), narrowCases(), agedCases(),
 	} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {

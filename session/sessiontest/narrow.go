@@ -85,8 +85,8 @@ func narrowed(e *env) {
 			e.Errorf("Touch = %v, %v; want %v", to, err, touched.Deadline)
 		}
 		if putter, ok := s.(session.Putter); ok {
-			if got, err := putter.Put(e.ctx, session.Record{Key: put.Key, Data: []byte("short")}); err != nil || got.Version != put.Version+1 {
-				e.Errorf("Put = version %d, %v; want %d", got.Version, err, put.Version+1)
+			if got, err := putter.Put(e.ctx, session.Record{Key: put.Key, Data: []byte("short")}); err != nil || got.Version <= put.Version {
+				e.Errorf("Put = version %d, %v; it was %d", got.Version, err, put.Version)
 			}
 		}
 		next := session.Record{Key: session.NewID(renewed.Deadline).Key(), Version: renewed.Version, Deadline: renewed.Deadline}

@@ -13,13 +13,14 @@ CREATE TABLE IF NOT EXISTS {{.meta}} (
 -- Version 0: under way.
 INSERT IGNORE INTO {{.meta}} (one, schema_version, min_compatible, longest_hours) VALUES (1, 0, 0, {{.longest_hours}});
 -- Times are microseconds since 1970 UTC. An ended row has lost its data and
--- user; one that was found expired has ended_at = expires_at. The expiry is not
--- indexed: a touch changes one page.
+-- user; one that was found expired has ended_at = expires_at. A row is kept until
+-- the bucket kept_to has passed: its own, or a later one of those that lead to it.
+-- The expiry is not indexed: a touch changes one page.
 CREATE TABLE IF NOT EXISTS {{.sessions}} (
   id          bigint unsigned NOT NULL AUTO_INCREMENT,
   hash        binary(32) NOT NULL,
   bucket      int        NOT NULL,
-  native      tinyint    NOT NULL CHECK (native IN (0, 1)),
+  kept_to     int        NOT NULL,
   version     bigint     NOT NULL,
   expires_at  bigint     NOT NULL,
   deadline    bigint     NOT NULL,
@@ -31,9 +32,10 @@ CREATE TABLE IF NOT EXISTS {{.sessions}} (
   data        longblob,
   PRIMARY KEY (hash),
   UNIQUE KEY by_id (id),
-  KEY by_bucket (bucket),
+  KEY by_end (kept_to),
   KEY by_user (user_id, id),
   CHECK (expires_at <= deadline),
+  CHECK (kept_to >= bucket),
   CHECK (bucket = greatest(1, (deadline + 3599999999) DIV 3600000000))
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 -- The locks that the users share: whoever creates a session of a user holds one.

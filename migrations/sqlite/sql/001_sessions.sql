@@ -1,10 +1,11 @@
 -- Times are microseconds since 1970 UTC. An ended row has lost its data and
--- user; one that was found expired has ended_at = expires_at.
+-- user; one that was found expired has ended_at = expires_at. A row is kept until
+-- the bucket kept_to has passed: its own, or a later one of those that lead to it.
 CREATE TABLE {{.sessions}} (
   id          INTEGER PRIMARY KEY,
   key         BLOB    NOT NULL UNIQUE CHECK (length(key) = 32),
   bucket      INTEGER NOT NULL CHECK (bucket = max(1, (deadline + 3599999999) / 3600000000)),
-  native      INTEGER NOT NULL CHECK (native IN (0, 1)),
+  kept_to     INTEGER NOT NULL CHECK (kept_to >= bucket),
   version     INTEGER NOT NULL,
   expires_at  INTEGER NOT NULL CHECK (expires_at <= deadline),
   deadline    INTEGER NOT NULL,
@@ -16,7 +17,7 @@ CREATE TABLE {{.sessions}} (
   data        BLOB
 ) STRICT;
 -- What pruning deletes. The expiry is not indexed: a touch changes one page.
-CREATE INDEX {{.bucket_index}} ON {{.sessions}} (bucket);
+CREATE INDEX {{.end_index}} ON {{.sessions}} (kept_to);
 CREATE INDEX {{.user_index}} ON {{.sessions}} (user_id) WHERE user_id IS NOT NULL;
 CREATE TABLE {{.meta}} (
   one            INTEGER PRIMARY KEY CHECK (one = 1),
