@@ -32,7 +32,7 @@ var mutants = []mutant{
 		{"fill.go", "case s.gen != t.gen, c.users[", "case c.users["},
 	}},
 	{"a fill that does not look at the epoch", []edit{
-		{"fill.go", "case c.epoch.Load() != t.epoch:", "case false:"},
+		{"fill.go", "case c.epoch.Load() != t.epoch, t.epoch.sealed:", "case false:"},
 		{"fill.go", "	t.epoch.entries.Set(name, e)", "	if ep := c.epoch.Load(); ep != nil {\n		ep.entries.Set(name, e)\n	}"},
 	}},
 	{"messages that are applied by somebody else, later than the echo", []edit{
@@ -126,7 +126,7 @@ var mutants = []mutant{
 	{"heartbeats that are counted anew on every connection", []edit{
 		{"lease.go", "type leaseState struct {", "type leaseState struct {\n	count byte"},
 		{"lease.go", "	l.joined.Store(int64(lease))\n", "	l.joined.Store(int64(lease))\n	l.count++\n	s := c.Sender()\n	b.nonce = nonce(append([]byte{l.count}, append(s[:], 1, 2, 3, 4, 5, 6, 7)...))\n"},
-		{"lease.go", "	c.proof.Store(nil)\n	l.beats = nil\n", "	c.proof.Store(nil)\n	l.beats = nil\n	l.count = 0\n"},
+		{"lease.go", "	c.proof.Store(nil)\n	c.stats.lost(l.beats)\n	l.beats = nil\n", "	c.proof.Store(nil)\n	c.stats.lost(l.beats)\n	l.beats = nil\n	l.count = 0\n"},
 	}},
 	{"any heartbeat that counts", []edit{
 		{"lease.go", "func(b beat) bool { return b.nonce == n }", "func(b beat) bool { return true }"},
