@@ -116,8 +116,8 @@ func nobodyToAsk(t *testing.T, k trialKind, timeout time.Duration) (lost bool) {
 	tr.check(t, "nobody to ask", err)
 	if lost {
 		wantErr(t, "nobody to ask", err, session.ErrUnknown)
-	} else {
-		wantErr(t, "the answer was not lost", err, context.DeadlineExceeded)
+	} else if err == nil { // otherwise it had no connection, or not long enough
+		t.Error("nothing got lost, and the answer was no trigger")
 	}
 	return lost
 }
