@@ -195,7 +195,7 @@ WHERE version > 0`, hours, d)
 	m := &maintenance{s: s, conn: conn}
 	for _, l := range f.leaves {
 		pages := query[int64](t, p, `SELECT pg_relation_size($1::text::regclass) / 8192`, l.table)
-		if err := m.thin(t.Context(), l, pages, s.retireGrace(f).Seconds(), &session.Pruned{}); err != nil {
+		if err := m.thin(t.Context(), l, pages, f.graceInForce.Seconds(), &session.Pruned{}); err != nil {
 			t.Error(err)
 		}
 	}
