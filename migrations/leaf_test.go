@@ -332,6 +332,9 @@ func TestTheParentsGrantsReachTheLeaf(t *testing.T) {
 	for _, role := range roles {
 		mustExec(t, conn, "CREATE ROLE "+quoted(role))
 	}
+	// What the parent does not give, a leaf does not get from elsewhere.
+	mustExec(t, conn, "ALTER DEFAULT PRIVILEGES IN SCHEMA sojourn GRANT SELECT, DELETE ON TABLES TO "+quoted(roles[0]))
+	mustExec(t, conn, "GRANT UPDATE (data, version) ON "+n.Sessions+" TO "+quoted(roles[0])+" WITH GRANT OPTION")
 	mustExec(t, conn, "GRANT SELECT ON "+n.Sessions+" TO PUBLIC")
 	mustExec(t, conn, "GRANT SELECT ON "+n.Sessions+" TO "+quoted(roles[0]))
 	mustExec(t, conn, "GRANT ALL ON "+n.Sessions+" TO "+quoted(roles[1])+" WITH GRANT OPTION")
@@ -341,6 +344,11 @@ func TestTheParentsGrantsReachTheLeaf(t *testing.T) {
 	want := queryOne[[]string](t, conn, acl, n.Sessions)
 	if got := queryOne[[]string](t, conn, acl, n.Qualify(leaf)); !slices.Equal(got, want) {
 		t.Errorf("the leaf has %v, the parent %v", got, want)
+	}
+	columns := `SELECT array_agg(t.attname || ' ' || t.attacl::text ORDER BY t.attname) FROM pg_attribute AS t WHERE t.attrelid = to_regclass($1) AND t.attacl IS NOT NULL`
+	wantColumns := queryOne[[]string](t, conn, columns, n.Sessions)
+	if got := queryOne[[]string](t, conn, columns, n.Qualify(leaf)); !slices.Equal(got, wantColumns) || len(got) != 2 {
+		t.Errorf("the leaf has %v on columns, the parent %v", got, wantColumns)
 	}
 	for _, role := range roles { // the database goes before them, but their grants are not ours to keep
 		mustExec(t, conn, "DROP OWNED BY "+quoted(role))

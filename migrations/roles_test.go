@@ -85,7 +85,7 @@ func appRole(t *testing.T, conn, admin *pgx.Conn, n Names, cfg Config) {
 		mustExec(t, conn, "UPDATE "+table+" SET version = version + 1")
 		mustExec(t, conn, "DELETE FROM "+table)
 	}
-	mustExec(t, conn, "UPDATE "+n.Meta+" SET maintained_at = now(), maintained_by = 'me', foreign_keys = true")
+	mustExec(t, conn, "UPDATE "+n.Meta+" SET maintained_at = now(), maintained_by = 'me', made_at = now(), made_by = 'me', retired_at = now(), retired_by = 'me', thinned_at = now(), thinned_by = 'me', foreign_keys = true")
 
 	if _, err := SetSettings(t.Context(), conn, cfg, Settings{Lease: time.Second}); !errors.Is(err, ErrPermission) {
 		t.Errorf("SetSettings: got %v, want ErrPermission", err)

@@ -57,11 +57,11 @@ func TemplateData(cfg Config) (map[string]any, error) {
 		"migrate_key":         strconv.FormatInt(n.MigrateKey, 10),
 		"ddl_key":             strconv.FormatInt(n.DDLKey, 10),
 		"marker":              n.marker(),
+		"follow_rights":       FollowRights("parent", "leaf::regclass"),
 		"quote":               n.dollarQuote(cfg.Roles),
 		"longest_hours":       cfg.Settings.longestHours(),
 		"width_hours":         cfg.Settings.widthHours(),
 		"lease_ms":            cfg.Settings.leaseMillis(),
-		"retire_grace_s":      cfg.Settings.retireSeconds(),
 	}
 	for field, role := range map[string]string{
 		"owner": cfg.Roles.Owner, "maintainer": cfg.Roles.Maintainer, "app": cfg.Roles.App,

@@ -290,6 +290,7 @@ func (r runner) rolesDone(ctx context.Context) (done bool, err error) {
 				AND pg_catalog.has_table_privilege(r.app, r.sessions, 'DELETE')
 				AND pg_catalog.has_table_privilege(r.app, r.meta, 'SELECT')
 				AND pg_catalog.has_column_privilege(r.app, r.meta, 'maintained_at', 'UPDATE')
+				AND pg_catalog.has_column_privilege(r.app, r.meta, 'retired_at', 'UPDATE')
 				AND (r.make_leaf IS NULL OR pg_catalog.has_function_privilege(r.app, r.make_leaf, 'EXECUTE')), false))
 		FROM r`,
 		roles.Owner, roles.Maintainer, roles.App, n.Sessions, n.Meta, n.MakeLeaf+"(integer)",

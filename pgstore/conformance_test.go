@@ -192,10 +192,10 @@ WHERE version > 0`, hours, d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &maintenance{s: s, conn: conn}
 	for _, l := range f.leaves {
 		pages := query[int64](t, p, `SELECT pg_relation_size($1::text::regclass) / 8192`, l.table)
-		if err := m.thin(t.Context(), l, pages, f.graceInForce.Seconds(), &session.Pruned{}); err != nil {
+		m := &maintenance{s: s, hand: hand{s: s, conn: conn}, sweep: &sweeper{table: l.table}}
+		if err := m.walk(t.Context(), l, pages, s.retireGrace(f).Seconds(), time.Now().Add(time.Hour)); err != nil {
 			t.Error(err)
 		}
 	}

@@ -37,6 +37,24 @@ func (p place) by(t testing.TB, dsn string, mod func(*pgxpool.Config)) place {
 	return p
 }
 
+// eachHand runs a test of maintenance with either kind of connection: one that
+// keeps a session's locks, and one through a pooler. at makes the place of a
+// node from that of the table.
+func eachHand(t *testing.T, test func(t *testing.T, at func(place) place)) {
+	t.Parallel()
+	for _, pooled := range []bool{false, true} {
+		t.Run(map[bool]string{false: "session", true: "pooled"}[pooled], func(t *testing.T) {
+			t.Parallel()
+			test(t, func(p place) place {
+				if pooled {
+					return p.pooled(t, pgx.QueryExecModeExec)
+				}
+				return p
+			})
+		})
+	}
+}
+
 func inMode(mode pgx.QueryExecMode) func(*pgxpool.Config) {
 	return func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode }
 }
@@ -117,6 +135,10 @@ func (p place) addPart(t testing.TB, lo, hi int32, rows int) part {
 			`COMMENT ON TABLE ` + table + ` IS '` + n.LeafComment(lo, hi) + `'`,
 			fillSQL(table, hi-1, 1, rows, 600, "d"),
 			fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)`, n.Sessions, table, lo, hi),
+			fmt.Sprintf(`DO $$ DECLARE stmt record; BEGIN
+				EXECUTE (SELECT format('ALTER TABLE %%s OWNER TO %%I', '%[1]s', pg_get_userbyid(relowner)) FROM pg_class WHERE oid = '%[2]s'::regclass);
+				FOR stmt IN %[3]s LOOP EXECUTE stmt.sql; END LOOP; END $$`, table, n.Sessions,
+				migrations.FollowRights("'"+n.Sessions+"'::regclass", "'"+table+"'::regclass")),
 		} {
 			if _, err := tx.Exec(t.Context(), sql); err != nil {
 				return fmt.Errorf("%s: %w", sql, err)
@@ -312,7 +334,8 @@ func everything(t testing.TB, s *Store) session.Record {
 	if found != 4 {
 		t.Errorf("Keys and All found %d of 4", found)
 	}
-	if _, err = s.PruneNow(ctx); err != nil {
+	// A role that owns nothing may have found something that it may not do.
+	if _, err = s.PruneNow(ctx); err != nil && !strings.Contains(err.Error(), "this role may not drop partitions") {
 		t.Errorf("PruneNow: %v", err)
 	}
 	return kept

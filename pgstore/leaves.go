@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sojourn-go/sojourn/session"
 )
 
 // leaf is a partition: it takes the buckets from lo to before hi.
@@ -72,12 +74,12 @@ type facts struct {
 	longest      time.Duration
 	width        time.Duration
 	lease        time.Duration // see invalidation
-	grace        time.Duration // see Options.RetireGrace; 0 is the default
-	graceInForce time.Duration
-	queueUsage   float64 // of the server's notification queue
-	foreign      bool    // keys without a bucket are in use
-	maintained   time.Time
-	maintainedBy string
+	queueUsage   float64       // of the server's notification queue
+	foreign      bool          // keys without a bucket are in use
+	maintained   session.Duty
+	made         session.Duty
+	retired      session.Duty
+	thinned      session.Duty
 	readAt       time.Time // this node's clock, monotonic
 	databaseTime time.Time // the database's at readAt
 }
@@ -85,10 +87,23 @@ type facts struct {
 // now is the database's time.
 func (f *facts) now() time.Time { return f.databaseTime.Add(time.Since(f.readAt)) }
 
-// readFacts asks the database in one round trip.
-func (s *Store) readFacts(ctx context.Context, db interface {
+func (s *Store) retireGrace(f *facts) time.Duration {
+	switch {
+	case s.opts.RetireGrace != 0:
+		return s.opts.RetireGrace
+	case f.foreign:
+		return foreignRetireGrace
+	}
+	return defaultRetireGrace
+}
+
+// batcher is a connection, a pool or a transaction.
+type batcher interface {
 	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
-}, known *facts) (*facts, error) {
+}
+
+// readFacts asks the database in one round trip.
+func (s *Store) readFacts(ctx context.Context, db batcher, known *facts) (*facts, error) {
 	f := &facts{}
 	texts := map[string]*queries{} // keep the texts of leaves that stay
 	if known != nil {
@@ -98,9 +113,12 @@ func (s *Store) readFacts(ctx context.Context, db interface {
 	}
 	var b pgx.Batch
 	b.Queue(s.parent.meta).QueryRow(func(row pgx.Row) error {
-		var longest, width, lease, grace, graceInForce int64
-		var maintained *time.Time
-		if err := row.Scan(&longest, &width, &lease, &grace, &graceInForce, &f.foreign, &maintained, &f.maintainedBy, &f.queueUsage, &f.databaseTime); err != nil {
+		var longest, width, lease int64
+		duties := []*session.Duty{&f.maintained, &f.made, &f.retired, &f.thinned}
+		var at [4]*time.Time
+		if err := row.Scan(&longest, &width, &lease, &f.foreign,
+			&at[0], &duties[0].By, &at[1], &duties[1].By, &at[2], &duties[2].By, &at[3], &duties[3].By,
+			&f.queueUsage, &f.databaseTime); err != nil {
 			return err
 		}
 		// Counted from the arrival of the answer, the database's time is never
@@ -109,9 +127,10 @@ func (s *Store) readFacts(ctx context.Context, db interface {
 		f.databaseTime = f.databaseTime.UTC()
 		f.longest, f.width = time.Duration(longest)*time.Hour, time.Duration(width)*time.Hour
 		f.lease = time.Duration(lease) * time.Millisecond
-		f.grace, f.graceInForce = time.Duration(grace)*time.Second, time.Duration(graceInForce)*time.Second
-		if maintained != nil {
-			f.maintained = maintained.UTC()
+		for i, t := range at {
+			if t != nil {
+				duties[i].Done = t.UTC()
+			}
 		}
 		return nil
 	})

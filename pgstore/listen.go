@@ -52,8 +52,12 @@ func (s *Store) lease() (time.Duration, error) {
 	return f.lease, nil
 }
 
-// tellPartitions has the other nodes look at the partitions.
+// tellPartitions has the other nodes look at the partitions if there are other
+// ones now.
 func (m *maintenance) tellPartitions(ctx context.Context) error {
-	_, err := m.conn.Exec(ctx, `SELECT pg_catalog.pg_notify($1, $2)`, m.s.channel, m.s.cache.Sender().Partitions())
+	if m.done.Made == 0 && m.done.Retired == 0 {
+		return nil
+	}
+	_, err := m.hand.conn.Exec(ctx, `SELECT pg_catalog.pg_notify($1, $2)`, m.s.channel, m.s.cache.Sender().Partitions())
 	return err
 }

@@ -4,186 +4,212 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"time"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// maintenance is a pass on a connection of its own. Everything in it may be
-// repeated, and may run on two nodes at once without harm.
+// maintenance is one pass. Everything in it may be repeated, and may run on two
+// nodes at once without harm.
 type maintenance struct {
-	s    *Store
-	conn *pgx.Conn
+	s     *Store
+	hand  hand
+	sweep *sweeper
+
+	owner string // of the table
+	may   bool   // act as the owner
+	facts *facts
+	done  session.Pruned
 }
 
-// How long a statement of maintenance waits for a lock. Whatever it waits for,
-// sessions queue behind it: so it gives up soon, and the next pass tries again.
+// duty is a part of maintenance that is told apart from the others.
+type duty int
+
 const (
-	lockBriefly = "200ms"
-	// Detaching concurrently makes nobody wait, and cutting it short leaves
-	// work for the next pass.
-	lockPatiently = "10s"
+	noDuty duty = iota
+	dutyMake
+	dutyRetire
+	dutyThin
 )
 
-func (m *maintenance) passKey() int64 {
-	return m.s.lockKey("prune")
-}
+// errLater says that a step has more to do than fits into this pass. That is
+// no failure, but the duty is not done.
+var errLater = errors.New("the next pass goes on with it")
 
-// lock waits for a pass that is under way elsewhere. It asks again and again,
-// since a session that waits in the server holds up detaching.
-func (m *maintenance) lock(ctx context.Context) error {
-	return m.tryUntil(ctx, m.passKey())
-}
-
-func (m *maintenance) tryUntil(ctx context.Context, key int64) error {
-	for {
-		var got bool
-		if err := m.conn.QueryRow(ctx, `SELECT pg_catalog.pg_try_advisory_lock($1)`, key).Scan(&got); err != nil || got {
-			return err
-		}
-		if !wait.Sleep(ctx, 50*time.Millisecond+rand.N(100*time.Millisecond)) {
-			return wait.Ended(ctx)
-		}
+// pass does what there is to do, one after the other, and goes on after a
+// failure: what could not be done now is tried by the next pass.
+func (s *Store) pass(ctx context.Context, h hand, sweep *sweeper) passReport {
+	m := &maintenance{s: s, hand: h, sweep: sweep}
+	r := passReport{} // who cannot even look is not fit to lead
+	if err := h.begin(ctx); err != nil {
+		r.steps = append(r.steps, step{"begin a pass", err})
+		return r
 	}
-}
-
-func (m *maintenance) unlock(ctx context.Context) { m.release(ctx, m.passKey()) }
-
-// release gives a lock back. If that fails the connection is no good, and its
-// end gives back everything.
-func (m *maintenance) release(ctx context.Context, key int64) {
-	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	if _, err := m.conn.Exec(bye, `SELECT pg_catalog.pg_advisory_unlock($1)`, key); err != nil {
-		_ = m.conn.Close(bye)
+	defer h.end(ctx)
+	err := m.look(ctx)
+	r.steps = append(r.steps, step{"look at the partitions", err})
+	if err != nil {
+		return r
 	}
+	r.fit = m.may
+
+	undone := map[duty]bool{}
+	for _, todo := range []struct {
+		what string
+		duty duty
+		do   func(context.Context) error
+	}{
+		{"finish interrupted detaching", dutyRetire, m.finalize},
+		{"take care of detached partitions", dutyRetire, m.adopt},
+		{"make partitions ahead", dutyMake, m.makeAhead},
+		{"pass on rights", noDuty, m.passOnRights},
+		{"retire partitions", dutyRetire, m.retire},
+		{"tell the other nodes", noDuty, m.tellPartitions},
+		{"thin out partitions", dutyThin, m.thin},
+		{"note the pass", noDuty, func(ctx context.Context) error { return m.journal(ctx, undone, r.steps) }},
+	} {
+		if ctx.Err() != nil || h.conn.IsClosed() {
+			break
+		}
+		err := todo.do(ctx)
+		undone[todo.duty] = undone[todo.duty] || err != nil
+		if errors.Is(err, errLater) {
+			err = nil
+		}
+		r.steps = append(r.steps, step{todo.what, err})
+	}
+	r.done = m.done
+	s.refreshSoon()
+	if r.done != (session.Pruned{}) {
+		s.log.Info("maintenance", zap.Int("retired", r.done.Retired), zap.Int("made", r.done.Made), zap.Int64("rows", r.done.Rows), zap.Int64("emptied", r.done.Emptied))
+	}
+	return r
 }
 
-// ddl runs do under the lock that the makers of partitions take too.
-func (m *maintenance) ddl(ctx context.Context, do func() error) error {
-	if err := m.tryUntil(ctx, m.s.names.DDLKey); err != nil {
+// look reads what the steps go by.
+func (m *maintenance) look(ctx context.Context) (err error) {
+	if m.may, m.owner, err = m.s.mayRetire(ctx, m.hand.conn); err != nil {
 		return err
 	}
-	defer m.release(ctx, m.s.names.DDLKey)
-	return do()
+	limit := ""
+	if !m.may {
+		limit = m.mayNot().Error()
+	}
+	m.s.pruning.limit("role", limit)
+	return m.readFacts(ctx, m.hand.conn)
 }
 
-// exec runs one statement with a lock timeout, outside of a transaction.
-func (m *maintenance) exec(ctx context.Context, lockTimeout, sql string, args ...any) error {
-	if _, err := m.conn.Exec(ctx, `SELECT pg_catalog.set_config('lock_timeout', $1, false)`, lockTimeout); err != nil {
-		return err
+func (m *maintenance) readFacts(ctx context.Context, db batcher) error {
+	f, err := m.s.readFacts(ctx, db, m.s.facts.Load())
+	if err == nil {
+		m.facts = f
 	}
-	_, err := m.conn.Exec(ctx, sql, args...)
 	return err
 }
 
-func (m *maintenance) facts(ctx context.Context) (*facts, error) {
-	return m.s.readFacts(ctx, m.conn, m.s.facts.Load())
+// mayRetire reports whether this role owns the table, as a member perhaps, and
+// who does.
+func (s *Store) mayRetire(ctx context.Context, db migrations.Querier) (may bool, owner string, err error) {
+	err = db.QueryRow(ctx, `
+SELECT pg_catalog.pg_has_role(relowner, 'USAGE'), pg_catalog.pg_get_userbyid(relowner)
+FROM pg_catalog.pg_class WHERE oid = $1::text::regclass`, s.names.Sessions).Scan(&may, &owner)
+	return may, owner, err
+}
+
+// mayNot says what a step needs that this role is not.
+func (m *maintenance) mayNot() error {
+	return fmt.Errorf("this role may not drop partitions or change their rights: make it a member of %q, or let a node with such a role do the maintenance", m.owner)
 }
 
 // makeAhead makes the partitions that sessions created before the next day
 // need at most.
-func (m *maintenance) makeAhead(ctx context.Context, done *session.Pruned) error {
-	f, err := m.facts(ctx)
-	if err != nil {
-		return err
-	}
-	now := f.now()
-	return m.fillGaps(ctx, f, session.BucketOf(now), session.BucketOf(now.Add(f.longest+m.s.opts.Premake)), done)
-}
-
-// fillGaps makes the partitions that are missing from bucket first to last.
-func (m *maintenance) fillGaps(ctx context.Context, f *facts, first, last int32, done *session.Pruned) error {
-	for try := 0; ; {
-		bucket, gap := f.firstGap(int64(first), int64(last))
+func (m *maintenance) makeAhead(ctx context.Context) error {
+	now := m.facts.now()
+	first, last := session.BucketOf(now), session.BucketOf(now.Add(m.facts.longest+m.s.opts.Premake))
+	for {
+		bucket, gap := m.facts.firstGap(int64(first), int64(last))
 		if !gap {
 			return nil
 		}
-		err := m.exec(ctx, lockBriefly, m.s.parent.makeLeaf, bucket)
+		_, err := m.hand.exec(ctx, lockBriefly, true, m.s.parent.makeLeaf, bucket)
 		switch {
 		case err == nil:
-			done.Made++
-		case fateOf(err) == fateLocked && try < lockTries:
-			try++
-			if !pause(ctx, 4+try) {
-				return wait.Ended(ctx)
-			}
+			m.done.Made++
 		case isCode(err, "42501"): // insufficient_privilege
 			return fmt.Errorf("this role may not call %s; grant it EXECUTE: %w", m.s.names.MakeLeaf, err)
+		case isCode(err, "42883"): // undefined_function
+			return fmt.Errorf("there is no function %s; migrations.Up makes it: %w", m.s.names.MakeLeaf, err)
 		default:
 			return err
 		}
-		if f, err = m.facts(ctx); err != nil {
+		if err := m.readFacts(ctx, m.hand.conn); err != nil {
 			return err
 		}
 	}
 }
 
-// syncGrants gives the partitions the grants that the parent got later.
-func (m *maintenance) syncGrants(ctx context.Context) error {
-	rows, err := m.conn.Query(ctx, missingGrants, m.s.names.Sessions)
-	if err != nil {
-		return err
-	}
-	grants, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return err
-	}
-	for _, sql := range grants {
-		if err := m.exec(ctx, lockBriefly, sql); err != nil {
+// passOnRights gives the partitions the owner and the rights of their parent,
+// whose changes do not reach them by themselves.
+func (m *maintenance) passOnRights(ctx context.Context) error {
+	// The owner first: what a partition gives its owner it need not give others.
+	for _, differing := range []string{strangers, differingRights()} {
+		rows, err := m.hand.conn.Query(ctx, differing, m.s.names.Sessions)
+		if err != nil {
+			return err
+		}
+		statements, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		switch {
+		case err != nil:
+			return err
+		case len(statements) == 0:
+			continue
+		case !m.may:
+			return m.mayNot()
+		}
+		if err := m.run(ctx, statements); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-const missingGrants = `
-SELECT pg_catalog.format('GRANT %s ON %I.%I TO %s', p.privilege_type, n.nspname, c.relname,
-         CASE WHEN p.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END)
+// run runs statements in one transaction, so that nobody sees what is between
+// two of them.
+func (m *maintenance) run(ctx context.Context, statements []string) error {
+	return m.hand.transact(ctx, lockBriefly, true, func(tx pgx.Tx) error {
+		for _, sql := range statements {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+const strangers = `
+SELECT pg_catalog.format('ALTER TABLE %I.%I OWNER TO %I', n.nspname, c.relname, pg_catalog.pg_get_userbyid(parent.relowner))
 FROM pg_catalog.pg_class AS parent
-CROSS JOIN LATERAL pg_catalog.aclexplode(parent.relacl) AS p
-LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = p.grantee
 JOIN pg_catalog.pg_inherits AS i ON i.inhparent = parent.oid
 JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE parent.oid = $1::text::regclass AND p.grantee <> parent.relowner
-  AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
-  AND NOT EXISTS (
-    SELECT FROM pg_catalog.aclexplode(c.relacl) AS l
-    WHERE l.grantee = p.grantee AND l.privilege_type = p.privilege_type)`
+WHERE parent.oid = $1::text::regclass AND c.relowner <> parent.relowner AND NOT i.inhdetachpending`
 
-// journal tells all nodes that a pass was done.
-func (m *maintenance) journal(ctx context.Context) error {
-	return m.exec(ctx, lockBriefly,
-		`UPDATE `+m.s.names.Meta+` SET maintained_at = pg_catalog.clock_timestamp(), maintained_by = $1`, m.s.opts.NodeName)
+func differingRights() string {
+	return `
+SELECT f.sql
+FROM pg_catalog.pg_inherits AS i CROSS JOIN LATERAL (` + migrations.FollowRights("i.inhparent", "i.inhrelid") + `) AS f
+WHERE i.inhparent = $1::text::regclass AND NOT i.inhdetachpending`
 }
 
-// mayRetire reports whether this role owns the table, as a member perhaps.
-// What it lacks is said once.
-func (s *Store) mayRetire(ctx context.Context, db migrations.Querier) (bool, error) {
-	var may bool
-	var owner string
-	err := db.QueryRow(ctx, `
-SELECT pg_catalog.pg_has_role(relowner, 'USAGE'), pg_catalog.pg_get_userbyid(relowner)
-FROM pg_catalog.pg_class WHERE oid = $1::text::regclass`, s.names.Sessions).Scan(&may, &owner)
-	if err == nil && !may {
-		s.cannotRetire.Do(func() {
-			err := fmt.Errorf("this role may not drop partitions: make it a member of %q, or let a node with such a role do the maintenance", owner)
-			s.backgroundError("retire partitions", err)
-		})
-	}
-	return may, err
-}
-
-var errLiveRows = errors.New("it holds live sessions, although its time is over; is its CHECK constraint in force?")
-
-func (m *maintenance) alarm(table string, live int64, err error) error {
-	m.s.log.Error("a partition cannot be retired", zap.String("partition", table), zap.Int64("live", live), zap.Error(err))
-	return fmt.Errorf("%s: %w", table, err)
+// journal tells all nodes what was done. What was left undone keeps the time
+// at which it was last done.
+func (m *maintenance) journal(ctx context.Context, undone map[duty]bool, steps []step) error {
+	failed := slices.ContainsFunc(steps, func(s step) bool { return s.err != nil })
+	_, err := m.hand.exec(ctx, lockBriefly, false, m.s.parent.journal,
+		m.s.opts.NodeName, !undone[dutyMake], !undone[dutyRetire], !undone[dutyThin], !failed)
+	return err
 }

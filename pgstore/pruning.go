@@ -23,13 +23,17 @@ type pruning struct {
 	s      *Store
 	worker worker.Worker
 
-	mu    sync.Mutex
-	state leader.State
-	total session.Pruned
-	sweep sweeper // of the leader's passes
+	mu       sync.Mutex
+	state    leader.State
+	total    session.Pruned
+	limits   map[string]string // by what brings them about
+	troubles troubles
+	sweep    sweeper // of this node's passes in the background
 }
 
-func newPruning(s *Store) *pruning { return &pruning{s: s} }
+func newPruning(s *Store) *pruning {
+	return &pruning{s: s, limits: map[string]string{}, troubles: troubles{}}
+}
 
 // StartPruning implements session.Pruner.
 func (s *Store) StartPruning() { s.pruning.worker.Start(s.pruning.run) }
@@ -47,6 +51,11 @@ func (p *pruning) report(st *session.Stats) {
 	defer p.mu.Unlock()
 	st.Pruned = p.total
 	st.Leading, st.Term = p.state.Leading, uint64(p.state.Term)
+	for _, why := range []string{"connection", "role"} {
+		if limit := p.limits[why]; limit != "" {
+			st.Limits += strings.Repeat("; ", min(1, len(st.Limits))) + limit
+		}
+	}
 }
 
 func (p *pruning) add(done session.Pruned) {
@@ -56,6 +65,13 @@ func (p *pruning) add(done session.Pruned) {
 	p.total.Made += done.Made
 	p.total.Rows += done.Rows
 	p.total.Emptied += done.Emptied
+}
+
+// limit notes what this node cannot do, or with an empty text that it can.
+func (p *pruning) limit(why, text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.limits[why] = text
 }
 
 // Leader asks the database which node leads and returns its NodeName, as far
@@ -90,49 +106,98 @@ func (s *Store) locker(purpose string) leader.Locker[*pgx.Conn] {
 	return leader.PostgresFromPool(s.pool, key, name)
 }
 
+const (
+	// passLimit is how long a pass may take. It bounds how long a dead connection
+	// may go unnoticed while a statement runs.
+	passLimit = 10 * time.Minute
+
+	// A node that may not retire partitions stands for election when the lock was
+	// free for longer than others take to ask for it, and leads for no longer than
+	// unfitTerm: then a node that may has its chance.
+	leaveToOthers = 2 * time.Second
+	unfitTerm     = time.Minute
+)
+
 func (p *pruning) run(ctx context.Context) {
-	s := p.s
-	err := leader.Run(ctx, s.locker("leader"), leader.Options{
-		Logger: s.log,
+	err := leader.Run(ctx, leader.Reluctant(p.s.locker("leader"), leaveToOthers, p.fit), leader.Options{
+		Logger: p.s.log,
 		OnChange: func(state leader.State) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.state = state
 		},
-	}, func(leading context.Context, term *leader.Term[*pgx.Conn]) error {
-		for {
-			err := term.Do(leading, passLimit, func(ctx context.Context, conn *pgx.Conn) error {
-				return s.leaderPass(ctx, conn)
-			})
-			if leading.Err() != nil {
-				return nil
-			}
-			if err != nil {
-				s.backgroundError("maintain", err)
-			}
-			if !wait.Sleep(leading, s.opts.nextPrune()) {
-				return nil
-			}
-		}
-	})
+	}, p.lead)
 	if errors.Is(err, leader.ErrPooled) {
-		s.log.Warn("the pool goes through a pooler and Options.DirectDSN is empty: " +
-			"maintenance takes turns by transaction locks, and retiring a partition locks the table for a moment")
-		err = p.runPooled(ctx)
+		p.limit("connection", withoutDetachConcurrently)
+		p.s.log.Warn(withoutDetachConcurrently + "; nodes take turns in maintenance")
+		p.takeTurns(ctx)
+		return
 	}
 	if err != nil && ctx.Err() == nil {
-		s.backgroundError("take part in maintenance", err)
+		p.s.backgroundError("take part in maintenance", err)
 	}
 }
 
-// passLimit is how long a pass may take. It bounds how long a dead connection
-// may go unnoticed while a statement runs.
-const passLimit = 10 * time.Minute
+// fit reports whether a node may do all of a pass on a connection.
+func (p *pruning) fit(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	may, _, err := p.s.mayRetire(ctx, conn)
+	return may, err
+}
 
-func (s *Store) leaderPass(ctx context.Context, conn *pgx.Conn) error {
-	done, err := s.pass(ctx, conn, &s.pruning.sweep)
-	s.pruning.add(done)
-	return err
+// lead does passes for as long as this node leads.
+func (p *pruning) lead(leading context.Context, term *leader.Term[*pgx.Conn]) error {
+	for {
+		fit := true
+		err := term.Do(leading, passLimit, func(ctx context.Context, conn *pgx.Conn) error {
+			fit = p.pass(ctx, hand{s: p.s, conn: conn})
+			return nil
+		})
+		if leading.Err() != nil {
+			return nil
+		}
+		p.note("maintain", err)
+		pause := p.s.opts.nextPrune()
+		if !fit {
+			pause = min(pause, unfitTerm)
+		}
+		if !wait.Sleep(leading, pause) || !fit {
+			return nil
+		}
+	}
+}
+
+// takeTurns does passes without leading.
+func (p *pruning) takeTurns(ctx context.Context) {
+	for {
+		limited, cancel := context.WithTimeout(ctx, passLimit)
+		h, done, err := p.s.pooledHand(limited)
+		if err == nil {
+			p.pass(limited, h)
+			done()
+		}
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		p.note("maintain", err)
+		if !wait.Sleep(ctx, p.s.opts.nextPrune()) {
+			return
+		}
+	}
+}
+
+// pass does one and says what failed. It reports whether this node may do all
+// of it.
+func (p *pruning) pass(ctx context.Context, h hand) (fit bool) {
+	r := p.s.pass(ctx, h, &p.sweep)
+	p.add(r.done)
+	for _, step := range r.steps {
+		if ctx.Err() != nil && step.err != nil {
+			continue // it was cut off, which is no news
+		}
+		p.note(step.what, step.err)
+	}
+	return r.fit
 }
 
 // PruneNow implements session.Pruner.
@@ -140,63 +205,84 @@ func (s *Store) PruneNow(ctx context.Context) (session.Pruned, error) {
 	if err := s.begun(ctx); err != nil {
 		return session.Pruned{}, wrap("prune", err)
 	}
-	sess, err := s.locker("prune").Open(ctx)
+	h, done, err := s.ownHand(ctx)
 	if errors.Is(err, leader.ErrPooled) {
-		done, err := s.pooledPass(ctx)
-		s.pruning.add(done)
-		return done, wrap("prune", err)
+		h, done, err = s.pooledHand(ctx)
 	}
 	if err != nil {
 		return session.Pruned{}, wrap("prune", err)
 	}
-	defer func() {
-		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if err := sess.Close(bye); err != nil {
-			s.backgroundError("close the connection of PruneNow", err)
-		}
-	}()
-	done, err := s.pass(ctx, sess.Conn(), &sweeper{})
-	s.pruning.add(done)
-	return done, wrap("prune", err)
+	defer done()
+	r := s.pass(ctx, h, &sweeper{})
+	s.pruning.add(r.done)
+	return r.done, wrap("prune", r.err(ctx))
 }
 
-// pass does what there is to do, one after the other, and goes on after a
-// failure: what could not be done now is tried by the next pass.
-func (s *Store) pass(ctx context.Context, conn *pgx.Conn, sweep *sweeper) (session.Pruned, error) {
-	m := &maintenance{s: s, conn: conn}
-	var done session.Pruned
-	if err := m.lock(ctx); err != nil {
-		return done, err
+// note says of a step that it fails, once for each reason, and that it works
+// again. What is not said is counted.
+func (p *pruning) note(step string, err error) {
+	p.mu.Lock()
+	known, times := p.troubles.note(step, err)
+	p.mu.Unlock()
+	switch {
+	case err == nil && times > 0:
+		p.s.log.Info("maintenance works again", zap.String("step", step), zap.Int("failures", times))
+	case err == nil:
+	case known:
+		p.s.stats.backgroundErrors.Add(1)
+	default:
+		p.s.backgroundError(step, err)
 	}
-	defer m.unlock(ctx)
+}
+
+// troubles are the steps that fail, and why.
+type troubles map[string]trouble
+
+type trouble struct {
+	text  string
+	times int
+}
+
+// note records how a step went: whether it failed for the same reason before,
+// and how often it has failed since it last worked.
+func (t troubles) note(step string, err error) (known bool, times int) {
+	before := t[step]
+	if err == nil {
+		delete(t, step)
+		return false, before.times
+	}
+	// Numbers differ between failures that are the same: ports, times, partitions.
+	text := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, err.Error())
+	t[step] = trouble{text, before.times + 1}
+	return text == before.text, before.times + 1
+}
+
+// passReport is what a pass has done.
+type passReport struct {
+	done  session.Pruned
+	steps []step // in their order
+	fit   bool   // whether this role may do all of it
+}
+
+type step struct {
+	what string
+	err  error
+}
+
+func (r passReport) err(ctx context.Context) error {
 	var errs []error
-	step := func(what string, do func(context.Context) error) {
-		if ctx.Err() != nil {
-			return
-		}
-		if err := do(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+	for _, step := range r.steps {
+		if step.err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", step.what, step.err))
 		}
 	}
-	step("finish interrupted detaching", m.finalize)
-	step("take care of detached partitions", func(ctx context.Context) error { return m.adopt(ctx, &done) })
-	step("make partitions ahead", func(ctx context.Context) error { return m.makeAhead(ctx, &done) })
-	step("pass on grants", m.syncGrants)
-	step("retire partitions", func(ctx context.Context) error { return m.retire(ctx, &done) })
-	if done.Made > 0 || done.Retired > 0 {
-		step("tell the other nodes", m.tellPartitions)
+	if err := wait.Ended(ctx); err != nil {
+		errs = append(errs, err)
 	}
-	step("thin out partitions", func(ctx context.Context) error { return m.sweep(ctx, sweep, &done) })
-	if len(errs) == 0 {
-		step("note the pass", m.journal)
-	}
-	if ctx.Err() != nil {
-		errs = append(errs, wait.Ended(ctx))
-	}
-	s.refreshSoon()
-	if done != (session.Pruned{}) {
-		s.log.Info("maintenance", zap.Int("retired", done.Retired), zap.Int("made", done.Made), zap.Int64("rows", done.Rows), zap.Int64("emptied", done.Emptied))
-	}
-	return done, errors.Join(errs...)
+	return errors.Join(errs...)
 }

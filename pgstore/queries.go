@@ -244,6 +244,7 @@ type parentQueries struct {
 	userEnd                               string
 	count                                 string
 	makeLeaf, leaves, meta, markForeign   string
+	journal                               string
 	longestLease                          string
 }
 
@@ -364,12 +365,21 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE i.inhparent = $1::text::regclass`,
 
 		meta: `
-SELECT longest_hours, width_hours, lease_ms, retire_grace_s, ` + migrations.RetireGrace + `, foreign_keys, maintained_at, COALESCE(maintained_by, ''),
+SELECT longest_hours, width_hours, lease_ms, foreign_keys,
+       maintained_at, COALESCE(maintained_by, ''), made_at, COALESCE(made_by, ''),
+       retired_at, COALESCE(retired_by, ''), thinned_at, COALESCE(thinned_by, ''),
        pg_catalog.pg_notification_queue_usage(), pg_catalog.clock_timestamp()
 FROM ` + meta,
 
 		longestLease: `
 SELECT ` + migrations.LongestLease + ` FROM ` + meta,
+
+		journal: `
+UPDATE ` + meta + ` SET
+  made_at = CASE WHEN $2::boolean THEN pg_catalog.clock_timestamp() ELSE made_at END, made_by = CASE WHEN $2::boolean THEN $1::text ELSE made_by END,
+  retired_at = CASE WHEN $3::boolean THEN pg_catalog.clock_timestamp() ELSE retired_at END, retired_by = CASE WHEN $3::boolean THEN $1 ELSE retired_by END,
+  thinned_at = CASE WHEN $4::boolean THEN pg_catalog.clock_timestamp() ELSE thinned_at END, thinned_by = CASE WHEN $4::boolean THEN $1 ELSE thinned_by END,
+  maintained_at = CASE WHEN $5::boolean THEN pg_catalog.clock_timestamp() ELSE maintained_at END, maintained_by = CASE WHEN $5::boolean THEN $1 ELSE maintained_by END`,
 
 		markForeign: `UPDATE ` + meta + ` SET foreign_keys = true WHERE NOT foreign_keys`,
 	}

@@ -6,34 +6,33 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/session"
 )
 
 // A partition whose last deadline has passed, by the grace period and the
-// database's clock, is retired: detached, which waits for those who use it
-// without making others wait, and dropped. Between the two it is a table with
-// our mark and no parent; whoever finds one finishes the work.
+// database's clock, is retired: detached and dropped. Between the two it is a
+// table with our mark and no parent; whoever finds one finishes the work. The
+// mark is its comment. One that begins with "keep" is an operator's word that
+// the table is not to be touched.
 
-func (m *maintenance) retire(ctx context.Context, done *session.Pruned) error {
-	f, err := m.facts(ctx)
-	if err != nil {
-		return err
-	}
-	due := f.due(f.graceInForce)
+func (m *maintenance) retire(ctx context.Context) error {
+	due := m.facts.due(m.s.retireGrace(m.facts))
 	if len(due) == 0 {
 		return nil
 	}
-	if may, err := m.s.mayRetire(ctx, m.conn); err != nil || !may {
-		return err
+	if !m.may {
+		return m.mayNot()
 	}
 	var errs []error
 	for _, l := range due {
-		if err := m.retireLeaf(ctx, l, done); err != nil {
-			errs = append(errs, err)
+		if err := m.retireLeaf(ctx, l); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", l.table, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -50,43 +49,78 @@ func (f *facts) due(grace time.Duration) (due []leaf) {
 	return due
 }
 
-func (m *maintenance) retireLeaf(ctx context.Context, l leaf, done *session.Pruned) error {
-	_, live, err := m.census(ctx, l.table)
-	if err != nil {
-		return fmt.Errorf("%s: %w", l.table, err)
-	}
-	if live > 0 {
-		return m.alarm(l.table, live, errLiveRows)
-	}
-	err = m.ddl(ctx, func() error {
-		// A vacuum under way would make us wait longer than we are ready to.
-		if err := m.exec(ctx, lockPatiently, `ALTER TABLE `+l.table+` SET (autovacuum_enabled = off, toast.autovacuum_enabled = off)`); err != nil {
+func (m *maintenance) retireLeaf(ctx context.Context, l leaf) error {
+	var live int64
+	kept := false
+	err := m.hand.transact(ctx, lockPatiently, true, func(tx pgx.Tx) (err error) {
+		if _, live, err = census(ctx, tx, l.table); err != nil || live > 0 {
 			return err
 		}
-		return m.exec(ctx, lockPatiently, `ALTER TABLE `+m.s.names.Sessions+` DETACH PARTITION `+l.table+` CONCURRENTLY`)
+		kept, err = m.mark(ctx, tx, l)
+		return err
 	})
-	if err != nil {
-		return fmt.Errorf("%s: %w", l.table, err)
+	switch {
+	case isCode(err, "42P01"): // undefined_table: retired by another since we looked
+		return nil
+	case err != nil:
+		return err
+	case live > 0:
+		return liveRows(live)
 	}
-	return m.settleDetached(ctx, l.name, int32(l.lo), int32(l.hi), done)
+	if err := m.hand.detach(ctx, l.table); err != nil {
+		if isCode(err, "42P01") { // detached by another
+			return nil
+		}
+		return err
+	}
+	if kept {
+		m.s.log.Info("a partition was detached and is kept, as its comment says", zap.String("partition", l.table))
+		return nil
+	}
+	return m.settleDetached(ctx, l.name, int32(l.lo), int32(l.hi))
 }
 
+// mark prepares a partition for being detached, unless it is to be kept.
+func (m *maintenance) mark(ctx context.Context, tx pgx.Tx, l leaf) (kept bool, err error) {
+	var comment string
+	err = tx.QueryRow(ctx, `SELECT COALESCE(pg_catalog.obj_description($1::text::regclass, 'pg_class'), '')`, l.table).Scan(&comment)
+	if err != nil || strings.HasPrefix(comment, keepMark) {
+		return err == nil, err
+	}
+	// A restore without comments has lost it; without it nobody would find the
+	// table if we got no further.
+	if ours := m.s.names.LeafComment(int32(l.lo), int32(l.hi)); comment != ours {
+		if _, err := tx.Exec(ctx, `COMMENT ON TABLE `+l.table+` IS '`+strings.ReplaceAll(ours, `'`, `''`)+`'`); err != nil {
+			return false, err
+		}
+	}
+	// A vacuum under way would make detaching wait longer than it may.
+	_, err = tx.Exec(ctx, `ALTER TABLE `+l.table+` SET (autovacuum_enabled = off, toast.autovacuum_enabled = off)`)
+	return false, err
+}
+
+// keepMark is what the comment of a partition that is to be kept begins with.
+const keepMark = "keep"
+
 // census counts the rows of a leaf and those that would be live sessions.
-func (m *maintenance) census(ctx context.Context, table string) (rows, live int64, err error) {
-	err = m.conn.QueryRow(ctx, census+table).Scan(&rows, &live)
+// Rows of version 0 came with the leaf.
+func census(ctx context.Context, tx pgx.Tx, table string) (rows, live int64, err error) {
+	err = tx.QueryRow(ctx, `
+SELECT pg_catalog.count(*) FILTER (WHERE version > 0),
+       pg_catalog.count(*) FILTER (WHERE ended_at IS NULL AND expires_at > pg_catalog.now())
+FROM `+table).Scan(&rows, &live)
 	return rows, live, err
 }
 
-// Rows of version 0 came with the leaf.
-const census = `
-SELECT pg_catalog.count(*) FILTER (WHERE version > 0),
-       pg_catalog.count(*) FILTER (WHERE ended_at IS NULL AND expires_at > pg_catalog.now())
-FROM `
+// liveRows says why a partition is not dropped.
+func liveRows(n int64) error {
+	return fmt.Errorf("it holds live sessions (%d), although its time is over; is its CHECK constraint in force?", n)
+}
 
 // finalize ends detachings that were cut between their two transactions:
 // until then no other partition can be detached.
 func (m *maintenance) finalize(ctx context.Context) error {
-	rows, err := m.conn.Query(ctx, `
+	rows, err := m.hand.conn.Query(ctx, `
 SELECT n.nspname, c.relname
 FROM pg_catalog.pg_inherits AS i
 JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
@@ -103,27 +137,26 @@ WHERE i.inhparent = $1::text::regclass AND i.inhdetachpending`, m.s.names.Sessio
 	if err != nil || len(pending) == 0 {
 		return err
 	}
-	if may, err := m.s.mayRetire(ctx, m.conn); err != nil || !may {
-		return err
+	if !m.may {
+		return m.mayNot()
 	}
-	return m.ddl(ctx, func() error {
-		for _, table := range pending {
-			if err := m.exec(ctx, lockPatiently, `ALTER TABLE `+m.s.names.Sessions+` DETACH PARTITION `+table+` FINALIZE`); err != nil {
-				return fmt.Errorf("%s: %w", table, err)
-			}
+	for _, table := range pending {
+		_, err := m.hand.exec(ctx, lockPatiently, true, `ALTER TABLE `+m.s.names.Sessions+` DETACH PARTITION `+table+` FINALIZE`)
+		if err != nil {
+			return fmt.Errorf("%s: %w", table, err)
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // adopt finds tables that carry our mark and have no parent.
-func (m *maintenance) adopt(ctx context.Context, done *session.Pruned) error {
-	rows, err := m.conn.Query(ctx, `
-SELECT c.relname, d.description
+func (m *maintenance) adopt(ctx context.Context) error {
+	rows, err := m.hand.conn.Query(ctx, `
+SELECT c.relname, d.description, pg_catalog.pg_has_role(c.relowner, 'USAGE')
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_description AS d ON d.objoid = c.oid AND d.classoid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0
-WHERE n.nspname = $1 AND c.relkind = 'r' AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
+WHERE n.nspname = $1 AND c.relkind = 'r'
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid)
   AND d.description LIKE 'sojourn leaf of %'`, m.s.names.Schema)
 	if err != nil {
@@ -132,12 +165,14 @@ WHERE n.nspname = $1 AND c.relkind = 'r' AND pg_catalog.pg_has_role(c.relowner, 
 	type orphan struct {
 		name   string
 		lo, hi int32
+		may    bool
 	}
 	var orphans []orphan
 	var name, mark string
-	_, err = pgx.ForEachRow(rows, []any{&name, &mark}, func() error {
+	var may bool
+	_, err = pgx.ForEachRow(rows, []any{&name, &mark, &may}, func() error {
 		if lo, hi, ok := m.s.names.ParseLeafComment(mark); ok {
-			orphans = append(orphans, orphan{name, lo, hi})
+			orphans = append(orphans, orphan{name, lo, hi, may})
 		}
 		return nil
 	})
@@ -146,8 +181,12 @@ WHERE n.nspname = $1 AND c.relkind = 'r' AND pg_catalog.pg_has_role(c.relowner, 
 	}
 	var errs []error
 	for _, o := range orphans {
-		if err := m.settleDetached(ctx, o.name, o.lo, o.hi, done); err != nil {
-			errs = append(errs, err)
+		err := m.mayNot()
+		if m.may && o.may {
+			err = m.settleDetached(ctx, o.name, o.lo, o.hi)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", m.s.names.Qualify(o.name), err))
 		}
 	}
 	return errors.Join(errs...)
@@ -155,67 +194,100 @@ WHERE n.nspname = $1 AND c.relkind = 'r' AND pg_catalog.pg_has_role(c.relowner, 
 
 // settleDetached drops a detached leaf, or brings it back if its time is not
 // over: it may have been detached by hand, or hold what should not be there.
-func (m *maintenance) settleDetached(ctx context.Context, name string, lo, hi int32, done *session.Pruned) error {
+func (m *maintenance) settleDetached(ctx context.Context, name string, lo, hi int32) error {
 	table := m.s.names.Qualify(name)
-	f, err := m.facts(ctx)
-	if err != nil {
-		return err
-	}
-	rows, live, err := m.census(ctx, table)
-	if err != nil {
-		return fmt.Errorf("%s: %w", table, err)
-	}
-	over := time.Unix(int64(hi-1)*3600, 0).Before(f.now().Add(-f.graceInForce))
-	if live == 0 && over {
-		if err := m.exec(ctx, lockBriefly, `DROP TABLE `+table); err != nil {
-			return fmt.Errorf("%s: %w", table, err)
+	over := time.Unix(int64(hi-1)*3600, 0).Before(m.facts.now().Add(-m.s.retireGrace(m.facts)))
+	var rows, live int64
+	var made int
+	var dropped, gone bool
+	err := m.hand.transact(ctx, lockBriefly, true, func(tx pgx.Tx) (err error) {
+		rows, live, made, dropped = 0, 0, 0, false
+		if gone, err = m.isGone(ctx, tx, table, lo, hi); err != nil || gone {
+			return err
 		}
-		done.Retired++
-		done.Rows += rows
+		if _, err = tx.Exec(ctx, `LOCK TABLE `+table+` IN ACCESS EXCLUSIVE MODE`); err != nil {
+			return err
+		}
+		if rows, live, err = census(ctx, tx, table); err != nil {
+			return err
+		}
+		if live == 0 && over {
+			dropped = true
+			_, err = tx.Exec(ctx, `DROP TABLE `+table)
+			return err
+		}
+		made, err = m.reattach(ctx, tx, table, lo, hi)
+		return err
+	})
+	switch {
+	case gone || isCode(err, "42P01"):
+		return nil
+	case err != nil && !dropped:
+		return fmt.Errorf("it was detached before its time and cannot be brought back: %w", err)
+	case err != nil:
+		return err
+	case dropped:
+		m.done.Retired++
+		m.done.Rows += rows
 		return nil
 	}
-	if err := m.reattach(ctx, table, lo, hi, done); err != nil {
-		return m.alarm(table, live, fmt.Errorf("it was detached before its time and cannot be brought back: %w", err))
+	m.done.Made += made
+	if err := m.readFacts(ctx, m.hand.conn); err != nil {
+		return err
 	}
 	if over {
-		return m.alarm(table, live, errLiveRows)
+		return liveRows(live)
 	}
 	return nil
+}
+
+// isGone reports whether a detached table is no longer ours to settle: another
+// pass has dropped it or brought it back, or its comment has changed.
+func (m *maintenance) isGone(ctx context.Context, tx pgx.Tx, table string, lo, hi int32) (gone bool, err error) {
+	err = tx.QueryRow(ctx, `
+SELECT c.oid IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid)
+  OR pg_catalog.obj_description(c.oid, 'pg_class') IS DISTINCT FROM $2
+FROM (SELECT pg_catalog.to_regclass($1) AS oid) AS c`, table, m.s.names.LeafComment(lo, hi)).Scan(&gone)
+	return gone, err
 }
 
 // reattach puts a detached leaf back. Where others have taken its place
 // meanwhile, be it in part, the rows move there, dead ones too: they keep keys
 // dead. Those of hours that have passed are not needed for that.
-func (m *maintenance) reattach(ctx context.Context, table string, lo, hi int32, done *session.Pruned) error {
-	return m.ddl(ctx, func() error {
-		f, err := m.facts(ctx)
-		if err != nil {
-			return err
+func (m *maintenance) reattach(ctx context.Context, tx pgx.Tx, table string, lo, hi int32) (made int, err error) {
+	f, err := m.s.readFacts(ctx, tx, m.facts)
+	if err != nil {
+		return 0, err
+	}
+	if !slices.ContainsFunc(f.leaves, func(l leaf) bool { return l.lo < int64(hi) && l.hi > int64(lo) }) {
+		_, err = tx.Exec(ctx, fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)`,
+			m.s.names.Sessions, table, lo, hi))
+		return 0, err
+	}
+	from := max(lo, session.BucketOf(f.now()))
+	for {
+		bucket, gap := f.firstGap(int64(from), int64(hi-1))
+		if !gap {
+			break
 		}
-		if !slices.ContainsFunc(f.leaves, func(l leaf) bool { return l.lo < int64(hi) && l.hi > int64(lo) }) {
-			return m.exec(ctx, lockBriefly, fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)`,
-				m.s.names.Sessions, table, lo, hi))
+		if _, err := tx.Exec(ctx, m.s.parent.makeLeaf, bucket); err != nil {
+			return 0, err
 		}
-		from := max(lo, session.BucketOf(f.now()))
-		if err := m.fillGaps(ctx, f, from, hi-1, done); err != nil {
-			return err
+		made++
+		if f, err = m.s.readFacts(ctx, tx, m.facts); err != nil {
+			return 0, err
 		}
-		tx, err := m.conn.Begin(ctx)
-		if err != nil {
-			return err
+	}
+	for _, sql := range []string{
+		`INSERT INTO ` + m.s.names.Sessions + ` (` + allColumns + `) SELECT ` + allColumns + ` FROM ` + table +
+			` WHERE bucket >= ` + strconv.Itoa(int(from)) + ` ON CONFLICT (key, bucket) DO NOTHING`,
+		`DROP TABLE ` + table,
+	} {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return 0, err
 		}
-		defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // does nothing after a commit
-		for _, sql := range []string{
-			`LOCK TABLE ` + table + ` IN ACCESS EXCLUSIVE MODE`,
-			`INSERT INTO ` + m.s.names.Sessions + ` (` + allColumns + `) SELECT ` + allColumns + ` FROM ` + table + ` WHERE bucket >= ` + strconv.Itoa(int(from)) + ` ON CONFLICT (key, bucket) DO NOTHING`,
-			`DROP TABLE ` + table,
-		} {
-			if _, err := tx.Exec(ctx, sql); err != nil {
-				return err
-			}
-		}
-		return tx.Commit(ctx)
-	})
+	}
+	return made, nil
 }
 
 const allColumns = columns + `, ended_at, renewed_to, renewed_bucket, grace_until, chain_until`

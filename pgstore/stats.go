@@ -43,7 +43,8 @@ func (s *Store) Stats() session.Stats {
 		Flushes: c.flushes.Load(), Retries: c.retries.Load(), Unknown: c.unknown.Load(),
 		BackgroundErrors: c.backgroundErrors.Load(), LateTouchFailures: c.lateFailures.Load(),
 		Partitions: len(f.leaves),
-		Maintained: f.maintained, MaintainedBy: f.maintainedBy,
+		Maintained: f.maintained.Done, MaintainedBy: f.maintained.By,
+		MadeAhead: f.made, Retired: f.retired, Thinned: f.thinned,
 		Refreshed: f.readAt,
 	}
 	s.pruning.report(&st)

@@ -2,100 +2,141 @@ package pgstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/sojourn-go/sojourn/internal/wait"
-	"github.com/sojourn-go/sojourn/session"
 )
 
 // Sessions that go idle long before their deadline would stay on disk until
-// their partition ends. So the leader looks at the partitions one after the
-// other, and walks through those that are mostly idle-expired, a range of
-// pages at a time.
+// their partition ends. So the partitions are looked at one after the other,
+// and those that hold more idle-expired sessions than live ones are walked
+// through, a range of pages at a time. Tombstones do not count: there is nothing
+// to be won from them.
 
-// sweeper remembers when each partition was looked at.
+// sweeper remembers what was looked at, from pass to pass.
 type sweeper struct {
 	looked map[string]time.Time
+	// The walk that did not fit into a pass.
+	table string
+	page  int64
 }
 
 const (
 	sweepAgain   = time.Hour // a partition is not looked at more often
 	sweepSample  = 1000      // pages to estimate by
-	sweepLeast   = 1000      // pages below which a partition is left alone
-	sweepShare   = 0.5       // of the sessions that have not ended
+	sweepLeast   = 1000      // pages, TOAST included, below which a partition is left alone
 	sweepPages   = 256       // per transaction
 	sweepPause   = 20 * time.Millisecond
 	sweepPerPass = 2 * time.Minute
+	// A node that may not retire partitions keeps nobody waiting that may.
+	sweepUnfit = 10 * time.Second
 )
 
-func (m *maintenance) sweep(ctx context.Context, sw *sweeper, done *session.Pruned) error {
+func (m *maintenance) thin(ctx context.Context) error {
+	sw := m.sweep
 	if sw.looked == nil {
 		sw.looked = map[string]time.Time{}
 	}
-	f, err := m.facts(ctx)
-	if err != nil {
-		return err
+	limit := sweepPerPass
+	if !m.may {
+		limit = sweepUnfit
 	}
-	end := time.Now().Add(sweepPerPass)
-	for _, l := range f.leaves {
+	end := time.Now().Add(limit)
+	for _, l := range m.facts.leaves {
 		if t, ok := sw.looked[l.table]; ok && time.Since(t) < sweepAgain {
 			continue
 		}
 		if time.Now().After(end) {
-			return nil
+			return errLater
 		}
-		sw.looked[l.table] = time.Now()
-		if err := m.sweepLeaf(ctx, f, l, done); err != nil && !isCode(err, "42P01") {
+		err := m.thinLeaf(ctx, l, end)
+		switch {
+		case errors.Is(err, errLater):
+			return err
+		case isCode(err, "42P01"): // undefined_table: retired meanwhile
+			sw.table = ""
+		case err != nil:
 			return fmt.Errorf("%s: %w", l.table, err)
 		}
+		sw.looked[l.table] = time.Now()
 	}
 	for table := range sw.looked {
-		if !f.has(table) {
+		if !m.facts.has(table) {
 			delete(sw.looked, table)
 		}
 	}
 	return nil
 }
 
-func (m *maintenance) sweepLeaf(ctx context.Context, f *facts, l leaf, done *session.Pruned) error {
-	grace := f.graceInForce.Seconds()
-	var pages int64
-	err := m.conn.QueryRow(ctx, `
-SELECT pg_catalog.pg_relation_size($1::text::regclass) / pg_catalog.current_setting('block_size')::bigint`, l.table).Scan(&pages)
-	if err != nil || pages < sweepLeast {
+// thinLeaf walks through a leaf if that is worth it, or goes on with that.
+func (m *maintenance) thinLeaf(ctx context.Context, l leaf, end time.Time) error {
+	sw, grace := m.sweep, m.s.retireGrace(m.facts).Seconds()
+	var pages, all int64
+	err := m.hand.conn.QueryRow(ctx, `
+SELECT pg_catalog.pg_relation_size($1::text::regclass) / b, pg_catalog.pg_table_size($1::text::regclass) / b
+FROM (SELECT pg_catalog.current_setting('block_size')::bigint) AS s(b)`, l.table).Scan(&pages, &all)
+	if err != nil || all < sweepLeast {
 		return err
 	}
-	var rows, expired int64
-	share := min(100, 100*float64(sweepSample)/float64(pages))
-	err = m.conn.QueryRow(ctx, `
-SELECT pg_catalog.count(*) FILTER (WHERE ended_at IS NULL), pg_catalog.count(*) FILTER (WHERE `+idleExpired+`)
-FROM `+l.table+` TABLESAMPLE SYSTEM ($2)`, grace, share).Scan(&rows, &expired)
-	if err != nil || float64(expired) < sweepShare*float64(rows) || expired == 0 {
-		return err
+	if sw.table != l.table {
+		worth, err := m.worthThinning(ctx, l, pages, grace)
+		if err != nil || !worth {
+			return err
+		}
+		sw.table, sw.page = l.table, 0
 	}
-	return m.thin(ctx, l, pages, grace, done)
+	return m.walk(ctx, l, pages, grace, end)
 }
 
-// thin makes tombstones of the sessions that are idle for so long. A key could
-// be put again if its row were gone.
-func (m *maintenance) thin(ctx context.Context, l leaf, pages int64, grace float64, done *session.Pruned) error {
+// walk makes tombstones of the sessions that are idle for so long, from where
+// it stopped before. A key could be put again if its row were gone.
+func (m *maintenance) walk(ctx context.Context, l leaf, pages int64, grace float64, end time.Time) error {
+	sw := m.sweep
 	sql := `UPDATE ` + l.table + ` SET ended_at = expires_at, user_id = NULL, data = NULL
 WHERE ctid >= $2::tid AND ctid < $3::tid AND ` + idleExpired
-	for page := int64(0); page < pages; page += sweepPages {
-		if _, err := m.conn.Exec(ctx, `SELECT pg_catalog.set_config('lock_timeout', $1, false)`, lockBriefly); err != nil {
+	skipped := false
+	for sw.page < pages {
+		rows, err := m.hand.exec(ctx, lockBriefly, false, sql, grace, fmt.Sprintf("(%d,0)", sw.page), fmt.Sprintf("(%d,0)", sw.page+sweepPages))
+		switch f := fateOf(err); {
+		case err != nil && (f == fateLocked || f == fateConflict):
+			skipped = true
+		case err != nil:
 			return err
 		}
-		tag, err := m.conn.Exec(ctx, sql, grace, fmt.Sprintf("(%d,0)", page), fmt.Sprintf("(%d,0)", page+sweepPages))
-		if err != nil && fateOf(err) != fateLocked && fateOf(err) != fateConflict {
-			return err
-		}
-		done.Emptied += tag.RowsAffected()
+		m.done.Emptied += rows
+		sw.page += sweepPages
 		if !wait.Sleep(ctx, sweepPause) {
-			return nil
+			return wait.Ended(ctx)
+		}
+		if time.Now().After(end) && sw.page < pages {
+			return errLater
 		}
 	}
+	sw.table = ""
+	if skipped {
+		return errLater // somebody holds rows; they are looked at again
+	}
 	return nil
+}
+
+// worthThinning estimates whether a leaf holds at least as many sessions that
+// idle-expired as live ones.
+func (m *maintenance) worthThinning(ctx context.Context, l leaf, pages int64, grace float64) (bool, error) {
+	var live, expired int64
+	share := 100.0
+	if pages > sweepSample {
+		share = 100 * float64(sweepSample) / float64(pages)
+	}
+	err := m.hand.transact(ctx, lockBriefly, false, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `
+SELECT pg_catalog.count(*) FILTER (WHERE NOT (`+idleExpired+`)), pg_catalog.count(*) FILTER (WHERE `+idleExpired+`)
+FROM `+l.table+` TABLESAMPLE SYSTEM ($2) WHERE ended_at IS NULL`, grace, share).Scan(&live, &expired)
+	})
+	return expired > 0 && expired >= live, err
 }
 
 // idleExpired says that a row's idle timeout ended longer ago than any write

@@ -349,16 +349,32 @@ type Stats struct {
 	// Leading says that this node is the one that prunes, for the Term-th time.
 	Leading bool
 	Term    uint64
-	// Maintained is when any node last finished a pass of pruning, and
-	// MaintainedBy which.
+	// Maintained is when any node last finished a pass of pruning that left
+	// nothing undone of what was due, and MaintainedBy which.
 	Maintained   time.Time
 	MaintainedBy string
+	// MadeAhead, Retired and Thinned tell the duties of a pass apart, in a store
+	// with partitions: making those that sessions will need, dropping those whose
+	// time is over, and removing what went idle long before its deadline.
+	MadeAhead, Retired, Thinned Duty
+	// Limits says what this node cannot do in a pass because of its role or
+	// its connection; empty: nothing that it knows of.
+	Limits string
 	// Refreshed is when, by this node's clock, the store last read from the
 	// database what Partitions, Maintained, MaintainedBy and Cache.QueueUsage
 	// say. It is zero in stores that read nothing of the kind ahead.
 	Refreshed time.Time
 	// Cache is about the node's own memory, in stores that use it.
 	Cache CacheStats
+}
+
+// Duty is a part of maintenance.
+type Duty struct {
+	// Done is when any node last did all of it that was due. It stays as it is
+	// while something is due that could not be done. Zero: never.
+	Done time.Time
+	// By is the NodeName of that node.
+	By string
 }
 
 // EchoTimes are the upper bounds of CacheStats.Echoes.

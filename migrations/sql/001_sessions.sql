@@ -57,14 +57,17 @@ CREATE TABLE {{.meta}} (
 	-- A node that does not know of a change yet goes by the lease before.
 	lease_was_ms   integer     NOT NULL DEFAULT 0,
 	lease_changed_at timestamptz NOT NULL DEFAULT '-infinity',
-	-- 0 is the default. What is kept by a former one is kept for as long as that.
-	retire_grace_s integer     NOT NULL DEFAULT 0,
-	retire_grace_was_s integer NOT NULL DEFAULT 0,
-	retire_grace_changed_at timestamptz NOT NULL DEFAULT '-infinity',
 	foreign_keys   boolean     NOT NULL DEFAULT false,
 	created_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	changed_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	maintained_at  timestamptz,
+	-- The journal: when all of a duty that was due was last done, and by whom.
+	made_at        timestamptz,
+	made_by        text,
+	retired_at     timestamptz,
+	retired_by     text,
+	thinned_at     timestamptz,
+	thinned_by     text,
+	maintained_at  timestamptz, -- a pass that left nothing undone
 	maintained_by  text,
 	CONSTRAINT {{.meta_key}} PRIMARY KEY (id),
 	CONSTRAINT one_row CHECK (id),
@@ -72,8 +75,7 @@ CREATE TABLE {{.meta}} (
 	CONSTRAINT longest_hours_in_range CHECK (longest_hours >= 1 AND longest_hours <= 87600),
 	CONSTRAINT width_hours_in_range CHECK (width_hours >= 1 AND width_hours <= 87600),
 	CONSTRAINT leaves_in_range CHECK ((longest_hours + 24) / width_hours <= 200),
-	CONSTRAINT lease_ms_in_range CHECK (lease_ms >= 100 AND lease_ms <= 60000),
-	CONSTRAINT retire_grace_s_in_range CHECK (retire_grace_s = 0 OR retire_grace_s >= 60 AND retire_grace_s <= 315360000)
+	CONSTRAINT lease_ms_in_range CHECK (lease_ms >= 100 AND lease_ms <= 60000)
 );
 
 {{template "shared/meta_row.sql" .}}

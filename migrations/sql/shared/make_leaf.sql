@@ -21,7 +21,7 @@ DECLARE
 	prefix  constant text := {{.leaf_prefix_literal}};
 	name    text;
 	leaf    text;     -- the name with its schema, quoted
-	grants  record;
+	rights  record;
 BEGIN
 	SELECT m.longest_hours, m.width_hours INTO STRICT longest, width FROM {{.meta}} AS m;
 	present := floor(extract(epoch FROM clock_timestamp()) / 3600);
@@ -98,14 +98,9 @@ BEGIN
 	IF owner <> (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = current_user) THEN
 		EXECUTE format('ALTER TABLE %s OWNER TO %s', leaf, owner::regrole);
 	END IF;
-	FOR grants IN
-		SELECT a.privilege_type, a.is_grantable,
-			CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee
-		FROM pg_class AS c CROSS JOIN aclexplode(c.relacl) AS a
-		WHERE c.oid = parent AND a.grantee <> c.relowner
-	LOOP
-		EXECUTE format('GRANT %s ON %s TO %s', grants.privilege_type, leaf, grants.grantee)
-			|| CASE WHEN grants.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END;
+	-- Default privileges may have given it rights that the parent does not give.
+	FOR rights IN {{.follow_rights}} LOOP
+		EXECUTE rights.sql;
 	END LOOP;
 	EXECUTE format('COMMENT ON TABLE %s IS %L', leaf, {{.leaf_mark_literal}} || lo || ' to ' || hi);
 	EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)', parent, leaf, lo, hi);

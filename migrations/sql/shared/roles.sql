@@ -89,7 +89,8 @@ BEGIN
 	LOOP
 		EXECUTE pg_catalog.format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s', obj.name, app::pg_catalog.regrole);
 	END LOOP;
-	GRANT SELECT, UPDATE (maintained_at, maintained_by, foreign_keys) ON {{.meta}} TO {{.app}};
+	GRANT SELECT, UPDATE (made_at, made_by, retired_at, retired_by, thinned_at, thinned_by, maintained_at, maintained_by, foreign_keys)
+		ON {{.meta}} TO {{.app}};
 	IF pg_catalog.to_regprocedure({{.make_leaf_literal}}) IS NOT NULL THEN
 		GRANT EXECUTE ON FUNCTION {{.make_leaf}}(integer) TO {{.app}};
 	END IF;
