@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
@@ -79,6 +80,13 @@ func cachedHarness() sessiontest.Harness {
 }
 
 func harness(at func(testing.TB) place) sessiontest.Harness {
+	var mu sync.Mutex
+	pools := map[string]*pgxpool.Pool{} // around the stores, by schema
+	around := func(s session.Store) *pgxpool.Pool {
+		mu.Lock()
+		defer mu.Unlock()
+		return pools[s.(*Store).opts.Schema]
+	}
 	expire := func(t testing.TB, s *Store, db interface {
 		QueryRow(context.Context, string, ...any) pgx.Row
 	}, key session.Key) {
@@ -94,9 +102,12 @@ SELECT count(*) FROM w`, key.Hash[:]).Scan(&n)
 	return sessiontest.Harness{
 		New: func(t testing.TB) session.Store {
 			p := at(t)
+			mu.Lock()
+			pools[p.schema] = p.pool
+			mu.Unlock()
 			opts := quiet
-			opts.Schema = p.schema
-			s, err := New(t.Context(), p.pool, opts)
+			opts.Schema, opts.DirectDSN = p.schema, p.direct
+			s, err := New(t.Context(), p.nodePool(t), opts)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,7 +124,7 @@ SELECT count(*) FROM w`, key.Hash[:]).Scan(&n)
 			opts := s.(*Store).opts
 			config := migrations.Config{Schema: opts.Schema, Table: opts.Table}
 			settings := migrations.Settings{LongestLifetime: time.Hour, LeafWidth: migrations.MaxLifetime, Lease: migrations.MinLease}
-			if _, err := migrations.SetSettings(t.Context(), s.(*Store).pool, config, settings); err != nil {
+			if _, err := migrations.SetSettings(t.Context(), around(s), config, settings); err != nil {
 				t.Fatal(err)
 			}
 			opts.MaxData, opts.MaxUser = 10, 1
@@ -124,17 +135,17 @@ SELECT count(*) FROM w`, key.Hash[:]).Scan(&n)
 			return narrow
 		},
 		Expire: func(t testing.TB, s session.Store, key session.Key) {
-			expire(t, s.(*Store), s.(*Store).pool, key)
+			expire(t, s.(*Store), around(s), key)
 		},
 		Vanish: func(t testing.TB, s session.Store, key session.Key) {
-			if _, err := s.(*Store).pool.Exec(context.Background(), `DELETE FROM `+s.(*Store).names.Sessions+` WHERE key = $1`, key.Hash[:]); err != nil {
+			if _, err := around(s).Exec(context.Background(), `DELETE FROM `+s.(*Store).names.Sessions+` WHERE key = $1`, key.Hash[:]); err != nil {
 				t.Error(err)
 			}
 		},
 		Age: func(t testing.TB, s session.Store, d time.Duration) { age(t, s.(*Store), d) },
 		Hold: func(t testing.TB, s session.Store, key session.Key) func(bool) {
 			ctx := context.Background()
-			tx, err := s.(*Store).pool.Begin(ctx)
+			tx, err := around(s).Begin(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -151,7 +162,7 @@ SELECT count(*) FROM w`, key.Hash[:]).Scan(&n)
 			}
 		},
 		Waiting: func(t testing.TB, s session.Store) (n int) {
-			err := s.(*Store).pool.QueryRow(context.Background(), `
+			err := around(s).QueryRow(context.Background(), `
 SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND position($1 IN query) > 0`, pgx.Identifier{s.(*Store).opts.Schema}.Sanitize()).Scan(&n)
 			if err != nil {
 				t.Error(err)

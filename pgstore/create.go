@@ -167,7 +167,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 	slices.Sort(stripes)
 	stripes = slices.Compact(stripes)
 
-	b := newBatch(ctx)
+	b := s.newBatch(ctx)
 	switch mode.patience {
 	case patient:
 		b.Queue(waitForStripes, s.lockClass, stripes)
@@ -247,7 +247,7 @@ func (s *Store) createdAfterAll(ctx context.Context, o *op) error {
 // version tells, whatever came after it. It is ErrUnknown when there is a later
 // one, which may have come after it.
 func (s *Store) created(ctx context.Context, at session.Key, rec *session.Record) (bool, error) {
-	was, err := scanOld(s.pool.QueryRow(ctx, s.parent.lookOld, at.Hash[:], at.Bucket))
+	was, err := s.lookOld(ctx, at)
 	switch {
 	case err != nil:
 		return false, err

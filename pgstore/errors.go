@@ -27,11 +27,11 @@ type notDone struct {
 
 func (e notDone) Unwrap() error { return e.error }
 
-// notDurable marks an error after which the write is committed but may not
+// committed marks an error after which the write is committed but may not
 // survive a crash of the server.
-type notDurable struct{ error }
+type committed struct{ error }
 
-func (e notDurable) Unwrap() error { return e.error }
+func (e committed) Unwrap() error { return e.error }
 
 // fate is what an error says about the transaction that failed with it.
 type fate int
@@ -48,7 +48,7 @@ const (
 
 // fateOf reads the SQLSTATE (PostgreSQL manual, Appendix A).
 func fateOf(err error) fate {
-	if _, committed := errors.AsType[notDurable](err); committed {
+	if _, done := errors.AsType[committed](err); done {
 		return fateOpen
 	}
 	var pgErr *pgconn.PgError
@@ -58,6 +58,11 @@ func fateOf(err error) fate {
 		// COMMIT was under way, and calls that safe to retry.
 		nothing, before := errors.AsType[notDone](err)
 		if nothing.cut {
+			return fateConflict
+		}
+		// These end a connection that had nothing to do: idle_in_transaction_session_timeout
+		// and idle_session_timeout.
+		if pgErr != nil && (pgErr.Code == "25P03" || pgErr.Code == "57P05") {
 			return fateConflict
 		}
 		if before || pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed) {

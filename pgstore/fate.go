@@ -37,7 +37,7 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 func (s *Store) askFate(ctx context.Context, at session.Key) (session.Fate, error) {
 	var live, renewed, ended bool
 	ask := func(q *queries) error {
-		return s.pool.QueryRow(ctx, q.fate, at.Hash[:], at.Bucket).Scan(&live, &renewed, &ended)
+		return s.queryRow(ctx, s.pool, func(row pgx.Row) error { return row.Scan(&live, &renewed, &ended) }, q.fate, at.Hash[:], at.Bucket)
 	}
 	var err error
 	if l := s.facts.Load().find(at.Bucket); l != nil {

@@ -24,6 +24,7 @@ func (p place) node(t testing.TB, opts Options, conns int32, mods ...func(*pgxpo
 	p.pool = dbtest.Pool(t, p.dsn, func(c *pgxpool.Config) {
 		c.MaxConns = conns
 		c.ConnConfig.RuntimeParams["application_name"] = p.schema + "." + opts.NodeName
+		p.asNode(c)
 		for _, mod := range mods {
 			mod(c)
 		}

@@ -46,6 +46,9 @@ func (h hand) begin(ctx context.Context) error {
 	if h.pooled {
 		return nil
 	}
+	if _, err := h.conn.Exec(ctx, pinSession); err != nil {
+		return err
+	}
 	return h.lock(ctx, h.passKey())
 }
 
@@ -113,9 +116,9 @@ func (h hand) transact(ctx context.Context, lockTimeout string, ddl bool, do fun
 }
 
 func (h hand) attempt(ctx context.Context, lockTimeout string, ddl bool, do func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, h.conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, h.conn, pgx.TxOptions{BeginQuery: beginSQL}, func(tx pgx.Tx) error {
 		var got bool
-		err := tx.QueryRow(ctx, startMaintaining, lockTimeout, silentFor, h.passKey(), h.s.names.DDLKey, ddl).Scan(nil, nil, nil, &got)
+		err := tx.QueryRow(ctx, startMaintaining, lockTimeout, silentFor, h.passKey(), h.s.names.DDLKey, ddl).Scan(nil, nil, nil, nil, nil, &got)
 		switch {
 		case err != nil:
 			return err
@@ -129,7 +132,7 @@ func (h hand) attempt(ctx context.Context, lockTimeout string, ddl bool, do func
 const startMaintaining = `
 SELECT pg_catalog.set_config('lock_timeout', $1, true),
        pg_catalog.set_config('idle_in_transaction_session_timeout', $2, true),
-       pg_catalog.set_config('statement_timeout', '0', true),
+       pg_catalog.set_config('statement_timeout', '0', true),` + pins + `,
        CASE WHEN pg_catalog.pg_try_advisory_xact_lock($3::bigint)
          THEN CASE WHEN $5::boolean THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE true END
          ELSE false END`

@@ -18,6 +18,25 @@ import (
 type place struct {
 	dsn, schema string
 	pool        *pgxpool.Pool
+
+	// How nodes connect, if not as the test does.
+	as     string // role
+	mode   pgx.QueryExecMode
+	direct string // Options.DirectDSN
+}
+
+// nodePool is the pool of a node at p.
+func (p place) nodePool(t testing.TB) *pgxpool.Pool {
+	t.Helper()
+	if p.as == "" {
+		return p.pool
+	}
+	return dbtest.Pool(t, p.dsn, p.asNode)
+}
+
+func (p place) asNode(c *pgxpool.Config) {
+	c.ConnConfig.User = cmp.Or(p.as, c.ConnConfig.User)
+	c.ConnConfig.DefaultQueryExecMode = cmp.Or(p.mode, c.ConnConfig.DefaultQueryExecMode)
 }
 
 // migrated makes a table in a schema of its own, on the shared server.
@@ -36,13 +55,14 @@ func migratedAt(t testing.TB, dsn, schema string, settings migrations.Settings) 
 	if err := migrations.Up(t.Context(), config, migrations.Config{Schema: schema, Settings: settings}); err != nil {
 		t.Fatal(err)
 	}
-	return place{dsn, schema, dbtest.Pool(t, dsn, nil)}
+	return place{dsn: dsn, schema: schema, pool: dbtest.Pool(t, dsn, nil)}
 }
 
 // open makes a store at p that is closed with the test.
 func (p place) open(t testing.TB, opts Options) *Store {
 	t.Helper()
 	opts.Schema = p.schema
+	opts.DirectDSN = cmp.Or(opts.DirectDSN, p.direct)
 	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, time.Minute) // a busy machine needs longer than ten seconds
 	if opts.CacheBytes == 0 {                                  // what is not about the cache is about the database
 		opts.CacheBytes = -1

@@ -111,7 +111,7 @@ func (s *Store) readFacts(ctx context.Context, db batcher, known *facts) (*facts
 			texts[l.table] = l.q
 		}
 	}
-	var b pgx.Batch
+	b := s.newRead()
 	b.Queue(s.parent.meta).QueryRow(func(row pgx.Row) error {
 		var longest, width, lease int64
 		duties := []*session.Duty{&f.maintained, &f.made, &f.retired, &f.thinned}
@@ -159,7 +159,7 @@ func (s *Store) readFacts(ctx context.Context, db batcher, known *facts) (*facts
 		})
 		return err
 	})
-	if err := db.SendBatch(ctx, &b).Close(); err != nil {
+	if err := db.SendBatch(ctx, b).Close(); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(f.leaves, func(a, b leaf) int { return int(a.lo - b.lo) })
@@ -193,9 +193,8 @@ func parseBound(text string) (lo, hi int64, ok bool) {
 // needs a leaf may do so; the database checks that the bucket is in range.
 func (s *Store) makeLeaf(ctx context.Context, pool *pgxpool.Pool, bucket int32) error {
 	return s.retry(ctx, func(ctx context.Context) error {
-		var b pgx.Batch
-		b.Queue(`SELECT pg_catalog.set_config('lock_timeout', '200ms', true)`)
+		b := s.batchFrom(startBatch, limits(ctx, 200*time.Millisecond))
 		b.Queue(s.parent.makeLeaf, bucket)
-		return pool.SendBatch(ctx, &b).Close()
+		return send(ctx, pool, b)
 	})
 }

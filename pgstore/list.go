@@ -16,7 +16,7 @@ func (s *Store) Len(ctx context.Context) (int64, error) {
 		return 0, wrap("len", err)
 	}
 	var n int64
-	err := s.pool.QueryRow(ctx, s.parent.count).Scan(&n)
+	err := s.queryRow(ctx, s.pool, func(row pgx.Row) error { return row.Scan(&n) }, s.parent.count)
 	return n, wrap("len", err)
 }
 
@@ -86,7 +86,7 @@ func pages[T any](ctx context.Context, s *Store, text func(*queries) string, siz
 
 func readPage[T any](ctx context.Context, s *Store, l leaf, text func(*queries) string, last session.Key, size int, scan pgx.RowToFunc[T]) (page []T, err error) {
 	err = s.onLeaf(l, func(q *queries) error {
-		b := newBatch(ctx)
+		b := s.newBatch(ctx)
 		b.Queue(text(q), last.Hash[:], last.Bucket, size, l.lo, l.hi).Query(func(rows pgx.Rows) (err error) {
 			page, err = pgx.CollectRows(rows, scan)
 			return err

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/migrations"
 )
@@ -34,7 +36,8 @@ func (s *Store) listen(ctx context.Context) {
 // beat sends a heartbeat the way writes go, but on a connection of its own, so
 // that it waits for none.
 func (s *Store) beat(ctx context.Context, payload string) (wrote invalidation.Server, err error) {
-	err = s.pulse.QueryRow(ctx, heartbeat, s.channel, payload).Scan(nil, &wrote.Started, &wrote.Database)
+	err = s.queryRow(ctx, s.pulse, func(row pgx.Row) error { return row.Scan(nil, &wrote.Started, &wrote.Database) },
+		heartbeat, s.channel, payload)
 	if isCode(err, "25006") { // read_only_sql_transaction: a primary that has become a standby keeps its connections
 		s.pulse.Reset()
 	}

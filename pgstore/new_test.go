@@ -148,14 +148,14 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 	t.Run("a schema that was not migrated", func(t *testing.T) {
 		t.Parallel()
 		dsn, schema := dbtest.Postgres(t).Schema(t)
-		p := place{dsn, schema, dbtest.Pool(t, dsn, nil)}
+		p := place{dsn: dsn, schema: schema, pool: dbtest.Pool(t, dsn, nil)}
 		refusedNew(t, p, Options{}, migrations.ErrNotMigrated, schema, "sessions")
 		refusedNew(t, migrated(t), Options{Table: "others"}, migrations.ErrNotMigrated, `"others"`)
 	})
 	t.Run("a table of another shape", func(t *testing.T) {
 		t.Parallel()
 		dsn, schema := dbtest.Postgres(t).Schema(t)
-		p := place{dsn, schema, dbtest.Pool(t, dsn, nil)}
+		p := place{dsn: dsn, schema: schema, pool: dbtest.Pool(t, dsn, nil)}
 		p.exec(t, `CREATE TABLE `+schema+`.sessions (sid text PRIMARY KEY, sess json, expire timestamp)`)
 		refusedNew(t, p, Options{}, migrations.ErrForeignTable, schema, "sessions")
 		changed := migrated(t)

@@ -306,7 +306,7 @@ func (g *gathered) waiting() (calls []gatheredCall) {
 // so many connections.
 func publishPlace(t testing.TB, dsn string, rows int, conns int32, mods ...func(*pgxpool.Config)) place {
 	t.Helper()
-	p := place{dsn, "public", dbtest.Pool(t, dsn, func(c *pgxpool.Config) {
+	p := place{dsn: dsn, schema: "public", pool: dbtest.Pool(t, dsn, func(c *pgxpool.Config) {
 		c.MaxConns = conns
 		for _, mod := range mods {
 			mod(c)

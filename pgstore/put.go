@@ -217,7 +217,11 @@ func (s *Store) markForeign(ctx context.Context) error {
 	if s.facts.Load().foreign {
 		return nil
 	}
-	if _, err := s.control.Exec(ctx, s.parent.markForeign); err != nil {
+	call, cancel := s.within(ctx, "the note")
+	defer cancel()
+	b := s.newBatch(call)
+	b.Queue(s.parent.markForeign)
+	if err := send(call, s.control, b); err != nil {
 		return fmt.Errorf("note that keys without a bucket are in use: %w", err)
 	}
 	_, err := s.refresh(ctx)

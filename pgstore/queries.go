@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/sojourn-go/sojourn/migrations"
@@ -131,13 +132,15 @@ func newQueries(table string) *queries {
 	}
 	return &queries{
 		// Only a renewed row has a grace. The time is told by the server that is
-		// listened to.
+		// listened to. It may be sent alone: neither its operators nor its text
+		// depend on settings.
 		get: `
-SELECT version, COALESCE(grace_until, expires_at), deadline, created_at, user_id, data, renewed_to, renewed_bucket,
-       CASE WHEN pg_catalog.pg_postmaster_start_time() = $3 THEN pg_catalog.clock_timestamp() END
+SELECT version, COALESCE(grace_until, expires_at), deadline, created_at, pg_catalog.convert_to(user_id, 'UTF8'), data, renewed_to, renewed_bucket,
+       CASE WHEN pg_catalog.pg_postmaster_start_time() OPERATOR(pg_catalog.=) $3 THEN pg_catalog.clock_timestamp() END
 FROM ` + table + `
-WHERE key = $1 AND bucket = $2
-  AND (ended_at IS NULL AND expires_at > pg_catalog.clock_timestamp() OR grace_until > pg_catalog.clock_timestamp())`,
+WHERE key OPERATOR(pg_catalog.=) $1 AND bucket OPERATOR(pg_catalog.=) $2
+  AND (ended_at IS NULL AND expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
+       OR grace_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp())`,
 
 		// A tombstone made by thinning ended at the moment it expired.
 		fate: `
@@ -172,7 +175,7 @@ RETURNING s.key, s.bucket, s.expires_at, s.deadline, s.created_at`,
 		clear: `
 WITH l AS MATERIALIZED (
   SELECT key, bucket FROM ` + table + `
-  WHERE (key, bucket) > ($1, $2) AND bucket >= $4::bigint AND bucket < $5::bigint AND ended_at IS NULL
+  WHERE (key, bucket) OPERATOR(pg_catalog.>) ($1, $2) AND bucket >= $4::bigint AND bucket < $5::bigint AND ended_at IS NULL
   ORDER BY key, bucket LIMIT $3 FOR NO KEY UPDATE
 ), w AS (
   UPDATE ` + table + ` AS s SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
@@ -183,31 +186,58 @@ SELECT key, bucket, live FROM w`,
 
 		pageKeys: `
 SELECT key, bucket FROM ` + table + `
-WHERE (key, bucket) > ($1, $2) AND bucket >= $4::bigint AND bucket < $5::bigint AND ended_at IS NULL AND expires_at > pg_catalog.now()
+WHERE (key, bucket) OPERATOR(pg_catalog.>) ($1, $2) AND bucket >= $4::bigint AND bucket < $5::bigint AND ended_at IS NULL AND expires_at > pg_catalog.now()
 ORDER BY key, bucket LIMIT $3`,
 
 		pageAll: `
 SELECT ` + columns + ` FROM ` + table + `
-WHERE (key, bucket) > ($1, $2) AND bucket >= $4::bigint AND bucket < $5::bigint AND ended_at IS NULL AND expires_at > pg_catalog.now()
+WHERE (key, bucket) OPERATOR(pg_catalog.>) ($1, $2) AND bucket >= $4::bigint AND bucket < $5::bigint AND ended_at IS NULL AND expires_at > pg_catalog.now()
 ORDER BY key, bucket LIMIT $3`,
 	}
 }
 
-// The first statement of every batch. It tells which server answers, and its
-// time before anything else is done.
-//
-// A plan made from the statistics of an empty or tiny leaf would scan it, and
-// stay cached while the leaf grows; the settings last until the end of the
-// transaction, so they also work behind a transaction pooler. The generic plan
-// is the right one for every batch size. Statements for one row have no plan
-// but the right one.
-const (
-	startLone = `
-SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp(), pg_catalog.set_config('lock_timeout', $1, true)`
+// beginSQL says all that a role, a database or a pooler may have set otherwise:
+// what looks again after it has got a lock needs a new snapshot for that.
+const beginSQL = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE`
 
+// The next statement of every batch. It tells which server answers, and its
+// time before anything else is done. Its settings last until the end of the
+// transaction, so they also work behind a transaction pooler.
+const (
+	// pins are what no statement may inherit from role, database or connection.
+	// Names are looked up in pg_catalog first and then where the role has it, for
+	// the triggers that a table may have.
+	pins = `
+       pg_catalog.set_config('search_path', CASE WHEN pg_catalog.texteq(pg_catalog.current_setting('search_path'), '') THEN 'pg_catalog'
+         ELSE pg_catalog.concat('pg_catalog, ', pg_catalog.current_setting('search_path')) END, true),
+       pg_catalog.set_config('client_encoding', 'UTF8', true)`
+
+	// pinText is for values that are sent as text. It goes before the statement
+	// that tells the time.
+	pinText = `
+SELECT pg_catalog.set_config('DateStyle', 'ISO', true), pg_catalog.set_config('TimeZone', 'UTC', true),
+       pg_catalog.set_config('bytea_output', 'hex', true), pg_catalog.set_config('array_nulls', 'on', true),
+       pg_catalog.set_config('quote_all_identifiers', 'off', true)`
+
+	// limitAll has the server end a transaction that is waited for, or whose client
+	// is not heard of anymore. Servers before 17 know no limit of the whole.
+	limitAll = `
+       pg_catalog.set_config('lock_timeout', $1, true), pg_catalog.set_config('statement_timeout', $2, true),
+       CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
+         THEN pg_catalog.set_config('transaction_timeout', $3, true) END,
+       pg_catalog.set_config('idle_in_transaction_session_timeout', '5s', true)`
+
+	startLone = `
+SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp(),` + pins + `,` + limitAll
+
+	// A plan made from the statistics of an empty or tiny leaf would scan it, and
+	// stay cached while the leaf grows. The generic plan is the right one for
+	// every batch size. Statements for one row have no plan but the right one.
 	startBatch = startLone + `,
        pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_hashjoin', 'off', true),
        pg_catalog.set_config('enable_mergejoin', 'off', true), pg_catalog.set_config('enable_bitmapscan', 'off', true),
+       pg_catalog.set_config('enable_indexscan', 'on', true), pg_catalog.set_config('enable_nestloop', 'on', true),
+       pg_catalog.set_config('enable_partition_pruning', 'on', true),
        pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),
        pg_catalog.set_config('jit', 'off', true)`
 
@@ -215,19 +245,42 @@ SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp(), pg_c
 	asyncCommit     = `, pg_catalog.set_config('synchronous_commit', 'off', true)`
 	startLoneAsync  = startLone + asyncCommit
 	startBatchAsync = startBatch + asyncCommit
+
+	// pinSession is for connections of maintenance, which sets its own limits.
+	pinSession = `
+SELECT pg_catalog.set_config('search_path', 'pg_catalog', false), pg_catalog.set_config('client_encoding', 'UTF8', false),
+       pg_catalog.set_config('DateStyle', 'ISO', false), pg_catalog.set_config('TimeZone', 'UTC', false),
+       pg_catalog.set_config('bytea_output', 'hex', false), pg_catalog.set_config('array_nulls', 'on', false),
+       pg_catalog.set_config('default_transaction_deferrable', 'off', false),
+       pg_catalog.set_config('default_transaction_isolation', 'read committed', false)`
+
+	// A read is one statement whatever the isolation level.
+	startRead = `
+SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', '5s', true),` + pins
 )
+
+// startAlone begins a transaction of several round trips with startBatch. It is
+// sent as one text: a role may not have left time between two.
+func startAlone(limits []any) string {
+	text := beginSQL + `; ` + pinText + `; ` + startBatch
+	for i, limit := range limits {
+		text = strings.ReplaceAll(text, fmt.Sprint("$", i+1), fmt.Sprint("'", limit, "'"))
+	}
+	return text
+}
 
 // Whoever notifies holds a lock of the whole cluster while it commits. So the
 // commit does not wait for the disk, or for a standby: makeDurable, a
 // transaction of its own, does, and nothing is acknowledged before.
 const (
-	notify = `(SELECT pg_catalog.count(pg_catalog.pg_notify($2, p)) FROM pg_catalog.unnest($3::text[]) AS p)`
+	notify = `(SELECT pg_catalog.count(pg_catalog.pg_notify($4, p)) FROM pg_catalog.unnest($5::pg_catalog.text[]) AS p)`
 
 	startTelling     = startBatchAsync + `, ` + notify
 	startLoneTelling = startLoneAsync + `, ` + notify
 
 	notifyAtLast = `
-SELECT pg_catalog.set_config('synchronous_commit', $1, true), ` + notify
+SELECT pg_catalog.set_config('synchronous_commit', 'off', true),
+       (SELECT pg_catalog.count(pg_catalog.pg_notify($1, p)) FROM pg_catalog.unnest($2::pg_catalog.text[]) AS p)`
 
 	makeDurable = `SELECT pg_catalog.pg_logical_emit_message(true, 'sojourn', '')`
 

@@ -56,7 +56,10 @@ func concurrently(t testing.TB, workers, rounds int, round func(n int)) {
 
 func TestDestroyUserEndsWhatIsBeingRenewed(t *testing.T) {
 	t.Parallel()
-	p := migrated(t)
+	destroyUserEndsWhatIsBeingRenewed(t, migrated(t), 60)
+}
+
+func destroyUserEndsWhatIsBeingRenewed(t *testing.T, p place, rounds int) {
 	a, b := p.node(t, Options{}, 8), p.node(t, Options{}, 8)
 
 	// One renewal is under way and has not yet added its row, then one comes
@@ -86,7 +89,7 @@ func TestDestroyUserEndsWhatIsBeingRenewed(t *testing.T) {
 		}
 	}
 
-	concurrently(t, 4, 60, func(n int) {
+	concurrently(t, 4, rounds, func(n int) {
 		user := fmt.Sprint("user", n)
 		nodes := []*Store{a, b}
 		var chains []<-chan error
@@ -144,10 +147,13 @@ func TestDestroyOfAnOldKeyEndsWhatItIsRenewedTo(t *testing.T) {
 
 func TestClearEndsWhatIsBeingRenewed(t *testing.T) {
 	t.Parallel()
-	p := migrated(t)
+	clearEndsWhatIsBeingRenewed(t, migrated(t), 6)
+}
+
+func clearEndsWhatIsBeingRenewed(t *testing.T, p place, rounds int) {
 	a, b := p.node(t, Options{}, 8), p.node(t, Options{}, 8)
 	nodes := []*Store{a, b}
-	for round := range 6 {
+	for round := range rounds {
 		var chains []<-chan error
 		for i := range 12 {
 			user := []string{"before", ""}[i%2]
@@ -187,76 +193,79 @@ func TestALimitHoldsAgainstConcurrentLogins(t *testing.T) {
 	for _, limit := range []session.UserLimit{{Max: 3, Evict: true}, {Max: 3}} {
 		t.Run(fmt.Sprintf("%+v", limit), func(t *testing.T) {
 			t.Parallel()
-			p := migrated(t)
-			nodes := []*Store{p.node(t, Options{}, 8), p.node(t, Options{}, 8)}
-			first := create(t, nodes[0], "ada")
-
-			var most atomic.Int64
-			stop := make(chan struct{})
-			watched := async(func() error {
-				for {
-					var n int64
-					err := p.pool.QueryRow(t.Context(), `SELECT count(*) FROM `+p.schema+`.sessions WHERE user_id = 'ada' AND `+liveOf).Scan(&n)
-					if err != nil {
-						return err
-					}
-					most.Store(max(most.Load(), n))
-					select {
-					case <-stop:
-						return nil
-					default:
-					}
-				}
-			})
-
-			var created, refused atomic.Int64
-			var mu sync.Mutex
-			evicted := map[session.Key]int{}
-			concurrently(t, 50, 2, func(n int) {
-				s := nodes[n%2]
-				rec := fresh(s, "ada")
-				var gone []session.Key
-				var err error
-				if n%10 == 9 { // a login by renewing a session of nobody
-					old, createErr := s.Create(t.Context(), fresh(s, ""))
-					wantErr(t, "create", createErr, nil)
-					rec.Version = old.Version
-					_, gone, err = s.RenewLimited(t.Context(), old.Key, rec, 0, limit)
-				} else {
-					_, gone, err = s.CreateLimited(t.Context(), rec, limit)
-				}
-				switch {
-				case err == nil:
-					created.Add(1)
-				case errors.Is(err, session.ErrUserLimit) && !limit.Evict:
-					refused.Add(1)
-				default:
-					t.Errorf("login: %v", err)
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				for _, key := range gone {
-					evicted[key]++
-				}
-			})
-			close(stop)
-			wantErr(t, "watch", <-watched, nil)
-
-			if n := liveCount(t, p, "ada"); n != 3 || most.Load() > 3 {
-				t.Errorf("%d sessions are live, at most there were %d, want 3", n, most.Load())
-			}
-			if limit.Evict && (created.Load() != 100 || len(evicted) != 98) || !limit.Evict && (created.Load() != 2 || refused.Load() != 98) {
-				t.Errorf("%d created, %d refused, %d evicted", created.Load(), refused.Load(), len(evicted))
-			}
-			for key, n := range evicted {
-				if n != 1 || isLive(t, p, key) {
-					t.Errorf("evicted %d times; live: %v", n, isLive(t, p, key))
-				}
-			}
-			if limit.Evict != (evicted[first.Key] == 1) {
-				t.Errorf("the oldest session was evicted %d times", evicted[first.Key])
-			}
+			aLimitHolds(t, migrated(t), limit)
 		})
+	}
+}
+
+func aLimitHolds(t *testing.T, p place, limit session.UserLimit) {
+	nodes := []*Store{p.node(t, Options{}, 8), p.node(t, Options{}, 8)}
+	first := create(t, nodes[0], "ada")
+
+	var most atomic.Int64
+	stop := make(chan struct{})
+	watched := async(func() error {
+		for {
+			var n int64
+			err := p.pool.QueryRow(t.Context(), `SELECT count(*) FROM `+p.schema+`.sessions WHERE user_id = 'ada' AND `+liveOf).Scan(&n)
+			if err != nil {
+				return err
+			}
+			most.Store(max(most.Load(), n))
+			select {
+			case <-stop:
+				return nil
+			default:
+			}
+		}
+	})
+
+	var created, refused atomic.Int64
+	var mu sync.Mutex
+	evicted := map[session.Key]int{}
+	concurrently(t, 50, 2, func(n int) {
+		s := nodes[n%2]
+		rec := fresh(s, "ada")
+		var gone []session.Key
+		var err error
+		if n%10 == 9 { // a login by renewing a session of nobody
+			old, createErr := s.Create(t.Context(), fresh(s, ""))
+			wantErr(t, "create", createErr, nil)
+			rec.Version = old.Version
+			_, gone, err = s.RenewLimited(t.Context(), old.Key, rec, 0, limit)
+		} else {
+			_, gone, err = s.CreateLimited(t.Context(), rec, limit)
+		}
+		switch {
+		case err == nil:
+			created.Add(1)
+		case errors.Is(err, session.ErrUserLimit) && !limit.Evict:
+			refused.Add(1)
+		default:
+			t.Errorf("login: %v", err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, key := range gone {
+			evicted[key]++
+		}
+	})
+	close(stop)
+	wantErr(t, "watch", <-watched, nil)
+
+	if n := liveCount(t, p, "ada"); n != 3 || most.Load() > 3 {
+		t.Errorf("%d sessions are live, at most there were %d, want 3", n, most.Load())
+	}
+	if limit.Evict && (created.Load() != 100 || len(evicted) != 98) || !limit.Evict && (created.Load() != 2 || refused.Load() != 98) {
+		t.Errorf("%d created, %d refused, %d evicted", created.Load(), refused.Load(), len(evicted))
+	}
+	for key, n := range evicted {
+		if n != 1 || isLive(t, p, key) {
+			t.Errorf("evicted %d times; live: %v", n, isLive(t, p, key))
+		}
+	}
+	if limit.Evict != (evicted[first.Key] == 1) {
+		t.Errorf("the oldest session was evicted %d times", evicted[first.Key])
 	}
 }
 

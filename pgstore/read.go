@@ -37,7 +37,7 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 // foundRow is a row of the get statement. It is one allocation for all.
 type foundRow struct {
 	row        invalidation.Row
-	user       zeronull.Text
+	user       utf8Text
 	next       []byte
 	nextBucket zeronull.Int4
 	clock      zeronull.Timestamptz
@@ -48,12 +48,12 @@ func (s *Store) readRow(ctx context.Context, key session.Key, server time.Time) 
 	found := &foundRow{row: invalidation.Row{Record: session.Record{Key: key}}}
 	var err error
 	if l := s.facts.Load().find(key.Bucket); l != nil {
-		if err = found.ask(ctx, s.pool, l.q, server); err != nil && fateOf(err) == fateLeaf {
+		if err = found.ask(ctx, s, l.q, server); err != nil && fateOf(err) == fateLeaf {
 			s.refreshSoon()
-			err = found.ask(ctx, s.pool, s.onParent, server) // only its word counts: a leaf may be gone or not ours to use
+			err = found.ask(ctx, s, s.onParent, server) // only its word counts: a leaf may be gone or not ours to use
 		}
 	} else {
-		err = found.ask(ctx, s.pool, s.onParent, server)
+		err = found.ask(ctx, s, s.onParent, server)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		s.cache.Invalidate(key) // GetFresh may know it before the message comes in
@@ -76,10 +76,27 @@ func (s *Store) readRow(ctx context.Context, key session.Key, server time.Time) 
 	return row, nil
 }
 
-func (f *foundRow) ask(ctx context.Context, pool *pgxpool.Pool, q *queries, server time.Time) error {
+func (f *foundRow) ask(ctx context.Context, s *Store, q *queries, server time.Time) error {
 	rec := &f.row.Record
-	return pool.QueryRow(ctx, q.get, rec.Key.Hash[:], rec.Key.Bucket, nullServer(server)).
-		Scan(&rec.Version, &rec.Expires, &rec.Deadline, &rec.Created, &f.user, &rec.Data, &f.next, &f.nextBucket, &f.clock)
+	scan := func(row pgx.Row) error {
+		return row.Scan(&rec.Version, &rec.Expires, &rec.Deadline, &rec.Created, &f.user, &rec.Data, &f.next, &f.nextBucket, &f.clock)
+	}
+	if s.text {
+		return s.queryRow(ctx, s.pool, scan, q.get, rec.Key.Hash[:], rec.Key.Bucket, nullServer(server))
+	}
+	return s.retry(ctx, func(ctx context.Context) error {
+		return scan(s.pool.QueryRow(ctx, q.get, rec.Key.Hash[:], rec.Key.Bucket, nullServer(server)))
+	})
+}
+
+// utf8Text is a text that comes in UTF-8 whatever the encoding of the
+// connection, empty for NULL.
+type utf8Text string
+
+// ScanBytes implements pgtype.BytesScanner.
+func (t *utf8Text) ScanBytes(b []byte) error {
+	*t = utf8Text(b)
+	return nil
 }
 
 // locateToWrite is locate for writes, for which the zero key is a mistake.
@@ -147,7 +164,7 @@ func (s *Store) probe(ctx context.Context, pool *pgxpool.Pool, key session.Key) 
 	}
 	s.stats.probes.Add(1)
 	at := session.Key{Hash: key.Hash}
-	err := pool.QueryRow(ctx, s.parent.probe, key.Hash[:]).Scan(&at.Bucket)
+	err := s.queryRow(ctx, pool, func(row pgx.Row) error { return row.Scan(&at.Bucket) }, s.parent.probe, key.Hash[:])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return session.Key{}, session.ErrNotFound
 	}

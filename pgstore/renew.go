@@ -99,7 +99,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		return err
 	}
 	landed := func(ctx context.Context) (bool, error) {
-		was, err := scanOld(s.pool.QueryRow(ctx, s.parent.lookOld, oldAt.Hash[:], oldAt.Bucket))
+		was, err := s.lookOld(ctx, oldAt)
 		if err != nil || was.next != at {
 			return false, err
 		}
@@ -177,6 +177,15 @@ func (r *renewal) verdict() error {
 		return notDone{error: fmt.Errorf("%w: Record.Expires has passed or Record.Deadline is beyond the longest lifetime", session.ErrDeadline)}
 	}
 	return notDone{error: session.ErrNotFound} // the old one expired while we looked
+}
+
+// lookOld reads the row of key without locking it.
+func (s *Store) lookOld(ctx context.Context, key session.Key) (was state, err error) {
+	err = s.queryRow(ctx, s.pool, func(row pgx.Row) error {
+		was, err = scanOld(row)
+		return err
+	}, s.parent.lookOld, key.Hash[:], key.Bucket)
+	return was, err
 }
 
 // scanOld reads a row of lookOld. A row that is gone is dead.

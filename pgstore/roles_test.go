@@ -64,7 +64,7 @@ func withRoles(t testing.TB, settings migrations.Settings) (p, app, maintainer p
 	if err != nil {
 		t.Fatal(err)
 	}
-	p = place{dsn, migrations.DefaultSchema, dbtest.Pool(t, dsn, nil)}
+	p = place{dsn: dsn, schema: migrations.DefaultSchema, pool: dbtest.Pool(t, dsn, nil)}
 	return p, p.login(t, names[3], roles.App), p.login(t, names[4], roles.Maintainer), roles
 }
 

@@ -25,25 +25,36 @@ type batch struct {
 type moment struct{ server, clock time.Time }
 
 // newBatch begins a batch with the settings that all of them need.
-func newBatch(ctx context.Context) *batch {
-	return batchFrom(startBatch, lockTimeout(ctx, longestLockWait))
+func (s *Store) newBatch(ctx context.Context) *batch {
+	return s.batchFrom(startBatch, limits(ctx, longestLockWait))
 }
 
-func batchFrom(start, lockTimeout string) *batch {
+func (s *Store) batchFrom(start string, limits []any) *batch {
 	b := &batch{}
-	b.first(start, lockTimeout)
+	b.Queue(beginSQL)
+	s.pinText(&b.Batch)
+	b.first(start, limits...)
 	return b
 }
 
 // newTellingBatch begins a batch of which other nodes are told.
 func (s *Store) newTellingBatch(ctx context.Context, payloads ...string) *batch {
-	return s.tellingFrom(startTelling, lockTimeout(ctx, longestLockWait), payloads)
+	return s.tellingFrom(startTelling, limits(ctx, longestLockWait), payloads)
 }
 
-func (s *Store) tellingFrom(start, lockTimeout string, payloads []string) *batch {
+func (s *Store) tellingFrom(start string, limits []any, payloads []string) *batch {
 	b := &batch{telling: true}
-	b.first(start, lockTimeout, s.channel, payloads)
+	b.Queue(beginSQL)
+	s.pinText(&b.Batch)
+	b.first(start, append(limits, s.channel, payloads)...)
 	return b
+}
+
+// pinText makes texts mean what the driver takes them for.
+func (s *Store) pinText(b *pgx.Batch) {
+	if s.text {
+		b.Queue(pinText)
+	}
 }
 
 func (b *batch) first(sql string, args ...any) {
@@ -62,18 +73,27 @@ func (b *batch) first(sql string, args ...any) {
 const (
 	longestLockWait = time.Second
 	answerTime      = 500 * time.Millisecond
+
+	// longestHold is how long a transaction may last where the server can bound
+	// it. It is more than one needs that waits for a lock at a time.
+	longestHold = 8 * time.Second
 )
 
-// lockTimeout is wait as the server wants it, or less if ctx ends soon: the
-// server must have time to say that it got no lock. If ctx ended first, the
-// outcome would be unknown.
-func lockTimeout(ctx context.Context, wait time.Duration) string {
+// limits are how long the server lets a statement wait for a lock and run, and
+// the transaction last. They end before ctx does: the server must have time to
+// say what came of it, or the outcome would be unknown.
+func limits(ctx context.Context, wait time.Duration) []any {
+	run, hold := time.Duration(0), time.Duration(0) // without a bound
 	if end, ok := ctx.Deadline(); ok {
 		left := time.Until(end)
-		wait = min(wait, max(left-answerTime, left/2, time.Millisecond))
+		run = max(left-answerTime, left/2, time.Millisecond)
+		wait, hold = min(wait, run), longestHold
 	}
-	return fmt.Sprintf("%dms", wait.Milliseconds())
+	return []any{millis(wait), millis(run), millis(hold)}
 }
+
+// millis is d as the server wants it. It does not take fractions.
+func millis(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
 
 // mayWait reports whether there is time to wait for a lock once more.
 func mayWait(ctx context.Context) bool {
@@ -81,35 +101,39 @@ func mayWait(ctx context.Context) bool {
 	return ctx.Err() == nil && (!ok || time.Until(end) > answerTime)
 }
 
-// send runs the statements of b. Those of a pipeline are one transaction.
-// Results count only when it returns nil.
+// send runs the statements of b. Results count only when it returns nil.
 func send(ctx context.Context, pool *pgxpool.Pool, b *batch) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return notDone{error: err}
 	}
 	defer conn.Release()
-	if !b.telling {
-		return conn.SendBatch(ctx, &b.Batch).Close()
-	}
-	// It takes over the transaction of the pipeline. At the start of it, a
-	// statement that fails would leave a transaction behind.
-	b.Queue(`BEGIN`)
-	return commitTelling(ctx, conn, &b.Batch)
+	return commit(ctx, conn, &b.Batch, b.telling)
 }
 
-// commitTelling commits what b, or the transaction that is open, has written and
-// notified, and then waits until it is durable.
-func commitTelling(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch) error {
-	committed := false
-	b.Queue(`COMMIT`).Exec(func(pgconn.CommandTag) error {
-		committed = true
+// commit runs b, which begins a transaction or ends the one that is open, and
+// commits it. One that told other nodes is then made durable.
+func commit(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch, told bool) error {
+	done := false
+	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
+		if done = tag.String() == "COMMIT"; !done {
+			return notDone{error: pgx.ErrTxCommitRollback}
+		}
 		return nil
 	})
-	b.Queue(makeDurable)
+	if told {
+		b.Queue(makeDurable)
+	}
 	err := conn.SendBatch(ctx, b).Close()
-	if err != nil && committed {
-		return notDurable{err}
+	switch {
+	case err == nil:
+		return nil
+	case done:
+		return committed{err}
+	}
+	if !conn.Conn().IsClosed() && conn.Conn().PgConn().TxStatus() != 'I' {
+		// The pool closes a connection that is left in a transaction.
+		_, _ = conn.Exec(ctx, `ROLLBACK`)
 	}
 	return err
 }
@@ -123,23 +147,19 @@ type transaction struct {
 // tell has other nodes told when it is committed.
 func (tx *transaction) tell(payloads ...string) { tx.payloads = append(tx.payloads, payloads...) }
 
-// begin runs do in a transaction. do sees the lock timeout of batches.
+// begin runs do in a transaction. do sees the limits of batches.
 func (s *Store) begin(ctx context.Context, pool *pgxpool.Pool, do func(*transaction) error) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return notDone{error: err}
 	}
 	defer conn.Release()
-	opened, err := conn.Begin(ctx)
+	opened, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: startAlone(limits(ctx, longestLockWait))})
 	if err != nil {
 		return notDone{error: err}
 	}
 	tx := &transaction{Tx: opened}
-	err = tx.SendBatch(ctx, &newBatch(ctx).Batch).Close()
-	if err == nil {
-		err = do(tx)
-	}
-	if err != nil {
+	if err := do(tx); err != nil {
 		cut := conn.Conn().IsClosed()
 		// A rollback that fails closes the connection, which rolls back too.
 		_ = tx.Rollback(ctx)
@@ -149,8 +169,35 @@ func (s *Store) begin(ctx context.Context, pool *pgxpool.Pool, do func(*transact
 		return tx.Commit(ctx)
 	}
 	var last pgx.Batch
-	last.Queue(notifyAtLast, "off", s.channel, tx.payloads)
-	return commitTelling(ctx, conn, &last)
+	last.Queue(notifyAtLast, s.channel, tx.payloads)
+	return commit(ctx, conn, &last, true)
+}
+
+// query runs a statement that only reads, on every row of which each is called.
+// It is repeated when others made it fail.
+func (s *Store) query(ctx context.Context, pool *pgxpool.Pool, each func(pgx.Rows) error, sql string, args ...any) error {
+	return s.retry(ctx, func(ctx context.Context) error {
+		b := s.newRead()
+		b.Queue(sql, args...).Query(each)
+		return pool.SendBatch(ctx, b).Close()
+	})
+}
+
+// queryRow is query for one row. Without one scan gets pgx.ErrNoRows.
+func (s *Store) queryRow(ctx context.Context, pool *pgxpool.Pool, scan func(pgx.Row) error, sql string, args ...any) error {
+	return s.retry(ctx, func(ctx context.Context) error {
+		b := s.newRead()
+		b.Queue(sql, args...).QueryRow(scan)
+		return pool.SendBatch(ctx, b).Close()
+	})
+}
+
+// newRead begins what only reads. It is one transaction too, in one round trip.
+func (s *Store) newRead() *pgx.Batch {
+	b := &pgx.Batch{}
+	s.pinText(b)
+	b.Queue(startRead)
+	return b
 }
 
 // within bounds a write by Options.WriteTimeout.

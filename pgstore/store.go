@@ -48,6 +48,7 @@ type Store struct {
 	control *pgxpool.Pool   // ours, for what must not queue behind the caller's queries
 	pulse   *pgxpool.Pool   // ours, one connection for heartbeats, which must not queue at all
 	direct  *pgx.ConnConfig // around a pooler
+	text    bool            // results come as text
 
 	onParent  *queries
 	parent    *parentQueries
@@ -109,7 +110,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 			return nil, wrap("new", fmt.Errorf("Options.DirectDSN: %w", err))
 		}
 	}
-	if err := migrations.Validate(ctx, pool, cfg); err != nil {
+	if err := validate(ctx, pool, cfg); err != nil {
 		return nil, wrap("new", err)
 	}
 	hints, err := otter.New(&otter.Options[[sha256.Size]byte, int32]{MaximumSize: maxHints})
@@ -122,6 +123,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		names:    names,
 		pool:     pool,
 		direct:   direct,
+		text:     textResults(pool.Config().ConnConfig.DefaultQueryExecMode),
 		onParent: newQueries(names.Sessions),
 		parent:   newParentQueries(names.Sessions, names.Meta, names.MakeLeaf),
 		readings: newReadings(),
@@ -156,6 +158,21 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 	s.facts.Store(first)
 	s.start()
 	return s, nil
+}
+
+// textResults reports whether results come as text, whose form is a setting.
+func textResults(mode pgx.QueryExecMode) bool {
+	return mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol
+}
+
+// validate looks at the table whatever the settings of the pool's role.
+func validate(ctx context.Context, pool *pgxpool.Pool, cfg migrations.Config) error {
+	tx, err := pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: `BEGIN; ` + startRead + `; ` + pinText})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(ctx) }() // it has changed nothing
+	return migrations.Validate(ctx, tx, cfg)
 }
 
 // agree compares what all nodes have to agree on.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -21,7 +23,8 @@ func (s *Store) Settle(ctx context.Context) error {
 // that goes by a longer one from then on counts it from then on.
 func (s *Store) outwait(ctx context.Context) error {
 	var lease int64
-	if err := s.control.QueryRow(ctx, s.parent.longestLease).Scan(&lease); err != nil {
+	err := s.queryRow(ctx, s.control, func(row pgx.Row) error { return row.Scan(&lease) }, s.parent.longestLease)
+	if err != nil {
 		return err
 	}
 	// Clocks differ by less than a thousandth in speed.

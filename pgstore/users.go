@@ -21,11 +21,11 @@ func (s *Store) ListUser(ctx context.Context, user string) ([]session.Record, er
 	if err := s.begunForUser(ctx, user); err != nil {
 		return nil, wrap("list user", err)
 	}
-	rows, err := s.pool.Query(ctx, s.parent.userList, user)
-	if err != nil {
-		return nil, wrap("list user", err)
-	}
-	out, err := pgx.CollectRows(rows, scanSession)
+	var out []session.Record
+	err := s.query(ctx, s.pool, func(rows pgx.Rows) (err error) {
+		out, err = pgx.CollectRows(rows, scanSession)
+		return err
+	}, s.parent.userList, user)
 	return out, wrap("list user", err)
 }
 
@@ -35,7 +35,7 @@ func (s *Store) CountUser(ctx context.Context, user string) (int64, error) {
 		return 0, wrap("count user", err)
 	}
 	var n int64
-	err := s.pool.QueryRow(ctx, s.parent.userCount, user).Scan(&n)
+	err := s.queryRow(ctx, s.pool, func(row pgx.Row) error { return row.Scan(&n) }, s.parent.userCount, user)
 	return n, wrap("count user", err)
 }
 

@@ -54,9 +54,9 @@ func (s *Store) newWrite(ctx context.Context, pool *pgxpool.Pool, ops []*op, mod
 		lone = !slices.ContainsFunc(w.parts, func(p span) bool { return len(p.ops) > 1 })
 	}
 	if tell {
-		w.batch = s.tellingFrom(either(lone, startLoneTelling, startTelling), lockTimeout(ctx, wait), s.tellKeys(ops))
+		w.batch = s.tellingFrom(either(lone, startLoneTelling, startTelling), limits(ctx, wait), s.tellKeys(ops))
 	} else {
-		w.batch = batchFrom(either(lone, startLoneAsync, startBatchAsync), lockTimeout(ctx, wait))
+		w.batch = s.batchFrom(either(lone, startLoneAsync, startBatchAsync), limits(ctx, wait))
 	}
 	return w
 }

@@ -12,7 +12,8 @@ import (
 )
 
 // TakesWrites is the expression for whether the server takes writes now.
-const TakesWrites = `(pg_catalog.current_setting('transaction_read_only') = 'off' AND NOT pg_catalog.pg_is_in_recovery())`
+// It does not depend on the search_path.
+const TakesWrites = `(pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'off' AND NOT pg_catalog.pg_is_in_recovery())`
 
 const (
 	identifySQL = `SELECT pg_catalog.pg_backend_pid(), ` + TakesWrites
@@ -22,8 +23,8 @@ const (
 	unlimitSQL = `
 SELECT pg_catalog.count(pg_catalog.set_config(s.name, '0', false))
   FROM pg_catalog.pg_settings AS s
- WHERE s.name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
-                  'idle_in_transaction_session_timeout', 'idle_session_timeout')`
+ WHERE s.name OPERATOR(pg_catalog.=) ANY (ARRAY['statement_timeout', 'lock_timeout', 'transaction_timeout',
+                  'idle_in_transaction_session_timeout', 'idle_session_timeout'])`
 
 	renameSQL = `SELECT pg_catalog.set_config('application_name', $1, false)`
 )

@@ -28,6 +28,7 @@ func defaultSettings() map[string]string {
 		"lock_timeout":                        "0",
 		"idle_in_transaction_session_timeout": "0",
 		"idle_session_timeout":                "0",
+		"DateStyle":                           "ISO", // the only one that the driver reads
 		// How the server finds out that we are gone: while a statement runs, while
 		// nothing happens, and while an answer is not taken.
 		"client_connection_check_interval": "1s",

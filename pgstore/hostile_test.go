@@ -1,0 +1,128 @@
+package pgstore
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/session"
+	"github.com/sojourn-go/sojourn/session/sessiontest"
+)
+
+// hostile makes a database in which all that a role may set is set otherwise
+// than statements need it, for the nodes. It returns a function that makes a
+// table there. With readOnly maintenance has a connection of its own, since
+// it stays away from servers that are set to take no writes.
+func hostile(t testing.TB, level string, mode pgx.QueryExecMode, readOnly bool) func(testing.TB) place {
+	t.Helper()
+	role := newRoles(t, "hostile ")[0]
+	dsn := dbtest.Postgres(t).Database(t)
+	admin := dbtest.Conn(t, dsn)
+	statements := []string{`CREATE ROLE ` + quoted(role) + ` LOGIN SUPERUSER`, `CREATE SCHEMA evil`}
+	for _, typ := range []string{"bytea", "text", "integer", "bigint", "timestamptz", "boolean"} {
+		statements = append(statements, `CREATE FUNCTION evil.never(pg_catalog.`+unalias(typ)+`, pg_catalog.`+unalias(typ)+`) RETURNS pg_catalog.bool LANGUAGE sql AS 'SELECT false'`)
+		for _, op := range []string{"=", "<>", "<", "<=", ">", ">="} {
+			statements = append(statements, `CREATE OPERATOR evil.`+op+` (LEFTARG = pg_catalog.`+unalias(typ)+`, RIGHTARG = pg_catalog.`+unalias(typ)+`, FUNCTION = evil.never)`)
+		}
+	}
+	settings := []string{
+		"default_transaction_isolation = '" + level + "'", "default_transaction_deferrable = on",
+		"search_path = evil, pg_catalog", "DateStyle = 'German'", "IntervalStyle = 'sql_standard'", "TimeZone = 'Asia/Kolkata'",
+		"bytea_output = 'escape'", "array_nulls = off", "transform_null_equals = on", "quote_all_identifiers = on",
+		"extra_float_digits = -15", "row_security = off", "lock_timeout = '1ms'",
+		"idle_in_transaction_session_timeout = '1ms'", "plan_cache_mode = 'force_custom_plan'", "from_collapse_limit = 1",
+		"enable_indexscan = off", "enable_nestloop = off", "enable_partition_pruning = off", "default_toast_compression = 'pglz'",
+	}
+	if readOnly {
+		settings = append(settings, "default_transaction_read_only = on")
+	}
+	if mode != pgx.QueryExecModeSimpleProtocol { // which the driver refuses with these
+		settings = append(settings, "client_encoding = 'LATIN1'", "standard_conforming_strings = off")
+	}
+	for _, set := range settings {
+		statements = append(statements, `ALTER ROLE `+quoted(role)+` SET `+set)
+	}
+	for _, sql := range statements {
+		if _, err := admin.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	var number atomic.Int64
+	return func(t testing.TB) place {
+		// Few partitions: custom plans are slow to make.
+		p := migratedAt(t, dsn, fmt.Sprint("place_", number.Add(1)), migrations.Settings{LeafWidth: 15 * 24 * time.Hour})
+		p.as, p.mode = role, mode
+		if readOnly {
+			p.direct = dsn
+		}
+		return p
+	}
+}
+
+func unalias(typ string) string {
+	return strings.NewReplacer("integer", "int4", "bigint", "int8", "boolean", "bool").Replace(typ)
+}
+
+func TestConformanceWhateverIsSet(t *testing.T) {
+	t.Parallel()
+	sessiontest.Run(t, harness(hostile(t, "serializable", 0, true)))
+}
+
+func TestRacesWhateverIsSet(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		level string
+		mode  pgx.QueryExecMode
+	}{
+		{"repeatable read", 0},
+		{"serializable", pgx.QueryExecModeExec},
+		{"repeatable read", pgx.QueryExecModeSimpleProtocol},
+	} {
+		t.Run(fmt.Sprintf("%s, %v", c.level, c.mode), func(t *testing.T) {
+			t.Parallel()
+			at := hostile(t, c.level, c.mode, false)
+			p := at(t)
+			s := p.node(t, Options{CacheBytes: 8 << 20, OnError: func(err error) { t.Error(err) }}, 4)
+			dbtest.Eventually(t, "the cache has a lease", func() bool { return isLeased(s) })
+			everything(t, s)
+			destroyUserEndsWhatIsBeingRenewed(t, at(t), 6)
+			aLimitHolds(t, at(t), session.UserLimit{Max: 3, Evict: true})
+			aLimitHolds(t, at(t), session.UserLimit{Max: 3})
+			clearEndsWhatIsBeingRenewed(t, at(t), 1)
+			oneKeyIsInOneRow(t, at(t), 20)
+		})
+	}
+}
+
+func TestOneForeignKeyIsInOneRow(t *testing.T) {
+	t.Parallel()
+	oneKeyIsInOneRow(t, migrated(t), 100)
+}
+
+// oneKeyIsInOneRow has two nodes put one key at a time, for different deadlines.
+func oneKeyIsInOneRow(t *testing.T, p place, rounds int) {
+	nodes := []*Store{p.node(t, Options{}, 4), p.node(t, Options{}, 4)}
+	concurrently(t, 2, rounds/2, func(n int) {
+		key := session.ForeignKey("test", fmt.Sprint(n))
+		var puts []<-chan error
+		for i, s := range nodes {
+			deadline := s.Now().Add(time.Duration(1+20*i) * 24 * time.Hour)
+			puts = append(puts, async(func() error {
+				_, err := s.Put(t.Context(), session.Record{Key: key, Deadline: deadline, Data: []byte{byte(i)}})
+				return err
+			}))
+		}
+		for _, err := range results(puts) {
+			wantErr(t, "Put", err, nil)
+		}
+	})
+	if n := query[int](t, p, `SELECT count(*) FROM (SELECT key FROM `+p.names(t).Sessions+` WHERE version > 0 GROUP BY key HAVING count(*) > 1) AS k`); n != 0 {
+		t.Errorf("%d of %d keys stand in two rows", n, rounds)
+	}
+}
