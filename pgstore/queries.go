@@ -254,9 +254,10 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog', false), pg_catalog.set
        pg_catalog.set_config('default_transaction_deferrable', 'off', false),
        pg_catalog.set_config('default_transaction_isolation', 'read committed', false)`
 
-	// A read is one statement whatever the isolation level.
+	// A read is one statement whatever the isolation level. A heartbeat is sent
+	// like one: it waits for a lock when it commits.
 	startRead = `
-SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', '5s', true),` + pins
+SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', '5s', true), pg_catalog.set_config('lock_timeout', '5s', true),` + pins
 )
 
 // startAlone begins a transaction of several round trips with startBatch. It is
