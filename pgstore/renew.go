@@ -104,7 +104,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 			return false, err
 		}
 		// Whatever came after it, nobody else knows the new key.
-		made, err := scanOld(s.pool.QueryRow(ctx, s.parent.lookOld, at.Hash[:], at.Bucket))
+		made, err := s.lookOld(ctx, at)
 		if err == nil && made.version == 0 {
 			return false, session.ErrUnknown
 		}
