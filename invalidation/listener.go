@@ -58,10 +58,15 @@ func Run(ctx context.Context, opts ListenOptions) error {
 		silence: newTrouble(opts, "invalidation: no heartbeat can be sent, so soon nothing is answered from memory", "invalidation: heartbeats are sent again"),
 		garbage: newTrouble(opts, "invalidation: a message was not understood, so the memory was emptied; a later version or a stranger has sent it", ""),
 	}
-	if opts.Config != nil {
+	switch {
+	case opts.Config != nil:
 		l.source = direct.New(opts.Config)
-	} else {
-		l.source = direct.FromPool(opts.Pool)
+	default:
+		source, err := direct.Around(opts.Pool, opts.DSN)
+		if err != nil {
+			return fmt.Errorf("invalidation: ListenOptions.DSN: %w", err)
+		}
+		l.source = source
 	}
 
 	ctx, cancel := context.WithCancel(ctx)

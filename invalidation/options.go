@@ -41,6 +41,12 @@ type ListenOptions struct {
 	Config *pgx.ConnConfig
 	Pool   *pgxpool.Pool
 
+	// DSN, if not empty, is another way to the database of Pool, around a pooler.
+	// Where it is silent (user, password, TLS, the database's name), the pool's
+	// configuration counts. BeforeConnect is called with both together and may
+	// change all but the hosts, ports and database of DSN.
+	DSN string
+
 	// NodeName is shown as application_name in pg_stat_activity, with
 	// " (listener)" behind it. Default: that of the config, else "sojourn".
 	NodeName string
@@ -95,6 +101,8 @@ func (o ListenOptions) validate() error {
 		return errors.New("invalidation: ListenOptions.Config and Pool are nil; one of them is needed")
 	case o.Config != nil && o.Pool != nil:
 		return errors.New("invalidation: ListenOptions.Config and Pool are both set; only one may be")
+	case o.DSN != "" && o.Pool == nil:
+		return errors.New("invalidation: ListenOptions.DSN is set; it needs a Pool")
 	case o.Beat == nil:
 		return errors.New("invalidation: ListenOptions.Beat is nil")
 	case o.Lease == nil:

@@ -18,10 +18,32 @@ import (
 	"github.com/sojourn-go/sojourn/leader"
 )
 
-const crashKey = 42
+// crashKey is that of the database's own test.
+func crashKey(dsn string) int64 { return leader.Key("crash", dsn) }
+
+// again before a statement has it run again and again, until the term ends, whose
+// cause is then printed.
+const again = "again: "
+
+// work runs statements by do.
+func work(leading context.Context, statement string, do func(ctx context.Context, statement string) error) error {
+	statement, repeat := strings.CutPrefix(statement, again)
+	if !repeat {
+		return do(leading, statement)
+	}
+	for leading.Err() == nil {
+		_ = do(leading, statement)
+		select {
+		case <-leading.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	fmt.Println(context.Cause(leading))
+	return context.Cause(leading)
+}
 
 // leadUntilKilled is the main function of the process that the tests kill: it
-// runs the statement, which takes long, as the leader.
+// runs the statement as the leader.
 func leadUntilKilled(dsn, statement string) {
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the test's process
@@ -33,18 +55,22 @@ func leadUntilKilled(dsn, statement string) {
 			if err != nil {
 				return err
 			}
-			return leader.Run(context.Background(), leader.Postgres(c, crashKey, "child"), leader.Options{},
+			return leader.Run(context.Background(), leader.Postgres(c, crashKey(dsn), "child"), leader.Options{},
 				func(leading context.Context, term *leader.Term[*pgx.Conn]) error {
-					return term.Do(leading, time.Hour, sql(statement))
+					return work(leading, statement, func(ctx context.Context, statement string) error {
+						return term.Do(ctx, time.Hour, sql(statement))
+					})
 				})
 		}
 		c, err := mysql.ParseDSN(dsn)
 		if err != nil {
 			return err
 		}
-		return leader.Run(context.Background(), leader.MySQL(c, crashKey, "child"), leader.Options{},
+		return leader.Run(context.Background(), leader.MySQL(c, crashKey(dsn), "child"), leader.Options{},
 			func(leading context.Context, term *myTerm) error {
-				return term.Do(leading, time.Hour, mySQL(statement))
+				return work(leading, statement, func(ctx context.Context, statement string) error {
+					return term.Do(ctx, time.Hour, mySQL(statement))
+				})
 			})
 	}()
 	fmt.Fprintln(os.Stderr, err)
@@ -54,13 +80,20 @@ func leadUntilKilled(dsn, statement string) {
 // startLeader starts a process that leads until it is killed.
 func startLeader(t *testing.T, dsn, statement string) (kill func()) {
 	t.Helper()
+	_, kill = startChild(t, dsn, statement, os.Stderr)
+	return kill
+}
+
+// startChild is startLeader with what the process prints.
+func startChild(t *testing.T, dsn, statement string, out io.Writer) (process *os.Process, kill func()) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	child := exec.Command(self)
 	child.Env = append(os.Environ(), childEnv+"="+dsn, childStatementEnv+"="+statement)
-	child.Stderr = os.Stderr
+	child.Stdout, child.Stderr = out, os.Stderr
 	alive, err := child.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +109,7 @@ func startLeader(t *testing.T, dsn, statement string) (kill func()) {
 		_ = alive.Close()
 	})
 	t.Cleanup(kill)
-	return kill
+	return child.Process, kill
 }
 
 // succeed has somebody follow a leader, which is then killed, and waits until
@@ -109,7 +142,7 @@ func TestAnotherTakesOverWhenTheLeaderIsKilledInALongStatement(t *testing.T) {
 		}
 		return n == 1
 	})
-	succeed(t, leader.Postgres(config(t, dsn), crashKey, "heir"), kill)
+	succeed(t, leader.Postgres(config(t, dsn), crashKey(dsn), "heir"), kill)
 }
 
 func TestAnotherTakesOverWhenTheLeaderOfAMySQLIsKilled(t *testing.T) {
@@ -121,6 +154,6 @@ func TestAnotherTakesOverWhenTheLeaderOfAMySQLIsKilled(t *testing.T) {
 		// seconds, after that of another one when it is done.
 		kill := startLeader(t, dsn, `SELECT sleep(600)`)
 		dbtest.Eventually(t, "the child is in the middle of its statement", func() bool { return runs(t, db, `SELECT sleep(600)`) })
-		succeed(t, leader.MySQL(myConfig(t, dsn), crashKey, "heir"), kill)
+		succeed(t, leader.MySQL(myConfig(t, dsn), crashKey(dsn), "heir"), kill)
 	})
 }

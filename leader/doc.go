@@ -62,6 +62,12 @@
 //   - The network goes silent: the leader notices at its next verification, or at
 //     the limit of the Do that is running. Postgres notices after about ten
 //     seconds, by keepalives and tcp_user_timeout. Nobody leads in between.
+//   - The process is frozen, or its machine: Postgres ends the session after ten
+//     seconds without a statement, in a transaction too (idle_session_timeout,
+//     idle_in_transaction_session_timeout), or after twice Poll or Verify and
+//     Timeout if that is longer. A statement that runs may take as long as it
+//     likes, but a Do must not be silent for as long. Once awake, the process gets
+//     [ErrLost] from its next Do or verification.
 //   - The server ends the session, restarts or fails over: the leader notices at
 //     once inside of a Do, else at the next verification. Everybody reconnects.
 //   - The work unlocks, resets the session or leaves a transaction open: found
@@ -81,8 +87,9 @@
 //   - A statement is abandoned, for its limit or a context that ended: the server
 //     is told to end the session, by another connection, for it would go on with
 //     that statement. The same is done about a lock whose answer got lost.
-//   - The network goes silent: the server notices after a minute, by
-//     wait_timeout. A Do must not be silent for as long either.
+//   - The process is frozen, or the network goes silent: the server ends the
+//     session after ten seconds without a statement, or twice Poll or Verify and
+//     Timeout, by wait_timeout.
 //   - The server becomes read-only: read_only or innodb_read_only is on, even if
 //     the user could still write.
 //   - A proxy is in between that gives each statement another server connection,
@@ -93,4 +100,7 @@
 // The connection is not part of any pool, so no pool retires it, and it belongs
 // to the package: it is opened, verified and closed here. Timeouts that the
 // role, the database or the server set for all sessions are off for this one.
+//
+// A session's lock says nothing about other connections: those may lead to
+// another database. [PostgresAround] compares.
 package leader

@@ -18,6 +18,11 @@ var (
 	// help, so Run ends.
 	ErrPooled = direct.ErrPooled
 
+	// ErrElsewhere says that a session of [PostgresAround] leads to another
+	// database than the pool, and in what they differ. Run tries again, for names
+	// of hosts come to mean others.
+	ErrElsewhere = direct.ErrElsewhere
+
 	// ErrNoLeader is returned by [Holder] when nobody holds the lock.
 	ErrNoLeader = errors.New("leader: nobody leads")
 )

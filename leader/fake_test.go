@@ -55,12 +55,14 @@ func (s *fakeServer) openCount() (opened, open int) {
 	return s.opens, len(s.sessions)
 }
 
-// breakHolder breaks the connection that holds the lock.
+// breakHolder breaks the connection that holds the lock, if any does.
 func (s *fakeServer) breakHolder() {
 	s.mu.Lock()
 	holder := s.holder
 	s.mu.Unlock()
-	holder.end()
+	if holder != nil {
+		holder.end()
+	}
 }
 
 func (s *fakeServer) Open(ctx context.Context) (leader.Session[*fakeSession], error) {

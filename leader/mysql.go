@@ -30,8 +30,9 @@ import (
 // name is the session's attribute program_name in the performance schema, where
 // the server keeps one; empty stands for that of config. Timeouts of config and
 // server do not apply to the session: the work sets its own. But the server ends
-// a session that was silent for a minute, or for a few times of Poll, Verify and
-// Timeout if they are longer: that is how it finds out that the network is gone.
+// a session that was silent for ten seconds, or for twice Poll or Verify and
+// Timeout if that is longer: that is how it finds out that the process is frozen or
+// the network gone.
 //
 // The work must not close the connection. It does not have to expect
 // [driver.ErrBadConn] to hide a new one: there is none, and the term ends.
@@ -50,9 +51,6 @@ func MySQLFromPool(pool *sql.DB, key int64) Locker[*sql.Conn] {
 	return &mysqlLocker{pool: pool, key: key, silence: leastSilence}
 }
 
-// leastSilence is how long a session may be silent at the very least.
-const leastSilence = time.Minute
-
 type mysqlLocker struct {
 	config  *mysql.Config // nil: out of the pool
 	pool    *sql.DB
@@ -64,7 +62,7 @@ type mysqlLocker struct {
 // between implements patient.
 func (l *mysqlLocker) between(statements time.Duration) Locker[*sql.Conn] {
 	copied := *l
-	copied.silence = max(leastSilence, 3*statements)
+	copied.silence = silence(statements)
 	return &copied
 }
 

@@ -3,6 +3,8 @@ package leader
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -18,29 +20,67 @@ import (
 // name is shown as application_name in pg_stat_activity, with " (leader)" behind
 // it while the session leads; it is cut to what Postgres keeps, and empty stands
 // for that of config. Timeouts of config, role and database do not apply to the
-// session: the work sets its own.
+// session: the work sets its own. But the server ends a session that was silent
+// for ten seconds, or for twice Poll or Verify and Timeout if that is longer:
+// nobody else would lead while the process of a leader is frozen.
 //
 // Advisory locks belong to one database and are shared with everything else
 // there: make key with [Key].
 func Postgres(config *pgx.ConnConfig, key int64, name string) Locker[*pgx.Conn] {
-	return &postgres{source: direct.New(config), key: key, name: name}
+	return &postgres{source: direct.New(config), key: key, name: name, silence: leastSilence}
 }
 
 // PostgresFromPool is [Postgres] with the configuration of a pool, its
 // BeforeConnect and AfterConnect included. The connections are not the pool's:
 // they count towards none of its limits and outlive them.
 func PostgresFromPool(pool *pgxpool.Pool, key int64, name string) Locker[*pgx.Conn] {
-	return &postgres{source: direct.FromPool(pool), key: key, name: name}
+	return &postgres{source: direct.FromPool(pool), key: key, name: name, silence: leastSilence}
 }
 
+// PostgresAround is [PostgresFromPool] for a pool that goes through a pooler, or
+// may lead elsewhere in time: dsn says where the database is, and where it is
+// silent (user, password, TLS, the database's name), the pool's configuration
+// counts. BeforeConnect is called with both together and may change all but the
+// hosts, ports and database of dsn. An empty dsn is the pool's own way. The error
+// is one of dsn.
+//
+// Each session proves that it leads to the database that the pool leads to, when
+// it is opened and before it leads: otherwise it is [ErrElsewhere]. That takes a
+// connection out of the pool for one short statement.
+func PostgresAround(pool *pgxpool.Pool, dsn string, key int64, name string) (Locker[*pgx.Conn], error) {
+	source, err := direct.Around(pool, dsn)
+	if err != nil {
+		return nil, fmt.Errorf("leader: %w", err)
+	}
+	return &postgres{source: source, key: key, name: name, silence: leastSilence, proven: true}, nil
+}
+
+// leastSilence is how long a session may be silent at the very least, in every
+// database. It is longer than a healthy process needs from one statement to the
+// next, and all that a frozen one can hold up the others for.
+const leastSilence = 10 * time.Second
+
+// silence is how long a session may be silent that is so for d from one
+// statement to the next.
+func silence(d time.Duration) time.Duration { return max(leastSilence, 2*d) }
+
 type postgres struct {
-	source *direct.Source
-	key    int64
-	name   string
+	source  *direct.Source
+	key     int64
+	name    string
+	silence time.Duration
+	proven  bool
+}
+
+// between implements patient.
+func (l *postgres) between(statements time.Duration) Locker[*pgx.Conn] {
+	copied := *l
+	copied.silence = silence(statements)
+	return &copied
 }
 
 func (l *postgres) Open(ctx context.Context) (Session[*pgx.Conn], error) {
-	conn, err := l.source.Connect(ctx, direct.Options{Name: l.name, Fallback: "leader"})
+	conn, err := l.source.Connect(ctx, direct.Options{Name: l.name, Fallback: "leader", Silence: l.silence, Proven: l.proven})
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +111,9 @@ func (s *postgresSession) TryLock(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	if err := s.conn.Check(pid, writes); err != nil || !granted {
+		return false, err
+	}
+	if err := s.conn.Prove(ctx); err != nil {
 		return false, err
 	}
 	s.locked = true

@@ -6,6 +6,8 @@ import (
 	"unicode"
 
 	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/logging"
 )
 
 // State is what one process knows about its place in the election.
@@ -36,23 +38,22 @@ type reporter struct {
 	// What was logged last and still lasts, apart for the ability to compete and
 	// for the terms themselves, which fail and recover independently.
 	competing, terms trouble
+
+	damper logging.Damper // of those that come again after they were over
+	damped bool           // the newest one was held back, so its end is too
 }
 
 // trouble is the text of a lasting failure, "" when all is well. Digits are left
 // out: local ports and times differ between failures that are the same.
 type trouble string
 
-// is records err and reports whether it is the failure that is there already.
-func (t *trouble) is(err error) bool {
-	text := trouble(strings.Map(func(r rune) rune {
+func troubleOf(err error) trouble {
+	return trouble(strings.Map(func(r rune) rune {
 		if unicode.IsDigit(r) {
 			return -1
 		}
 		return r
 	}, err.Error()))
-	same := *t == text
-	*t = text
-	return same
 }
 
 func newReporter(opts Options) *reporter {
@@ -64,7 +65,7 @@ func (r *reporter) following() {
 		return
 	}
 	r.competing = ""
-	r.log.Info("leader: following")
+	r.change("leader: following")
 	r.place(true, false)
 }
 
@@ -75,7 +76,7 @@ func (r *reporter) disconnected() {
 }
 
 func (r *reporter) cannotCompete(err error) {
-	r.problem(r.competing.is(err), "leader: cannot compete", zap.Error(err))
+	r.problem(&r.competing, err, "leader: cannot compete")
 	r.failure(err)
 	r.place(false, false)
 }
@@ -89,7 +90,7 @@ func (r *reporter) leading(term int64) {
 
 // lost is called while work may still run.
 func (r *reporter) lost(term int64, err error) {
-	r.problem(r.terms.is(err), "leader: lost", zap.Int64("term", term), zap.Error(err))
+	r.problem(&r.terms, err, "leader: lost", zap.Int64("term", term))
 	r.failure(err)
 	r.place(false, false)
 }
@@ -106,7 +107,7 @@ func (r *reporter) settled() { r.terms = "" }
 // ended is called when work has returned, err being its failure.
 func (r *reporter) ended(term int64, err error) {
 	if err != nil {
-		r.problem(r.terms.is(err), "leader: work failed", zap.Int64("term", term), zap.Error(err))
+		r.problem(&r.terms, err, "leader: work failed", zap.Int64("term", term))
 		r.failure(err)
 	}
 	if r.state.Leading {
@@ -133,19 +134,28 @@ func (r *reporter) place(connected, leading bool) {
 	r.onChange(r.state)
 }
 
-// problem logs a failure, quietly when it is not the first of its kind.
-func (r *reporter) problem(repeated bool, msg string, fields ...zap.Field) {
-	level := zap.WarnLevel
-	if repeated {
-		level = zap.DebugLevel
+// problem logs a failure, quietly while the same one lasts, and now and then
+// when it is over and comes again.
+func (r *reporter) problem(lasting *trouble, err error, msg string, fields ...zap.Field) {
+	text := troubleOf(err)
+	level := zap.DebugLevel
+	if *lasting != text {
+		*lasting = text
+		held, ok := r.damper.Allow(msg + ": " + string(text))
+		if r.damped = !ok; ok {
+			level = zap.WarnLevel
+		}
+		if held > 0 {
+			fields = append(fields, zap.Int("repeated", held))
+		}
 	}
-	r.log.Log(level, msg, fields...)
+	r.log.Log(level, msg, append(fields, zap.Error(err))...)
 }
 
 // change logs the course of a term, quietly while terms keep failing.
 func (r *reporter) change(msg string, fields ...zap.Field) {
 	level := zap.InfoLevel
-	if r.terms != "" {
+	if r.terms != "" || r.damped {
 		level = zap.DebugLevel
 	}
 	r.log.Log(level, msg, fields...)

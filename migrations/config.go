@@ -33,6 +33,9 @@ type Config struct {
 	// maintains the partitions. 0 means one minute, negative no limit but the
 	// context's.
 	LockWait time.Duration
+	// DirectDSN is a way around a pooler to the same database, for UpFromPool.
+	// Where it is silent, the pool's configuration counts.
+	DirectDSN string
 	// LockTimeout is how long a statement of Up waits for a lock on a table. 0
 	// means 5 s, negative no limit. In whole milliseconds, rounded up.
 	LockTimeout time.Duration

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -12,30 +13,38 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/direct"
+	"github.com/sojourn-go/sojourn/internal/reach"
 )
 
 // connect opens the connection that Up does everything on. It is closed in any
 // case: that is what gives the locks back, whatever went wrong.
-func connect(ctx context.Context, config *pgx.ConnConfig, cfg Config) (*pgx.Conn, error) {
-	c := config.Copy()
-	if c.RuntimeParams == nil {
-		c.RuntimeParams = map[string]string{}
-	}
-	// Given at the start they also survive tern's RESET ALL.
-	for name, value := range map[string]string{
+func connect(ctx context.Context, source *direct.Source, cfg Config) (*pgx.Conn, error) {
+	settings := map[string]string{
 		"application_name":                    "sojourn migrations",
 		"search_path":                         pgx.Identifier{cfg.Schema}.Sanitize(),
 		"lock_timeout":                        millis(cfg.LockTimeout),
 		"statement_timeout":                   millis(cfg.StatementTimeout),
 		"idle_in_transaction_session_timeout": "0",
 		"default_transaction_isolation":       "read committed",
-	} {
-		c.RuntimeParams[name] = value
 	}
-	// Nothing is prepared, so nothing prepared can be outdated by a change.
-	c.DefaultQueryExecMode = pgx.QueryExecModeExec
-
-	conn, err := pgx.ConnectConfig(ctx, c)
+	var conn *pgx.Conn
+	err := reach.Database(ctx, func(ctx context.Context) error {
+		c, err := source.Config(ctx)
+		if err != nil {
+			return err
+		}
+		if c.RuntimeParams == nil {
+			c.RuntimeParams = map[string]string{}
+		}
+		// Given at the start they also survive tern's RESET ALL.
+		maps.Copy(c.RuntimeParams, settings)
+		// Nothing is prepared, so nothing prepared can be outdated by a change.
+		c.DefaultQueryExecMode = pgx.QueryExecModeExec
+		conn, err = pgx.ConnectConfig(ctx, c)
+		return err
+	})
 	if err != nil {
 		var pgErr *pgconn.PgError
 		if errors.As(err, &pgErr) && strings.Contains(pgErr.Message, "startup parameter") {
@@ -47,7 +56,26 @@ func connect(ctx context.Context, config *pgx.ConnConfig, cfg Config) (*pgx.Conn
 		closeConn(ctx, conn)
 		return nil, err
 	}
+	if err := prepare(ctx, conn, source, settings); err != nil {
+		closeConn(ctx, conn)
+		return nil, fmt.Errorf("migrations: connect: %w", err)
+	}
 	return conn, nil
+}
+
+// prepare runs the hook of a pool, which may change the role, and makes sure that
+// the settings are ours after it and that the pool leads to the same database.
+func prepare(ctx context.Context, conn *pgx.Conn, source *direct.Source, settings map[string]string) error {
+	hooked, err := source.After(ctx, conn)
+	if err != nil || !hooked {
+		return err
+	}
+	for name, value := range settings {
+		if _, err := conn.Exec(ctx, `SELECT pg_catalog.set_config($1, $2, false)`, name, value); err != nil {
+			return err
+		}
+	}
+	return source.Prove(ctx, conn)
 }
 
 func millis(d time.Duration) string {

@@ -10,8 +10,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/tern/v2/migrate"
 	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/direct"
 )
 
 // Up brings the database to the newest version: it makes the schema, the
@@ -20,7 +23,9 @@ import (
 // locks nothing. Any number of processes may call it at once.
 //
 // It opens a connection of its own with a copy of config, which must lead to
-// the server itself, not to a pooler. Each migration is a transaction: one
+// the server itself, not to a pooler. A server that cannot be reached yet is tried
+// again until ctx ends, for 30 seconds if that has no deadline; a wrong password
+// or an unknown database fails at once. Each migration is a transaction: one
 // that is interrupted has not happened, and Up can be called again.
 //
 // A database that a newer program has migrated is left as it is: nil if this
@@ -28,7 +33,29 @@ import (
 // error of this package, the error of the server or that of ctx, its cause
 // included.
 func Up(ctx context.Context, config *pgx.ConnConfig, cfg Config) error {
-	err := up(ctx, config, cfg, FS())
+	return because(ctx, up(ctx, config, cfg, FS()))
+}
+
+// UpFromPool is [Up] for the database that pool leads to, with all that the pool
+// knows of connecting: its configuration, BeforeConnect (credentials that change)
+// and AfterConnect (another role). The connection is not the pool's.
+//
+// Behind a pooler it needs Config.DirectDSN, and is ErrNotDirect without: a way
+// around, to the same database, which counts where it says something, as in
+// pgstore's Options.
+func UpFromPool(ctx context.Context, pool *pgxpool.Pool, cfg Config) error {
+	if pool == nil {
+		return fmt.Errorf("%w: pool is nil", ErrInvalid)
+	}
+	source, err := direct.Around(pool, cfg.DirectDSN)
+	if err != nil {
+		return fmt.Errorf("%w: Config.DirectDSN: %w", ErrInvalid, err)
+	}
+	return because(ctx, upBy(ctx, source, cfg, FS()))
+}
+
+// because adds to err why ctx ended, if it did.
+func because(ctx context.Context, err error) error {
 	// A statement that is cut off says only that ctx has ended.
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		return fmt.Errorf("%w: %w", err, cause)
@@ -40,6 +67,10 @@ func up(ctx context.Context, config *pgx.ConnConfig, cfg Config, fsys fs.FS) err
 	if config == nil {
 		return fmt.Errorf("%w: config is nil", ErrInvalid)
 	}
+	return upBy(ctx, direct.New(config), cfg, fsys)
+}
+
+func upBy(ctx context.Context, source *direct.Source, cfg Config, fsys fs.FS) error {
 	s, err := newScript(cfg, fsys)
 	if err != nil {
 		return err
@@ -49,7 +80,7 @@ func up(ctx context.Context, config *pgx.ConnConfig, cfg Config, fsys fs.FS) err
 	if err != nil {
 		return err
 	}
-	conn, err := connect(ctx, config, cfg)
+	conn, err := connect(ctx, source, cfg)
 	if err != nil {
 		return err
 	}

@@ -12,10 +12,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/direct"
 )
 
 func TestUpMakesWhatValidateWants(t *testing.T) {
@@ -365,5 +367,67 @@ func TestNoServer(t *testing.T) {
 	err := Up(t.Context(), parse(t, "postgres://127.0.0.1:1/x?connect_timeout=5"), Config{})
 	if err == nil || !strings.HasPrefix(err.Error(), "migrations: connect: ") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+func TestUpFromPoolKnowsWhatThePoolKnows(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Postgres(t)
+	role := roleNames(t, server, "owner_")[0]
+	dsn, other := server.Database(t), server.Database(t)
+	db := dbtest.Conn(t, dsn)
+	mustExec(t, db, `CREATE ROLE `+quoted(role))
+	mustExec(t, db, `GRANT CREATE ON DATABASE `+quoted(parse(t, dsn).Database)+` TO `+quoted(role))
+	right := parse(t, dsn).Password
+	pool := dbtest.Pool(t, dsn, func(c *pgxpool.Config) {
+		c.ConnConfig.Password = "it was changed"
+		c.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error { c.Password = right; return nil }
+		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, `SET ROLE `+quoted(role)+`; SET search_path = nowhere; SET lock_timeout = 1`)
+			return err
+		}
+	})
+	if err := UpFromPool(t.Context(), pool, Config{DirectDSN: other}); !errors.Is(err, direct.ErrElsewhere) {
+		t.Errorf("another database: %v, want ErrElsewhere", err)
+	}
+	if err := UpFromPool(t.Context(), pool, Config{DirectDSN: "port=x"}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a DSN that is none: %v, want ErrInvalid", err)
+	}
+	if err := UpFromPool(t.Context(), nil, Config{}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("no pool: %v, want ErrInvalid", err)
+	}
+	for range 2 {
+		if err := UpFromPool(t.Context(), pool, Config{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if owner := queryOne[string](t, db, `SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = $1`, DefaultSchema); owner != role {
+		t.Errorf("the schema belongs to %s, want %s, the role of AfterConnect", owner, role)
+	}
+	mustExec(t, db, `REASSIGN OWNED BY `+quoted(role)+` TO postgres; DROP OWNED BY `+quoted(role))
+}
+
+func TestUpWaitsForAServerThatStarts(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Start(t, dbtest.Config{})
+	dsn := server.Database(t)
+	wrong := parse(t, dsn)
+	wrong.Password = "wrong"
+	if err := Up(t.Context(), wrong, Config{}); code(err) != "28P01" || strings.Contains(err.Error(), "attempts") {
+		t.Errorf("a wrong password: %v, want it at once", err)
+	}
+	server.Stop()
+	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := Up(short, parse(t, dsn), Config{}); err == nil || !strings.Contains(err.Error(), "attempts within") {
+		t.Errorf("no server: %v, want how often it was tried", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- Up(ctx, parse(t, dsn), Config{}) }()
+	server.Restart(t)
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

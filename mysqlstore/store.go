@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/internal/reach"
 	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
@@ -62,7 +63,9 @@ type Store struct {
 const scanners = 2
 
 // New returns a store on the table that Up of migrations/mysql has made. The
-// pool stays the caller's and must outlive the store. ctx bounds New only.
+// pool stays the caller's and must outlive the store. ctx bounds New only. A
+// server that cannot be reached yet is tried again until ctx ends, for 30 seconds
+// if that has no deadline; a wrong password or an unknown database fails at once.
 //
 // The store keeps connections of the pool for itself, up to as many as Options
 // say, and sets them up as it needs them. So it works whatever the DSN, the user
@@ -87,6 +90,9 @@ func newStore(ctx context.Context, db *sql.DB, opts Options) (*Store, error) {
 	most := db.Stats().MaxOpenConnections
 	if most > 0 && most < leastConns {
 		return nil, fmt.Errorf("%w: the *sql.DB is limited to %d connections; the store needs at least %d (SetMaxOpenConns)", ErrUnsuitable, most, leastConns)
+	}
+	if err := reach.Database(ctx, db.PingContext); err != nil {
+		return nil, err
 	}
 	s := &Store{clock: newClock(), finished: make(chan struct{})}
 	opts, texts, err := s.look(ctx, db, opts)

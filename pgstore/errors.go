@@ -16,6 +16,12 @@ func wrap(op string, err error) error {
 	if err == nil {
 		return nil
 	}
+	// duplicate_prepared_statement, invalid_sql_statement_name
+	if isCode(err, "42P05") || isCode(err, "26000") {
+		return fmt.Errorf("pgstore: %s: the pool's connections share or lose prepared statements, as behind a pooler "+
+			"that does not know them (PgBouncer before 1.21, or max_prepared_statements = 0): set the pool's "+
+			"ConnConfig.DefaultQueryExecMode to pgx.QueryExecModeCacheDescribe or QueryExecModeExec: %w", op, err)
+	}
 	return fmt.Errorf("pgstore: %s: %w", op, err)
 }
 

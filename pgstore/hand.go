@@ -169,7 +169,11 @@ func (h hand) detach(ctx context.Context, table string) error {
 
 // ownHand opens a connection for one pass by PruneNow.
 func (s *Store) ownHand(ctx context.Context) (h hand, done func(), err error) {
-	sess, err := s.locker("prune").Open(ctx)
+	locker, err := s.locker("prune")
+	if err != nil {
+		return hand{}, nil, err
+	}
+	sess, err := locker.Open(ctx)
 	if err != nil {
 		return hand{}, nil, err
 	}

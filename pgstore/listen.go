@@ -17,16 +17,13 @@ func (s *Store) listen(ctx context.Context) {
 		Cache:        s.cache,
 		Channel:      s.channel,
 		NodeName:     namePrefix + s.opts.NodeName,
+		Pool:         s.pool,
+		DSN:          s.opts.DirectDSN,
 		Beat:         s.beat,
 		Lease:        s.lease,
 		OnPartitions: s.refreshSoon,
 		OnError:      s.countError,
 		Logger:       s.log,
-	}
-	if s.opts.DirectDSN != "" {
-		opts.Config = s.direct
-	} else {
-		opts.Pool = s.pool
 	}
 	if err := invalidation.Run(ctx, opts); err != nil {
 		s.backgroundError("listen", err)

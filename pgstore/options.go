@@ -79,6 +79,12 @@ type Options struct {
 	// DirectDSN leads to the same database without a transaction pooler. It is
 	// needed where the pool connects through one: leadership is a session lock,
 	// and LISTEN belongs to a session too. Empty: the pool's own configuration.
+	//
+	// Where it is silent (user, password, TLS, the database's name), the pool's
+	// configuration counts, so hosts and ports are enough. The pool's
+	// BeforeConnect is called with both together and may change all but those of
+	// hosts, ports and database that DirectDSN names; AfterConnect is called too.
+	// A node whose DirectDSN leads to another database never leads.
 	DirectDSN string
 
 	// NodeName tells the nodes apart, in Stats and in pg_stat_activity: UTF-8

@@ -98,12 +98,8 @@ func (s *Store) lockKey(purpose string) int64 {
 }
 
 // locker is for a connection around any pooler.
-func (s *Store) locker(purpose string) leader.Locker[*pgx.Conn] {
-	key, name := s.lockKey(purpose), namePrefix+s.opts.NodeName
-	if s.opts.DirectDSN != "" {
-		return leader.Postgres(s.direct, key, name)
-	}
-	return leader.PostgresFromPool(s.pool, key, name)
+func (s *Store) locker(purpose string) (leader.Locker[*pgx.Conn], error) {
+	return leader.PostgresAround(s.pulse, s.opts.DirectDSN, s.lockKey(purpose), namePrefix+s.opts.NodeName)
 }
 
 const (
@@ -119,7 +115,12 @@ const (
 )
 
 func (p *pruning) run(ctx context.Context) {
-	err := leader.Run(ctx, leader.Reluctant(p.s.locker("leader"), leaveToOthers, p.fit), leader.Options{
+	locker, err := p.s.locker("leader")
+	if err != nil {
+		p.s.backgroundError("take part in maintenance", err)
+		return
+	}
+	err = leader.Run(ctx, leader.Reluctant(locker, leaveToOthers, p.fit), leader.Options{
 		Logger: p.s.log,
 		OnChange: func(state leader.State) {
 			p.mu.Lock()

@@ -17,6 +17,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/sojourn-go/sojourn/internal/direct"
+	"github.com/sojourn-go/sojourn/internal/reach"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/migrations"
@@ -44,11 +46,10 @@ type Store struct {
 	log   *zap.Logger
 	names migrations.Names
 
-	pool    *pgxpool.Pool   // the caller's
-	control *pgxpool.Pool   // ours, for what must not queue behind the caller's queries
-	pulse   *pgxpool.Pool   // ours, one connection for heartbeats, which must not queue at all
-	direct  *pgx.ConnConfig // around a pooler
-	text    bool            // results come as text
+	pool    *pgxpool.Pool // the caller's
+	control *pgxpool.Pool // ours, for what must not queue behind the caller's queries
+	pulse   *pgxpool.Pool // ours, one connection for heartbeats, which must not queue at all
+	text    bool          // results come as text
 
 	onParent  *queries
 	parent    *parentQueries
@@ -89,7 +90,9 @@ const (
 )
 
 // New returns a store on the table that migrations.Up has made. The pool stays
-// the caller's and must outlive the store. ctx bounds New only.
+// the caller's and must outlive the store. ctx bounds New only. A server that
+// cannot be reached yet is tried again until ctx ends, for 30 seconds if that has
+// no deadline; a wrong password or an unknown database fails at once.
 //
 // New opens connections of its own with the pool's configuration: up to two for
 // what must not queue behind the application's queries, one for maintenance
@@ -104,11 +107,11 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 	if err != nil {
 		return nil, wrap("new", err)
 	}
-	direct := pool.Config().ConnConfig
-	if opts.DirectDSN != "" {
-		if direct, err = pgx.ParseConfig(opts.DirectDSN); err != nil {
-			return nil, wrap("new", fmt.Errorf("Options.DirectDSN: %w", err))
-		}
+	if _, err := direct.Around(pool, opts.DirectDSN); err != nil {
+		return nil, wrap("new", fmt.Errorf("Options.DirectDSN: %w", err))
+	}
+	if err := reach.Database(ctx, pool.Ping); err != nil {
+		return nil, wrap("new", err)
 	}
 	if err := validate(ctx, pool, cfg); err != nil {
 		return nil, wrap("new", err)
@@ -122,7 +125,6 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		log:      opts.Logger.Named("pgstore").With(zap.String("table", opts.Schema+"."+opts.Table)),
 		names:    names,
 		pool:     pool,
-		direct:   direct,
 		text:     textResults(pool.Config().ConnConfig.DefaultQueryExecMode),
 		onParent: newQueries(names.Sessions),
 		parent:   newParentQueries(names.Sessions, names.Meta, names.MakeLeaf),

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // TakesWrites is the expression for whether the server takes writes now.
@@ -19,9 +20,10 @@ const (
 	identifySQL = `SELECT pg_catalog.pg_backend_pid(), ` + TakesWrites
 
 	// unlimit: no timeout of the role, the database or a connect hook may end the
-	// session. It sets those that this server knows.
+	// session, but ours may for one that is silent. It sets those that this server
+	// knows.
 	unlimitSQL = `
-SELECT pg_catalog.count(pg_catalog.set_config(s.name, '0', false))
+SELECT pg_catalog.count(pg_catalog.set_config(s.name, CASE WHEN s.name LIKE 'idle%' THEN $1::text ELSE '0' END, false))
   FROM pg_catalog.pg_settings AS s
  WHERE s.name OPERATOR(pg_catalog.=) ANY (ARRAY['statement_timeout', 'lock_timeout', 'transaction_timeout',
                   'idle_in_transaction_session_timeout', 'idle_session_timeout'])`
@@ -36,10 +38,11 @@ type Conn struct {
 	*pgx.Conn
 	wire net.Conn
 	name string
+	pool *pgxpool.Pool // that has to lead to the same database, or nil
 }
 
 // prepare makes sure of who is at the other end before anything is set there.
-func (c *Conn) prepare(ctx context.Context, after func(context.Context, *pgx.Conn) error) error {
+func (c *Conn) prepare(ctx context.Context, after func(context.Context, *pgx.Conn) error, silence time.Duration) error {
 	var (
 		pid    int64
 		writes bool
@@ -55,8 +58,10 @@ func (c *Conn) prepare(ctx context.Context, after func(context.Context, *pgx.Con
 			return fmt.Errorf("after connect: %w", err)
 		}
 	}
-	_, err := c.Exec(ctx, unlimitSQL, pgx.QueryExecModeExec)
-	return err
+	if _, err := c.Exec(ctx, unlimitSQL, pgx.QueryExecModeExec, millis(silence)); err != nil {
+		return err
+	}
+	return c.Prove(ctx)
 }
 
 // Check judges the server process that has answered, from its pg_backend_pid and

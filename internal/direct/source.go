@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,8 @@ type Source struct {
 	config *pgx.ConnConfig
 	before func(context.Context, *pgx.ConnConfig) error
 	after  func(context.Context, *pgx.Conn) error
+	pinned bool          // before may not change where it leads
+	pool   *pgxpool.Pool // nil: of a configuration alone
 
 	mu       sync.Mutex
 	settings map[string]string // without those that the server has refused
@@ -66,6 +69,7 @@ func New(config *pgx.ConnConfig) *Source {
 func FromPool(pool *pgxpool.Pool) *Source {
 	config := pool.Config()
 	return &Source{
+		pool:     pool,
 		config:   config.ConnConfig,
 		before:   config.BeforeConnect,
 		after:    config.AfterConnect,
@@ -78,6 +82,13 @@ type Options struct {
 	// Name is shown as application_name in pg_stat_activity, cut to what Postgres
 	// keeps. Default: that of the configuration, or Fallback.
 	Name, Fallback string
+	// Proven has a connection of a source that has a pool prove that it leads to
+	// the database that the pool leads to: see [Conn.Prove].
+	Proven bool
+	// Silence is for how long the server waits for the next statement, inside of a
+	// transaction and outside, before it ends the session. It must not be below a
+	// second; 0 means for ever.
+	Silence time.Duration
 	// NoCancel keeps pgx from asking the server, over a connection of its own, to
 	// stop what ran on a connection that broke.
 	NoCancel bool
@@ -93,7 +104,7 @@ func (s *Source) Connect(ctx context.Context, opts Options) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := conn.prepare(ctx, s.after); err != nil {
+	if err := conn.prepare(ctx, s.after, opts.Silence); err != nil {
 		// ctx has often ended by now, and the goodbye is a courtesy.
 		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -102,13 +113,39 @@ func (s *Source) Connect(ctx context.Context, opts Options) (*Conn, error) {
 	return conn, nil
 }
 
-// dial makes the connection, without the settings that the server refuses.
-func (s *Source) dial(ctx context.Context, opts Options) (*Conn, error) {
+// Config returns what a connection is made with now, for those who connect by
+// themselves. They call [Source.After] and may call [Source.Prove].
+func (s *Source) Config(ctx context.Context) (*pgx.ConnConfig, error) {
 	config := s.config.Copy()
 	if s.before != nil {
 		if err := s.before(ctx, config); err != nil {
 			return nil, fmt.Errorf("before connect: %w", err)
 		}
+		if s.pinned {
+			pin(config, s.config.Copy())
+		}
+	}
+	return config, nil
+}
+
+// After calls AfterConnect of the pool. It reports whether there is a pool.
+func (s *Source) After(ctx context.Context, conn *pgx.Conn) (pool bool, err error) {
+	if s.after != nil {
+		if err := s.after(ctx, conn); err != nil {
+			return true, fmt.Errorf("after connect: %w", err)
+		}
+	}
+	return s.pool != nil, nil
+}
+
+// Prove is [Conn.Prove] for a connection that was made with [Source.Config].
+func (s *Source) Prove(ctx context.Context, conn *pgx.Conn) error { return prove(ctx, s.pool, conn) }
+
+// dial makes the connection, without the settings that the server refuses.
+func (s *Source) dial(ctx context.Context, opts Options) (*Conn, error) {
+	config, err := s.Config(ctx)
+	if err != nil {
+		return nil, err
 	}
 	if config.RuntimeParams == nil {
 		config.RuntimeParams = map[string]string{}
@@ -117,6 +154,11 @@ func (s *Source) dial(ctx context.Context, opts Options) (*Conn, error) {
 	config.RuntimeParams["application_name"] = applicationName(name, "")
 	s.mu.Lock()
 	maps.Copy(config.RuntimeParams, s.settings)
+	for _, idle := range []string{"idle_in_transaction_session_timeout", "idle_session_timeout"} {
+		if _, known := s.settings[idle]; known {
+			config.RuntimeParams[idle] = millis(opts.Silence)
+		}
+	}
 	s.mu.Unlock()
 	// A host that does not answer has to leave time for the others.
 	if deadline, ok := ctx.Deadline(); ok {
@@ -133,7 +175,11 @@ func (s *Source) dial(ctx context.Context, opts Options) (*Conn, error) {
 		conn, err := pgx.ConnectConfig(ctx, config)
 		if err == nil {
 			opened.Store(true)
-			return &Conn{Conn: conn, wire: conn.PgConn().Conn(), name: name}, nil
+			c := &Conn{Conn: conn, wire: conn.PgConn().Conn(), name: name}
+			if opts.Proven {
+				c.pool = s.pool
+			}
+			return c, nil
 		}
 		setting, pooled := s.refusal(err)
 		switch {
@@ -145,6 +191,9 @@ func (s *Source) dial(ctx context.Context, opts Options) (*Conn, error) {
 		delete(config.RuntimeParams, setting)
 	}
 }
+
+// millis is d as the server's settings have it, which count in milliseconds.
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // refusal finds out which of our settings a server has refused, to do without it
 // from now on, or whether it was a pooler that did.

@@ -9,13 +9,16 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/reach"
 	"github.com/sojourn-go/sojourn/internal/sqlmigrate"
 	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
 // Up brings the database to the newest version: it makes what is missing. Where
 // nothing is, it takes no lock. Any number of processes may call it at once, and
-// again after one was interrupted.
+// again after one was interrupted. A server that cannot be reached yet is tried
+// again until ctx ends, for 30 seconds if that has no deadline; a wrong password or
+// an unknown database fails at once.
 //
 // A database that a newer program has migrated is left as it is: nil if this
 // program can still use it, else ErrIncompatible. Otherwise it fails with an
@@ -36,6 +39,9 @@ func up(ctx context.Context, db *sql.DB, cfg Config, fsys fs.FS) error {
 	steps, err := n.steps(fsys, cfg.Settings)
 	if err != nil {
 		return fmt.Errorf("migrations/mysql: %w", err)
+	}
+	if err := reach.Database(ctx, db.PingContext); err != nil {
+		return because(ctx, n.explain("connect", err))
 	}
 	conn, err := db.Conn(ctx)
 	if err != nil {
