@@ -214,6 +214,9 @@ func (e *elector[C]) lead(ctx context.Context, s Session[C]) time.Duration {
 
 // hangUp ends a session that nobody uses. It outlives ctx, which has often ended.
 func hangUp[C any](ctx context.Context, s Session[C], limit time.Duration, r *reporter) {
+	if ctx.Err() != nil { // whoever stopped it waits for this
+		limit = min(limit, resignGrace)
+	}
 	if err := within(context.WithoutCancel(ctx), "close", limit, s.Close); err != nil {
 		r.closeFailed(err)
 	}

@@ -175,7 +175,10 @@ func (s *Store) Close(ctx context.Context) error {
 		for _, l := range s.allLanes() {
 			l.Close()
 		}
-		_ = s.pruning.worker.Close(ctx) // it gives up at once; it is waited for below
+		// It is told to stop and waited for elsewhere: another Close may have less time.
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		_ = s.pruning.worker.Close(ended)
 		go s.finish()
 	})
 	select {

@@ -20,27 +20,25 @@ import (
 type batched struct {
 	kind string
 	lane func(*Store) *lane
-	pool func(*Store) *pgxpool.Pool
 	do   func(ctx context.Context, s *Store, rec session.Record) error
 }
 
 func batchedWrites() []batched {
-	caller := func(s *Store) *pgxpool.Pool { return s.pool }
 	return []batched{
-		{"create", func(s *Store) *lane { return s.creates }, caller, func(ctx context.Context, s *Store, rec session.Record) error {
+		{"create", func(s *Store) *lane { return s.creates }, func(ctx context.Context, s *Store, rec session.Record) error {
 			rec.Key.Hash[0] ^= 0xff // of a session that is not there yet
 			_, err := s.Create(ctx, rec)
 			return err
 		}},
-		{"save", func(s *Store) *lane { return s.saves }, caller, func(ctx context.Context, s *Store, rec session.Record) error {
+		{"save", func(s *Store) *lane { return s.saves }, func(ctx context.Context, s *Store, rec session.Record) error {
 			_, err := s.Save(ctx, rec)
 			return err
 		}},
-		{"touch", func(s *Store) *lane { return s.touches }, caller, func(ctx context.Context, s *Store, rec session.Record) error {
+		{"touch", func(s *Store) *lane { return s.touches }, func(ctx context.Context, s *Store, rec session.Record) error {
 			_, err := s.Touch(ctx, rec.Key, rec.Expires.Add(time.Hour))
 			return err
 		}},
-		{"destroy", func(s *Store) *lane { return s.destroys }, func(s *Store) *pgxpool.Pool { return s.control }, func(ctx context.Context, s *Store, rec session.Record) error {
+		{"destroy", func(s *Store) *lane { return s.destroys }, func(ctx context.Context, s *Store, rec session.Record) error {
 			n, err := s.Destroy(ctx, rec.Key)
 			if err == nil && n != 1 {
 				err = fmt.Errorf("%d were live", n)
@@ -78,7 +76,7 @@ func TestConcurrentWritesShareAFlush(t *testing.T) {
 			recs := createN(t, s, 101)
 			before := s.Stats().Flushes
 			ops := w.each(s, recs)
-			for _, err := range results(oneBatch(t, w.pool(s), w.lane(s), ops[0], ops[1:]...)) {
+			for _, err := range results(oneBatch(t, w.lane(s), ops[0], ops[1:]...)) {
 				wantErr(t, w.kind, err, nil)
 			}
 			if n := s.Stats().Flushes - before; n != 2 {
@@ -114,7 +112,7 @@ func TestABatchHasNoMoreItemsThanAllowed(t *testing.T) {
 			recs := createN(t, s, 8)
 			before := s.Stats().Flushes
 			ops := w.each(s, recs)
-			for _, err := range results(oneBatch(t, w.pool(s), w.lane(s), ops[0], ops[1:]...)) {
+			for _, err := range results(oneBatch(t, w.lane(s), ops[0], ops[1:]...)) {
 				wantErr(t, w.kind, err, nil)
 			}
 			if n := s.Stats().Flushes - before; n != 4 {
@@ -134,7 +132,7 @@ func TestABatchHasNoMoreBytesThanAllowed(t *testing.T) {
 	}
 	before := s.Stats().Flushes
 	ops := batchedWrites()[1].each(s, recs)
-	for i, err := range results(oneBatch(t, s.pool, s.saves, ops[0], ops[1:]...)) {
+	for i, err := range results(oneBatch(t, s.saves, ops[0], ops[1:]...)) {
 		wantErr(t, "save", err, nil)
 		if got, err := s.Get(t.Context(), recs[i+1].Key); err != nil || len(got.Data) != sizes[i+1] {
 			t.Errorf("%d bytes, %v; want %d", len(got.Data), err, sizes[i+1])
@@ -154,7 +152,7 @@ func TestWritesToOneKeyKeepTheirOrder(t *testing.T) {
 	recs := createN(t, s, 3)
 	lone, other, twice := recs[0], recs[1], recs[2]
 	before := s.Stats().Flushes
-	got := results(oneBatch(t, s.pool, s.saves, saving(s, lone, ""),
+	got := results(oneBatch(t, s.saves, saving(s, lone, ""),
 		saving(s, other, string(make([]byte, 6000))),
 		saving(s, twice, string(make([]byte, 6000))),
 		saving(s, twice, "second"),
@@ -194,7 +192,7 @@ func TestOneBadItemFailsAlone(t *testing.T) {
 			}
 			p.reject(t, key)
 			ops := w.each(s, recs)
-			for i, err := range results(oneBatch(t, w.pool(s), w.lane(s), ops[0], ops[1:]...)) {
+			for i, err := range results(oneBatch(t, w.lane(s), ops[0], ops[1:]...)) {
 				if i+1 != bad {
 					wantErr(t, "a good item", err, nil)
 					continue
@@ -214,7 +212,7 @@ func TestACheckConstraintFailsOneItemAlone(t *testing.T) {
 	s := p.node(t, Options{}, 2)
 	p.exec(t, `ALTER TABLE `+p.schema+`.sessions ADD CONSTRAINT no_poison CHECK (data <> '\x706f69736f6e')`)
 	recs := createN(t, s, 4)
-	got := results(oneBatch(t, s.pool, s.saves, saving(s, recs[0], ""),
+	got := results(oneBatch(t, s.saves, saving(s, recs[0], ""),
 		saving(s, recs[1], "good"), saving(s, recs[2], "poison"), saving(s, recs[3], "good")))
 	wantErr(t, "a good item", got[0], nil)
 	wantErr(t, "a good item", got[2], nil)

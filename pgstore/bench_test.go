@@ -182,7 +182,7 @@ func BenchmarkGetUnknownBucket(b *testing.B) {
 			b.Run(fmt.Sprintf("leaves=%d/goroutines=%d", len(newest), goroutines), func(b *testing.B) {
 				search := func(keys []session.Key) func(*rand.Rand) error {
 					return func(r *rand.Rand) error {
-						at, err := s.probe(ctx, s.pool, session.Key{Hash: keys[r.IntN(len(keys))].Hash})
+						at, err := s.probe(ctx, s.app, session.Key{Hash: keys[r.IntN(len(keys))].Hash})
 						if err == nil {
 							_, err = s.read(ctx, at)
 						}
@@ -197,7 +197,7 @@ func BenchmarkGetUnknownBucket(b *testing.B) {
 					variant{"hit_newest", search(recent)},
 					variant{"hit_any", search(keys)},
 					variant{"miss", func(r *rand.Rand) error {
-						_, err := s.probe(ctx, s.pool, session.Key{Hash: sha256.Sum256(fmt.Append(nil, r.Uint64()))})
+						_, err := s.probe(ctx, s.app, session.Key{Hash: sha256.Sum256(fmt.Append(nil, r.Uint64()))})
 						if isNotFound(err) {
 							return nil
 						}

@@ -124,7 +124,7 @@ func TestReadsAreSharedUntilTheirCallerGivesUp(t *testing.T) {
 
 	// The first gives up while it waits for a connection.
 	rec = create(t, a, "ada")
-	free := holdConns(t, b.pool)
+	free := holdRoad(t, b.app)
 	ctx, cancel := context.WithCancel(t.Context())
 	first := async(func() error { _, err := b.Get(ctx, rec.Key); return err })
 	dbtest.Eventually(t, "it waits for a connection", func() bool { return len(b.fills) == 1 })

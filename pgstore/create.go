@@ -167,7 +167,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 	slices.Sort(stripes)
 	stripes = slices.Compact(stripes)
 
-	b := s.newBatch(ctx)
+	b := s.newBatch(ctx, mode.road)
 	switch mode.patience {
 	case patient:
 		b.Queue(waitForStripes, s.lockClass, stripes)
@@ -201,7 +201,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 	if mode.patience != quick {
 		b.Queue(databaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(nil, &now) })
 	}
-	if err := send(ctx, s.pool, b); err != nil {
+	if err := send(ctx, mode.road, b); err != nil {
 		return nil, err
 	}
 	s.stats.flushes.Add(1)

@@ -109,8 +109,8 @@ func (s *Store) endHeads(ctx context.Context, keys []session.Key) (live int64, e
 func (s *Store) endHeadOf(ctx context.Context, key session.Key) (wasLive bool, err error) {
 	w := s.cache.Begin()
 	defer w.End()
-	err = s.settle(ctx, func(ctx context.Context) error {
-		return s.begin(ctx, s.control, func(tx *transaction) error {
+	err = s.settle(ctx, s.control, nil, func(ctx context.Context, r road) error {
+		return s.begin(ctx, r, func(ctx context.Context, tx *transaction) error {
 			head, live, err := s.endHead(ctx, tx, key)
 			wasLive = live
 			w.Add(head)
@@ -164,7 +164,7 @@ func (s *Store) endHead(ctx context.Context, tx pgx.Tx, key session.Key) (head s
 }
 
 func (s *Store) flushDestroys(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := s.newWrite(ctx, s.control, ops, mode, true)
+	w := s.newWrite(ctx, ops, mode, true)
 	if err := w.send(ctx, func(q *queries) batchTexts { return q.destroy }); err != nil {
 		return nil, err
 	}

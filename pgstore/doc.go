@@ -16,9 +16,10 @@
 //	                     ErrNotFound …; or none: ErrUnknown, after asking again
 //
 // Creates, saves, touches and destroys have a lane each. A batch that fails
-// because of one item is split until that item fails alone. Destroys use
-// connections of the store's own and do not queue behind the application's
-// queries.
+// because of one item is split until that item fails alone. A batch whose
+// connection has fallen silent goes on on another one, and does not hold up the
+// next batch. Destroys use connections of the store's own and do not queue behind
+// the application's queries; the rest does so when the pool has none to give.
 //
 // # Reads
 //
@@ -62,7 +63,8 @@
 // # When something fails
 //
 // Without the database every call fails with the driver's error, never with
-// ErrNotFound, and works again once the database is back. Without a leader
+// ErrNotFound, after Options.ReadTimeout or WriteTimeout at the latest, and works
+// again once the database is back. Without a leader
 // sessions still work: expiry is checked by every statement. Without the right
 // to make or drop partitions maintenance says once what is missing. Behind a
 // transaction pooler, see Options.DirectDSN.

@@ -77,7 +77,7 @@ func fateOf(err error) fate {
 		return fateOpen
 	}
 	switch pgErr.Code {
-	case "40001", "40P01": // serialization_failure, deadlock_detected
+	case "40001", "40P01", "57014": // serialization_failure, deadlock_detected, query_canceled
 		return fateConflict
 	case "55P03": // lock_not_available
 		return fateLocked

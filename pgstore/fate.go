@@ -17,7 +17,9 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 		return session.FateUnknown, wrap("fate", err)
 	}
 	s.stats.gets.add(key)
-	at, err := s.locate(ctx, s.pool, key)
+	ctx, cancel := s.withinRead(ctx)
+	defer cancel()
+	at, err := s.locate(ctx, s.app, key)
 	if isNotFound(err) {
 		return session.FateUnknown, nil
 	}
@@ -37,7 +39,7 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 func (s *Store) askFate(ctx context.Context, at session.Key) (session.Fate, error) {
 	var live, renewed, ended bool
 	ask := func(q *queries) error {
-		return s.queryRow(ctx, s.pool, func(row pgx.Row) error { return row.Scan(&live, &renewed, &ended) }, q.fate, at.Hash[:], at.Bucket)
+		return s.queryRow(ctx, s.app, func(row pgx.Row) error { return row.Scan(&live, &renewed, &ended) }, q.fate, at.Hash[:], at.Bucket)
 	}
 	var err error
 	if l := s.facts.Load().find(at.Bucket); l != nil {

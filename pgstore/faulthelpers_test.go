@@ -84,8 +84,8 @@ func isLive(t testing.TB, p place, key session.Key) bool {
 	return r != nil && r.Live
 }
 
-// holdConns takes all connections of a pool, so that what the store sends waits.
-func holdConns(t testing.TB, pool *pgxpool.Pool) (release func()) {
+// holdConns takes all connections of pools.
+func holdConns(t testing.TB, pools ...*pgxpool.Pool) (release func()) {
 	t.Helper()
 	var conns []*pgxpool.Conn
 	release = sync.OnceFunc(func() {
@@ -94,14 +94,50 @@ func holdConns(t testing.TB, pool *pgxpool.Pool) (release func()) {
 		}
 	})
 	t.Cleanup(release)
-	for range pool.Config().MaxConns {
-		c, err := pool.Acquire(t.Context())
-		if err != nil {
-			t.Fatal(err)
+	for _, pool := range pools {
+		for range pool.Config().MaxConns {
+			c, err := pool.Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			conns = append(conns, c)
 		}
-		conns = append(conns, c)
 	}
 	return release
+}
+
+// holdRoad takes all connections that statements of a road could have, so that
+// what they send waits.
+func holdRoad(t testing.TB, r road) (release func()) {
+	t.Helper()
+	if r.control {
+		return holdConns(t, r.conns.app, r.conns.own)
+	}
+	free := holdPlaces(t, r.spare)
+	conns := holdConns(t, r.conns.app)
+	return func() { conns(); free() }
+}
+
+// holdPlaces takes all places of which there are so many.
+func holdPlaces(t testing.TB, places chan struct{}) (release func()) {
+	for range cap(places) {
+		places <- struct{}{}
+	}
+	release = sync.OnceFunc(func() {
+		for range cap(places) {
+			<-places
+		}
+	})
+	t.Cleanup(release)
+	return release
+}
+
+// holdLane is holdRoad for the road of a lane, which does not go on with the next
+// batch meanwhile.
+func holdLane(t testing.TB, l *lane) (release func()) {
+	t.Helper()
+	stay, road := holdPlaces(t, l.overdue), holdRoad(t, l.road)
+	return func() { road(); stay() }
 }
 
 // foreign begins a transaction that no store knows of, and runs a statement.
@@ -149,10 +185,10 @@ func (l *lane) taken() int {
 }
 
 // oneBatch makes a lane write ops together: behind first, which waits for a
-// connection of pool until all of them are queued. It returns the results of ops.
-func oneBatch(t testing.TB, pool *pgxpool.Pool, l *lane, first func() error, ops ...func() error) []<-chan error {
+// connection until all of them are queued. It returns the results of ops.
+func oneBatch(t testing.TB, l *lane, first func() error, ops ...func() error) []<-chan error {
 	t.Helper()
-	release := holdConns(t, pool)
+	release := holdLane(t, l)
 	defer release()
 	before := async(first)
 	dbtest.Eventually(t, "the first write was taken", func() bool { return l.taken() == 1 && l.queued() == 0 })

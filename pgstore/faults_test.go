@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +89,19 @@ func (k trialKind) madeUpFor(t *testing.T, p place, mods ...func(*pgxpool.Config
 	}
 }
 
+// holdOthers leaves a brittle store the one connection that the write is sent on.
+func (k trialKind) holdOthers(t testing.TB, s *Store) (release func()) {
+	t.Helper()
+	if !strings.HasPrefix(k.name, "Destroy") {
+		return holdPlaces(t, s.conns.spare)
+	}
+	s.conns.own.Reset()
+	if err := s.conns.own.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return holdConns(t, s.pool)
+}
+
 // staysLost is about answers that get lost while nobody can be asked again.
 func (k trialKind) staysLost(t *testing.T, p place) {
 	s, proxy := p.brittle(t, Options{NodeName: "hasty", WriteTimeout: 2 * time.Second})
@@ -95,8 +109,10 @@ func (k trialKind) staysLost(t *testing.T, p place) {
 	for _, fault := range []faultproxy.Fault{faultproxy.CutAfterwards, faultproxy.CutBefore, faultproxy.HangAfterwards} {
 		tr := k.prepare(t, p, s)
 		lost := proxy.Trigger(faultproxy.ToServer, k.when(tr), fault)
+		release := k.holdOthers(t, s)
 		proxy.Refuse()
 		err := tr.do(t.Context())
+		release()
 		select {
 		case <-lost:
 		case <-time.After(time.Minute): // it got no further than to a connection, which is refused
@@ -179,6 +195,7 @@ func TestALostAnswerIsNotTakenForWhatOthersDidSince(t *testing.T) {
 			k.warm(t, p, s)
 			for _, c := range cases[k.name] {
 				tr := k.prepare(t, p, s)
+				release := k.holdOthers(t, s)
 				proxy.Refuse()
 				lost := proxy.Trigger(faultproxy.ToServer, k.when(tr), faultproxy.CutAfterwards)
 				result := async(func() error { return tr.do(context.Background()) })
@@ -198,6 +215,7 @@ func TestALostAnswerIsNotTakenForWhatOthersDidSince(t *testing.T) {
 				}
 				undo()
 				err := <-result
+				release()
 				want := []error{nil, session.ErrUnknown}
 				switch {
 				case k.name == "Touch", k.name == "Destroy": // done again, whatever came of it

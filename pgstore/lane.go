@@ -37,17 +37,16 @@ func (o *op) size() int { return len(o.rec.Data) + 200 }
 type lane struct {
 	*handover.Queue[session.Key, *op]
 
-	s     *Store
-	kind  string
-	flush flushFunc
-
-	// Writes that have to wait for others do so beside the lane.
-	waiting sync.WaitGroup
-	slots   chan struct{}
+	s       *Store
+	kind    string
+	flush   flushFunc
+	road    road
+	overdue chan struct{} // places for batches that the lane has left behind
 }
 
 // How a flush is to be done.
 type flushMode struct {
+	road     road
 	parent   bool // through the parent, because a leaf was not there
 	patience patience
 }
@@ -61,31 +60,34 @@ const (
 	patient                 // wait
 )
 
-// quickWait is longer than a batch of another node keeps its rows.
-const quickWait = 50 * time.Millisecond
+const (
+	// overdueAfter is for how long a lane waits for a batch before it goes on with
+	// the next one, and maxOverdue how many it leaves behind.
+	overdueAfter = 250 * time.Millisecond
+	maxOverdue   = 3
+)
 
 // flushFunc writes ops, sorted by key, in one transaction. It either returns
 // an error and leaves all of them unsettled, or returns those that it did not
 // write and that want more patience, the rest being settled.
 type flushFunc func(ctx context.Context, ops []*op, mode flushMode) (held []*op, err error)
 
-const laneSlots = 4 // connections of the caller's pool that wait for others, per lane
-
-func newLane(s *Store, kind string, flush flushFunc, slots int) *lane {
+func newLane(s *Store, kind string, flush flushFunc, road road) *lane {
 	return &lane{
 		Queue: handover.New(handover.Rules[session.Key, *op]{
 			Items: s.opts.BatchItems, Bytes: s.opts.BatchBytes,
 			Size: (*op).size,
 			Key:  func(o *op) session.Key { return o.key },
 		}),
-		s: s, kind: kind, flush: flush,
-		slots: make(chan struct{}, slots),
+		s: s, kind: kind, flush: flush, road: road,
+		overdue: make(chan struct{}, maxOverdue),
 	}
 }
 
 // run writes until the lane is closed and empty. When ctx ends, writes fail.
+// While a batch is overdue another goroutine runs the lane: a connection that has
+// fallen silent holds up nobody but those who are on it.
 func (l *lane) run(ctx context.Context) {
-	defer l.waiting.Wait()
 	for {
 		ops := l.Take()
 		if len(ops) == 0 {
@@ -95,9 +97,45 @@ func (l *lane) run(ctx context.Context) {
 			continue
 		}
 		slices.SortFunc(ops, func(a, b *op) int { return a.key.Compare(b.key) })
+		replaced := l.replacedWhenOverdue(ctx)
 		l.write(ctx, ops)
+		if replaced() {
+			return
+		}
 		// Those who got their answer may have more to write: let them queue first.
 		runtime.Gosched()
+	}
+}
+
+// replacedWhenOverdue has another goroutine run the lane when the batch that
+// begins is overdue. What it returns is called at the end of the batch, and tells
+// whether that happened.
+func (l *lane) replacedWhenOverdue(ctx context.Context) (replaced func() bool) {
+	ended, decided := make(chan struct{}), make(chan struct{})
+	left := false
+	timer := time.AfterFunc(overdueAfter, func() {
+		defer close(decided)
+		select {
+		case l.overdue <- struct{}{}:
+		case <-ended:
+			return
+		}
+		left = true
+		if !l.road.control {
+			l.road.doubt()
+		}
+		l.s.lanes.Go(func() { l.run(ctx) })
+	})
+	return func() bool {
+		if timer.Stop() {
+			return false
+		}
+		close(ended)
+		<-decided
+		if left {
+			<-l.overdue
+		}
+		return left
 	}
 }
 
@@ -105,15 +143,15 @@ func (l *lane) run(ctx context.Context) {
 // written at once is looked into, and waited for, beside the lane.
 func (l *lane) write(ctx context.Context, ops []*op) {
 	call, cancel := l.s.within(ctx, l.kind)
-	held := l.attempt(call, ops, flushMode{})
+	held := l.attempt(call, ops, flushMode{road: l.road.quickly()})
 	l.Release(without(ops, held)...)
 	if len(held) == 0 {
 		cancel()
 		return
 	}
-	l.waiting.Go(func() {
+	l.s.lanes.Go(func() {
 		defer cancel()
-		rest := l.attempt(call, held, flushMode{patience: careful})
+		rest := l.attempt(call, held, flushMode{road: l.road.quickly(), patience: careful})
 		l.Release(without(held, rest)...)
 		l.wait(call, rest)
 	})
@@ -127,20 +165,20 @@ func without(ops, held []*op) []*op {
 }
 
 // wait settles what others hold. Those that cannot be had together within a
-// lock timeout are waited for apart, and a slot is given up in between; who has
-// no slot looks again and again. So the longest lock holds up nobody who waits
+// lock timeout are waited for apart, and a place is given up in between; who has
+// no place looks again and again. So the longest lock holds up nobody who waits
 // for another one.
 func (l *lane) wait(ctx context.Context, ops []*op) {
 	for try := 1; len(ops) > 0; try++ {
 		var held []*op
 		queued := false
 		select {
-		case l.slots <- struct{}{}:
-			held = l.attempt(ctx, ops, flushMode{patience: patient})
-			<-l.slots
+		case l.road.places <- struct{}{}:
+			held = l.attempt(ctx, ops, flushMode{road: l.road.patiently(try), patience: patient})
+			<-l.road.places
 			queued = true
 		case <-time.After(backoff(try)):
-			held = l.attempt(ctx, ops, flushMode{patience: careful})
+			held = l.attempt(ctx, ops, flushMode{road: l.road.quickly(), patience: careful})
 		case <-ctx.Done():
 			l.fail(ctx, ops, errors.New("others hold the row or lock"))
 		}
@@ -159,7 +197,9 @@ func (l *lane) wait(ctx context.Context, ops []*op) {
 // attempt flushes until every op is settled or held by others.
 func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*op) {
 	for try := 1; ; try++ {
-		held, err := l.flush(ctx, ops, mode)
+		now := mode
+		now.road = mode.road.try(try)
+		held, err := l.flush(ctx, ops, now)
 		if err == nil {
 			return held
 		}
@@ -171,7 +211,7 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 				o.lost = err
 			}
 			l.s.cache.Disown() // it may still be committed
-			again = true
+			again, mode.road.own = true, true
 		case fateConflict:
 			again = true
 		case fateLeaf:

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -191,10 +190,10 @@ func parseBound(text string) (lo, hi int64, ok bool) {
 
 // makeLeaf has the database make the leaf of bucket, if it lacks one. Whoever
 // needs a leaf may do so; the database checks that the bucket is in range.
-func (s *Store) makeLeaf(ctx context.Context, pool *pgxpool.Pool, bucket int32) error {
+func (s *Store) makeLeaf(ctx context.Context, r road, bucket int32) error {
 	return s.retry(ctx, func(ctx context.Context) error {
 		b := s.batchFrom(startBatch, limits(ctx, 200*time.Millisecond))
 		b.Queue(s.parent.makeLeaf, bucket)
-		return send(ctx, pool, b)
+		return send(ctx, r, b)
 	})
 }

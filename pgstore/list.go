@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -16,7 +17,7 @@ func (s *Store) Len(ctx context.Context) (int64, error) {
 		return 0, wrap("len", err)
 	}
 	var n int64
-	err := s.queryRow(ctx, s.pool, func(row pgx.Row) error { return row.Scan(&n) }, s.parent.count)
+	err := s.queryRow(ctx, road{conns: s.conns}, func(row pgx.Row) error { return row.Scan(&n) }, s.parent.count)
 	return n, wrap("len", err)
 }
 
@@ -86,12 +87,14 @@ func pages[T any](ctx context.Context, s *Store, text func(*queries) string, siz
 
 func readPage[T any](ctx context.Context, s *Store, l leaf, text func(*queries) string, last session.Key, size int, scan pgx.RowToFunc[T]) (page []T, err error) {
 	err = s.onLeaf(l, func(q *queries) error {
-		b := s.newBatch(ctx)
-		b.Queue(text(q), last.Hash[:], last.Bucket, size, l.lo, l.hi).Query(func(rows pgx.Rows) (err error) {
-			page, err = pgx.CollectRows(rows, scan)
-			return err
+		return s.ask(ctx, s.app, func(ctx context.Context, conn *pgxpool.Conn) error {
+			b := s.newBatch(ctx, s.app)
+			b.Queue(text(q), last.Hash[:], last.Bucket, size, l.lo, l.hi).Query(func(rows pgx.Rows) (err error) {
+				page, err = pgx.CollectRows(rows, scan)
+				return err
+			})
+			return commit(ctx, conn, &b.Batch, false)
 		})
-		return send(ctx, s.pool, b)
 	})
 	return page, err
 }
@@ -138,14 +141,14 @@ func (s *Store) clearLeaf(ctx context.Context, l leaf) (total int64, err error) 
 	last := session.Key{}
 	for {
 		var page []cleared
-		err := s.settle(ctx, func(ctx context.Context) error {
+		err := s.settle(ctx, s.control, nil, func(ctx context.Context, r road) error {
 			return s.onLeaf(l, func(q *queries) error {
-				b := s.newTellingBatch(ctx, s.cache.Sender().All())
+				b := s.newTellingBatch(ctx, r, s.cache.Sender().All())
 				b.Queue(q.clear, last.Hash[:], last.Bucket, endBatch, l.lo, l.hi).Query(func(rows pgx.Rows) (err error) {
 					page, err = pgx.CollectRows(rows, scanCleared)
 					return err
 				})
-				return send(ctx, s.control, b)
+				return send(ctx, r, b)
 			})
 		}, nil)
 		if err != nil {
@@ -167,9 +170,9 @@ func (s *Store) clearLeaf(ctx context.Context, l leaf) (total int64, err error) 
 
 // clearRest is one transaction under all stripes.
 func (s *Store) clearRest(ctx context.Context) (total int64, err error) {
-	err = s.settle(ctx, func(ctx context.Context) error {
+	err = s.settle(ctx, s.control, nil, func(ctx context.Context, r road) error {
 		total = 0
-		b := s.newTellingBatch(ctx, s.cache.Sender().All())
+		b := s.newTellingBatch(ctx, r, s.cache.Sender().All())
 		b.Queue(takeStripes, s.lockClass, 0, noUser)
 		b.Queue(s.onParent.clear, make([]byte, 32), 0, nil, int64(math.MinInt32), int64(math.MaxInt32)+1).Query(func(rows pgx.Rows) error {
 			page, err := pgx.CollectRows(rows, scanCleared)
@@ -180,7 +183,7 @@ func (s *Store) clearRest(ctx context.Context) (total int64, err error) {
 			}
 			return err
 		})
-		return send(ctx, s.control, b)
+		return send(ctx, r, b)
 	}, nil)
 	return total, err
 }

@@ -33,9 +33,11 @@ func (s *Store) listen(ctx context.Context) {
 // beat sends a heartbeat the way writes go, but on a connection of its own, so
 // that it waits for none.
 func (s *Store) beat(ctx context.Context, payload string) (wrote invalidation.Server, err error) {
-	err = s.queryRow(ctx, s.pulse, func(row pgx.Row) error { return row.Scan(nil, &wrote.Started, &wrote.Database) },
-		heartbeat, s.channel, payload)
-	if isCode(err, "25006") { // read_only_sql_transaction: a primary that has become a standby keeps its connections
+	b := s.newRead()
+	b.Queue(heartbeat, s.channel, payload).QueryRow(func(row pgx.Row) error { return row.Scan(nil, &wrote.Started, &wrote.Database) })
+	if err = s.pulse.SendBatch(ctx, b).Close(); err != nil {
+		// Whatever is wrong with it may be wrong with the other one: a network that
+		// forgot them, or a primary that has become a standby and keeps them.
 		s.pulse.Reset()
 	}
 	return wrote, err

@@ -52,7 +52,9 @@ func (s *Store) GetFresh(ctx context.Context, key session.Key) (session.Record, 
 		return session.Record{}, wrap("get", err)
 	}
 	s.stats.gets.add(key)
-	at, err := s.locate(ctx, s.pool, key)
+	ctx, cancel := s.withinRead(ctx)
+	defer cancel()
+	at, err := s.locate(ctx, s.app, key)
 	if err != nil {
 		return session.Record{}, wrap("get", err)
 	}

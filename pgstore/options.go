@@ -56,6 +56,11 @@ type Options struct {
 	// give up earlier by their context. Default 10 s, most an hour.
 	WriteTimeout time.Duration
 
+	// ReadTimeout bounds a read of the database, and waiting for a connection for
+	// it; callers may give up earlier by their context. Default 5 s, most an hour. Len,
+	// which reads the whole table, is bounded by its context only.
+	ReadTimeout time.Duration
+
 	// Premake is how much further than LongestLifetime from now partitions are
 	// made ahead. Default and least 24 h, most 47 h.
 	Premake time.Duration
@@ -122,6 +127,7 @@ func (o Options) withDefaults() Options {
 	o.BatchItems = cmp.Or(o.BatchItems, 500)
 	o.BatchBytes = cmp.Or(o.BatchBytes, 1<<20)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, 5*time.Second)
 	o.Premake = cmp.Or(o.Premake, 24*time.Hour)
 	o.PruneInterval = cmp.Or(o.PruneInterval, time.Minute)
 	o.NodeName = cmp.Or(o.NodeName, hostAndPID())
@@ -151,6 +157,7 @@ func (o Options) validate() error {
 		positive("BatchItems", o.BatchItems, 10_000),
 		positive("BatchBytes", o.BatchBytes, 512<<20),
 		between("WriteTimeout", o.WriteTimeout, time.Millisecond, time.Hour),
+		between("ReadTimeout", o.ReadTimeout, time.Millisecond, time.Hour),
 		between("Premake", o.Premake, 24*time.Hour, maxPremake),
 		between("RetireGrace", cmp.Or(o.RetireGrace, time.Minute), time.Minute, migrations.MaxLifetime),
 		between("PruneInterval", max(o.PruneInterval, 0), 0, migrations.MaxLifetime),

@@ -251,6 +251,7 @@ func TestDestroyWorksWhileThePoolIsExhausted(t *testing.T) {
 		t.Fatal(err)
 	}
 	unknown := session.ForeignKey("test", "unknown")
+	holdPlaces(t, s.conns.spare)
 	// More than may search at a time.
 	searching, stop := context.WithCancel(t.Context())
 	asleep, wake := context.WithCancel(t.Context())
@@ -307,7 +308,7 @@ func TestTooManyConnectionsIsAClearError(t *testing.T) {
 	s := p.node(t, Options{WriteTimeout: 2 * time.Second}, 4)
 	rec := create(t, s, "ada")
 	s.pool.Reset()
-	s.control.Reset()
+	s.conns.own.Reset()
 	p.pool.Reset()
 	hog := dbtest.Pool(t, server.DSN("postgres"), func(c *pgxpool.Config) { c.MaxConns = 8 })
 	var conns []*pgxpool.Conn

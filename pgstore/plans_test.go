@@ -173,7 +173,7 @@ func (p place) reportAll(t testing.TB, s *Store) {
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND application_name <> 'reader'`
 	p.exec(t, `SELECT pg_terminate_backend(pid)`+others)
 	s.pool.Reset()
-	s.control.Reset()
+	s.conns.own.Reset()
 	dbtest.Eventually(t, "all connections ended", func() bool {
 		return query[int](t, p, `SELECT count(*)::int`+others) == 0
 	})

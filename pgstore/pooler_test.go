@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -19,7 +20,10 @@ import (
 func (p place) pooled(t testing.TB, mode pgx.QueryExecMode) place {
 	t.Helper()
 	dsn := dbtest.Bouncer(t, dbtest.Postgres(t), p.dsn, map[string]string{"default_pool_size": "4"})
-	return p.by(t, dsn, inMode(mode))
+	return p.by(t, dsn, func(c *pgxpool.Config) {
+		inMode(mode)(c)
+		ConfigurePool(c)
+	})
 }
 
 func TestEverythingWorksBehindAPooler(t *testing.T) {

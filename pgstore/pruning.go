@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/wait"
@@ -81,7 +82,11 @@ func (s *Store) Leader(ctx context.Context) (string, error) {
 	if err := s.begun(ctx); err != nil {
 		return "", wrap("leader", err)
 	}
-	info, err := leader.Holder(ctx, s.pool, s.lockKey("leader"))
+	var info leader.Info
+	err := s.ask(ctx, s.app, func(ctx context.Context, conn *pgxpool.Conn) (err error) {
+		info, err = leader.Holder(ctx, conn, s.lockKey("leader"))
+		return err
+	})
 	if err != nil {
 		return "", wrap("leader", err)
 	}

@@ -72,8 +72,8 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 	w := s.cache.Begin(rec.Key)
 	defer w.End()
 	var out session.Record
-	attempt := func(ctx context.Context) error {
-		return s.begin(ctx, s.pool, func(tx *transaction) error {
+	attempt := func(ctx context.Context, r road) error {
+		return s.begin(ctx, r, func(ctx context.Context, tx *transaction) error {
 			var err error
 			out, err = s.putLocked(ctx, tx, rec, bucket, replace)
 			if replace {
@@ -90,7 +90,7 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 			return s.created(ctx, session.Key{Hash: rec.Key.Hash, Bucket: bucket}, &out)
 		}
 	}
-	if err := s.inLeaf(ctx, bucket, func() error { return s.settle(ctx, attempt, landed) }); err != nil {
+	if err := s.inLeaf(ctx, bucket, func() error { return s.settle(ctx, s.app, rec.Key, attempt, landed) }); err != nil {
 		return none, s.refused(err)
 	}
 	return out, nil
@@ -219,7 +219,7 @@ func (s *Store) markForeign(ctx context.Context) error {
 	}
 	call, cancel := s.within(ctx, "the note")
 	defer cancel()
-	b := s.newBatch(call)
+	b := s.newBatch(call, s.control)
 	b.Queue(s.parent.markForeign)
 	if err := send(call, s.control, b); err != nil {
 		return fmt.Errorf("note that keys without a bucket are in use: %w", err)

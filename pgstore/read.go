@@ -26,7 +26,9 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 	if rec, ok := s.cache.Session(key); ok {
 		return rec, nil
 	}
-	at, err := s.locate(ctx, s.pool, key)
+	ctx, cancel := s.withinRead(ctx)
+	defer cancel()
+	at, err := s.locate(ctx, s.app, key)
 	if err != nil {
 		return session.Record{}, wrap("get", err)
 	}
@@ -82,10 +84,10 @@ func (f *foundRow) ask(ctx context.Context, s *Store, q *queries, server time.Ti
 		return row.Scan(&rec.Version, &rec.Expires, &rec.Deadline, &rec.Created, &f.user, &rec.Data, &f.next, &f.nextBucket, &f.clock)
 	}
 	if s.text {
-		return s.queryRow(ctx, s.pool, scan, q.get, rec.Key.Hash[:], rec.Key.Bucket, nullServer(server))
+		return s.queryRow(ctx, s.app, scan, q.get, rec.Key.Hash[:], rec.Key.Bucket, nullServer(server))
 	}
-	return s.retry(ctx, func(ctx context.Context) error {
-		return scan(s.pool.QueryRow(ctx, q.get, rec.Key.Hash[:], rec.Key.Bucket, nullServer(server)))
+	return s.ask(ctx, s.app, func(ctx context.Context, conn *pgxpool.Conn) error {
+		return scan(conn.QueryRow(ctx, q.get, rec.Key.Hash[:], rec.Key.Bucket, nullServer(server)))
 	})
 }
 
@@ -100,16 +102,16 @@ func (t *utf8Text) ScanBytes(b []byte) error {
 }
 
 // locateToWrite is locate for writes, for which the zero key is a mistake.
-func (s *Store) locateToWrite(ctx context.Context, pool *pgxpool.Pool, key session.Key) (session.Key, error) {
+func (s *Store) locateToWrite(ctx context.Context, r road, key session.Key) (session.Key, error) {
 	if key.IsZero() {
 		return session.Key{}, invalid("the key is zero")
 	}
-	return s.locate(ctx, pool, key)
+	return s.locate(ctx, r, key)
 }
 
 // locate returns key with the bucket that its row is in. It is ErrNotFound when
 // no session can be there.
-func (s *Store) locate(ctx context.Context, pool *pgxpool.Pool, key session.Key) (session.Key, error) {
+func (s *Store) locate(ctx context.Context, r road, key session.Key) (session.Key, error) {
 	if key.Hash == [sha256.Size]byte{} {
 		return session.Key{}, session.ErrNotFound
 	}
@@ -121,7 +123,7 @@ func (s *Store) locate(ctx context.Context, pool *pgxpool.Pool, key session.Key)
 	if bucket, ok := s.hints.GetIfPresent(key.Hash); ok && f.find(bucket) != nil && bucket >= session.BucketOf(f.now()) {
 		return session.Key{Hash: key.Hash, Bucket: bucket}, nil
 	}
-	return s.probe(ctx, pool, key)
+	return s.probe(ctx, r, key)
 }
 
 // reach is ErrNotFound if no partition holds bucket, and so no session. Neither
@@ -153,8 +155,8 @@ func absurd(bucket int32, now time.Time) bool {
 	return bucket < session.BucketOf(now.Add(-most)) || bucket > session.BucketOf(now.Add(most))
 }
 
-func (s *Store) probe(ctx context.Context, pool *pgxpool.Pool, key session.Key) (session.Key, error) {
-	if pool == s.pool { // our own is small enough
+func (s *Store) probe(ctx context.Context, r road, key session.Key) (session.Key, error) {
+	if !r.control { // our own is small enough
 		select {
 		case s.probes <- struct{}{}:
 		case <-ctx.Done():
@@ -164,7 +166,7 @@ func (s *Store) probe(ctx context.Context, pool *pgxpool.Pool, key session.Key) 
 	}
 	s.stats.probes.Add(1)
 	at := session.Key{Hash: key.Hash}
-	err := s.queryRow(ctx, pool, func(row pgx.Row) error { return row.Scan(&at.Bucket) }, s.parent.probe, key.Hash[:])
+	err := s.queryRow(ctx, r, func(row pgx.Row) error { return row.Scan(&at.Bucket) }, s.parent.probe, key.Hash[:])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return session.Key{}, session.ErrNotFound
 	}

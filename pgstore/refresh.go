@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -127,9 +129,7 @@ func (s *Store) refreshLoop(ctx context.Context) {
 
 // readFor reads the facts for those who wait for r, if somebody does.
 func (s *Store) readFor(ctx context.Context, r *reading) {
-	call, cancel := context.WithTimeout(ctx, s.opts.WriteTimeout)
-	defer cancel()
-	f, err := s.readFacts(call, s.control, s.facts.Load())
+	f, err := s.askFacts(ctx)
 	if err != nil {
 		err = fmt.Errorf("read the partitions: %w", because(ctx, err))
 	} else {
@@ -142,6 +142,14 @@ func (s *Store) readFor(ctx context.Context, r *reading) {
 	case err != nil && ctx.Err() == nil:
 		s.backgroundError("refresh", err)
 	}
+}
+
+func (s *Store) askFacts(ctx context.Context) (f *facts, err error) {
+	err = s.ask(ctx, s.control, func(ctx context.Context, conn *pgxpool.Conn) error {
+		f, err = s.readFacts(ctx, conn, s.facts.Load())
+		return err
+	})
+	return f, err
 }
 
 // clockError is by how much a node may be wrong about the database's time

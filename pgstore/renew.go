@@ -42,7 +42,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		return none, nil, err
 	}
 	rec.Version = record.Version(version)
-	oldAt, err := s.locateToWrite(ctx, s.pool, old)
+	oldAt, err := s.locateToWrite(ctx, s.app, old)
 	if err != nil {
 		return none, nil, s.refused(err)
 	}
@@ -61,21 +61,21 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	defer w.End()
 	var ran moment
 	ticket := s.cache.Reserve(at)
-	attempt := func(ctx context.Context) error {
+	attempt := func(ctx context.Context, road road) error {
 		ran = moment{}
 		r := &renewal{old: oldAt, at: at, version: version, rec: &rec, grace: grace}
 		if limit.Max == 0 && rec.Key.Bucket != 0 { // one round trip
-			b := s.newTellingBatch(ctx, s.cache.Sender().Keys(oldAt)...)
+			b := s.newTellingBatch(ctx, road, s.cache.Sender().Keys(oldAt)...)
 			b.Queue(waitForStripes, s.lockClass, []int32{stripeOf(rec.User)})
 			s.queueRenewal(&b.Batch, r)
-			if err := send(ctx, s.pool, b); err != nil {
+			if err := send(ctx, road, b); err != nil {
 				return err
 			}
 			ran = r.ran
 			return r.verdict()
 		}
 		var ended []session.Key
-		err := s.begin(ctx, s.pool, func(tx *transaction) error {
+		err := s.begin(ctx, road, func(ctx context.Context, tx *transaction) error {
 			tx.tell(s.cache.Sender().Keys(oldAt)...)
 			var err error
 			if ended, err = s.makeRoom(ctx, tx, w, rec.User, limit, oldAt); err != nil {
@@ -111,7 +111,11 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		rec.Created = made.created
 		return err == nil, err
 	}
-	err = s.inLeaf(ctx, at.Bucket, func() error { return s.settle(ctx, attempt, landed) })
+	var same any = oldAt
+	if limit.Max > 0 {
+		same = stripeOf(rec.User)
+	}
+	err = s.inLeaf(ctx, at.Bucket, func() error { return s.settle(ctx, s.app, same, attempt, landed) })
 	if err != nil {
 		if isCode(err, "23505") { // unique_violation: the new key
 			err = errors.Join(session.ErrExists, err)
@@ -181,7 +185,7 @@ func (r *renewal) verdict() error {
 
 // lookOld reads the row of key without locking it.
 func (s *Store) lookOld(ctx context.Context, key session.Key) (was state, err error) {
-	err = s.queryRow(ctx, s.pool, func(row pgx.Row) error {
+	err = s.queryRow(ctx, s.app, func(row pgx.Row) error {
 		was, err = scanOld(row)
 		return err
 	}, s.parent.lookOld, key.Hash[:], key.Bucket)

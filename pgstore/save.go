@@ -17,7 +17,7 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 	if err := s.checkSaved(rec); err != nil {
 		return session.Record{}, wrap("save", err)
 	}
-	at, err := s.locate(ctx, s.pool, rec.Key)
+	at, err := s.locate(ctx, s.app, rec.Key)
 	if err != nil {
 		return session.Record{}, wrap("save", s.refused(err))
 	}
@@ -41,7 +41,7 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 }
 
 func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := s.newWrite(ctx, s.pool, ops, mode, true)
+	w := s.newWrite(ctx, ops, mode, true)
 	soon := s.Now().Add(clockError)
 	ends := func(o *op) bool { return !o.rec.Expires.After(soon) }
 	err := w.send(ctx, func(q *queries) batchTexts { return q.save },

@@ -25,8 +25,8 @@ type batch struct {
 type moment struct{ server, clock time.Time }
 
 // newBatch begins a batch with the settings that all of them need.
-func (s *Store) newBatch(ctx context.Context) *batch {
-	return s.batchFrom(startBatch, limits(ctx, longestLockWait))
+func (s *Store) newBatch(ctx context.Context, r road) *batch {
+	return s.batchFrom(startBatch, limits(ctx, r.lockWait))
 }
 
 func (s *Store) batchFrom(start string, limits []any) *batch {
@@ -38,8 +38,8 @@ func (s *Store) batchFrom(start string, limits []any) *batch {
 }
 
 // newTellingBatch begins a batch of which other nodes are told.
-func (s *Store) newTellingBatch(ctx context.Context, payloads ...string) *batch {
-	return s.tellingFrom(startTelling, limits(ctx, longestLockWait), payloads)
+func (s *Store) newTellingBatch(ctx context.Context, r road, payloads ...string) *batch {
+	return s.tellingFrom(startTelling, limits(ctx, r.lockWait), payloads)
 }
 
 func (s *Store) tellingFrom(start string, limits []any, payloads []string) *batch {
@@ -71,8 +71,7 @@ func (b *batch) first(sql string, args ...any) {
 }
 
 const (
-	longestLockWait = time.Second
-	answerTime      = 500 * time.Millisecond
+	answerTime = 500 * time.Millisecond
 
 	// longestHold is how long a transaction may last where the server can bound
 	// it. It is more than one needs that waits for a lock at a time.
@@ -102,13 +101,10 @@ func mayWait(ctx context.Context) bool {
 }
 
 // send runs the statements of b. Results count only when it returns nil.
-func send(ctx context.Context, pool *pgxpool.Pool, b *batch) error {
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
-		return notDone{error: err}
-	}
-	defer conn.Release()
-	return commit(ctx, conn, &b.Batch, b.telling)
+func send(ctx context.Context, r road, b *batch) error {
+	return r.do(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
+		return commit(ctx, conn, &b.Batch, b.telling)
+	})
 }
 
 // commit runs b, which begins a transaction or ends the one that is open, and
@@ -148,18 +144,19 @@ type transaction struct {
 func (tx *transaction) tell(payloads ...string) { tx.payloads = append(tx.payloads, payloads...) }
 
 // begin runs do in a transaction. do sees the limits of batches.
-func (s *Store) begin(ctx context.Context, pool *pgxpool.Pool, do func(*transaction) error) error {
-	conn, err := pool.Acquire(ctx)
+func (s *Store) begin(ctx context.Context, r road, do func(context.Context, *transaction) error) error {
+	return r.do(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
+		return s.beginOn(ctx, conn, r, do)
+	})
+}
+
+func (s *Store) beginOn(ctx context.Context, conn *pgxpool.Conn, r road, do func(context.Context, *transaction) error) error {
+	opened, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: startAlone(limits(ctx, r.lockWait))})
 	if err != nil {
-		return notDone{error: err}
-	}
-	defer conn.Release()
-	opened, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: startAlone(limits(ctx, longestLockWait))})
-	if err != nil {
-		return notDone{error: err}
+		return notDone{err, conn.Conn().IsClosed()}
 	}
 	tx := &transaction{Tx: opened}
-	if err := do(tx); err != nil {
+	if err := do(ctx, tx); err != nil {
 		cut := conn.Conn().IsClosed()
 		// A rollback that fails closes the connection, which rolls back too.
 		_ = tx.Rollback(ctx)
@@ -174,21 +171,20 @@ func (s *Store) begin(ctx context.Context, pool *pgxpool.Pool, do func(*transact
 }
 
 // query runs a statement that only reads, on every row of which each is called.
-// It is repeated when others made it fail.
-func (s *Store) query(ctx context.Context, pool *pgxpool.Pool, each func(pgx.Rows) error, sql string, args ...any) error {
-	return s.retry(ctx, func(ctx context.Context) error {
+func (s *Store) query(ctx context.Context, r road, each func(pgx.Rows) error, sql string, args ...any) error {
+	return s.ask(ctx, r, func(ctx context.Context, conn *pgxpool.Conn) error {
 		b := s.newRead()
 		b.Queue(sql, args...).Query(each)
-		return pool.SendBatch(ctx, b).Close()
+		return conn.SendBatch(ctx, b).Close()
 	})
 }
 
 // queryRow is query for one row. Without one scan gets pgx.ErrNoRows.
-func (s *Store) queryRow(ctx context.Context, pool *pgxpool.Pool, scan func(pgx.Row) error, sql string, args ...any) error {
-	return s.retry(ctx, func(ctx context.Context) error {
+func (s *Store) queryRow(ctx context.Context, r road, scan func(pgx.Row) error, sql string, args ...any) error {
+	return s.ask(ctx, r, func(ctx context.Context, conn *pgxpool.Conn) error {
 		b := s.newRead()
 		b.Queue(sql, args...).QueryRow(scan)
-		return pool.SendBatch(ctx, b).Close()
+		return conn.SendBatch(ctx, b).Close()
 	})
 }
 
@@ -200,28 +196,38 @@ func (s *Store) newRead() *pgx.Batch {
 	return b
 }
 
-// within bounds a write by Options.WriteTimeout.
+// within bounds a write by Options.WriteTimeout, and by the store's end.
 func (s *Store) within(ctx context.Context, what string) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, s.opts.WriteTimeout,
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.WriteTimeout,
 		fmt.Errorf("%s took longer than Options.WriteTimeout, %v: %w", what, s.opts.WriteTimeout, context.DeadlineExceeded))
+	ctx, end := context.WithCancelCause(ctx)
+	lasts := context.AfterFunc(s.conns.cut, func() { end(session.ErrClosed) })
+	return ctx, func() { lasts(); end(nil); cancel() }
 }
 
 // settle runs a transaction until its outcome is known: it is repeated when
 // others made it fail, and when its answer was lost. Then landed, if not nil,
-// is asked whether it happened; an error means that it cannot tell.
-func (s *Store) settle(ctx context.Context, attempt func(context.Context) error, landed func(context.Context) (bool, error)) error {
+// is asked whether it happened; an error means that it cannot tell. Those that
+// settle the same, which is a lock that they need, do so one at a time.
+func (s *Store) settle(ctx context.Context, r road, same any, attempt func(context.Context, road) error, landed func(context.Context) (bool, error)) error {
 	ctx, cancel := s.within(ctx, "the write")
 	defer cancel()
 	var lost error
+	locked := 0
 	for try := 1; ; try++ {
-		err := attempt(ctx)
+		err := s.inTurn(ctx, same, func() error {
+			return r.try(try).forLocks(ctx, locked, attempt)
+		})
 		if err == nil {
 			return nil
 		}
 		f := fateOf(err)
-		if f == fateOpen {
-			lost = err
+		switch f {
+		case fateOpen:
+			lost, r.own = err, true
 			s.cache.Disown() // it may still be committed
+		case fateLocked:
+			locked++
 		}
 		again := lost != nil || f == fateConflict || f == fateLocked && mayWait(ctx)
 		if lost != nil {
@@ -239,7 +245,7 @@ func (s *Store) settle(ctx context.Context, attempt func(context.Context) error,
 				return err // this attempt came after the lost one
 			}
 		}
-		if again && pause(ctx, try) {
+		if again && (f == fateLocked || pause(ctx, try)) {
 			s.stats.retries.Add(1)
 			continue
 		}
@@ -248,4 +254,18 @@ func (s *Store) settle(ctx context.Context, attempt func(context.Context) error,
 		}
 		return because(ctx, err)
 	}
+}
+
+// inTurn runs do when nobody else of this node has the turn. A nil turn is
+// nobody's.
+func (s *Store) inTurn(ctx context.Context, of any, do func() error) error {
+	if of == nil {
+		return do()
+	}
+	end, err := s.turns.take(ctx, of)
+	if err != nil {
+		return notDone{error: fmt.Errorf("others wait for the same lock: %w", err)}
+	}
+	defer end()
+	return do()
 }

@@ -47,9 +47,12 @@ type Store struct {
 	names migrations.Names
 
 	pool    *pgxpool.Pool // the caller's
-	control *pgxpool.Pool // ours, for what must not queue behind the caller's queries
-	pulse   *pgxpool.Pool // ours, one connection for heartbeats, which must not queue at all
+	conns   *conns
+	app     road          // for what may use the caller's pool
+	control road          // for what must not queue behind the caller's queries
+	pulse   *pgxpool.Pool // ours, for heartbeats, which must not queue at all
 	text    bool          // results come as text
+	turns   turns
 
 	onParent  *queries
 	parent    *parentQueries
@@ -73,7 +76,8 @@ type Store struct {
 	stats   counters
 
 	closed   atomic.Bool
-	stop     context.CancelCauseFunc
+	stop     context.CancelCauseFunc // ends what goes on by itself
+	cut      func()                  // breaks connections
 	lates    sync.WaitGroup
 	lanes    sync.WaitGroup
 	loops    sync.WaitGroup
@@ -82,11 +86,13 @@ type Store struct {
 }
 
 const (
-	controlConns = 2
-	maxProbes    = 4       // searches through all partitions at a time
-	maxHints     = 100_000 // about 8 MB
+	maxProbes = 4       // searches through all partitions at a time
+	maxHints  = 100_000 // about 8 MB
 
 	fillShare = 0.75 // of the pool's connections
+
+	// Of two heartbeats, one may be stuck with a connection that fell silent.
+	pulseConns = 2
 )
 
 // New returns a store on the table that migrations.Up has made. The pool stays
@@ -94,9 +100,15 @@ const (
 // cannot be reached yet is tried again until ctx ends, for 30 seconds if that has
 // no deadline; a wrong password or an unknown database fails at once.
 //
-// New opens connections of its own with the pool's configuration: up to two for
-// what must not queue behind the application's queries, one for maintenance
-// and, unless there is no cache, one that listens and one for heartbeats.
+// New makes connections of its own with the pool's configuration, hooks included:
+// one for maintenance and, unless there is no cache, one that listens and one for
+// heartbeats. Up to eight more are opened on demand and closed when they have been
+// idle for two minutes: for logouts, which must not queue behind the application's
+// queries, for waiting for locks, and for whatever the pool has no connection for
+// within a tenth of a second. So handlers may hold connections, in transactions
+// too, while their sessions are read and saved, and a connection that falls silent
+// holds up nobody who does not need the row that it is about. See ConfigurePool for
+// what the pool itself can do about such connections.
 func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
@@ -141,23 +153,31 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		return nil, wrap("new", err)
 	}
 	s.lockClass, s.keyLock = int32(s.lockKey("users")), s.lockKey("keys")
-	if s.control, err = ownPool(ctx, pool, controlConns); err != nil {
+	if s.pulse, err = ownPool(ctx, pool, pulseConns); err != nil {
 		return nil, wrap("new", err)
 	}
-	if s.pulse, err = ownPool(ctx, pool, 1); err != nil {
-		s.control.Close()
+	cut, stop := context.WithCancelCause(context.Background())
+	if s.conns, err = newConns(ctx, pool, cut); err != nil {
+		s.pulse.Close()
+		stop(nil)
 		return nil, wrap("new", err)
 	}
-	first, err := s.readFacts(ctx, s.control, nil)
+	s.cut = func() { stop(session.ErrClosed) }
+	limit := attemptLimit(opts.WriteTimeout)
+	s.app = road{conns: s.conns, limit: limit, lockWait: quickWait, places: make(chan struct{}, waiters)}
+	s.control = road{conns: s.conns, control: true, limit: limit, lockWait: quickWait, places: make(chan struct{}, waiters)}
+	first, err := s.askFacts(ctx)
 	if err == nil {
 		err = agree(opts, first)
 	}
 	if err != nil {
-		s.control.Close()
+		s.cut()
+		s.conns.close()
 		s.pulse.Close()
 		return nil, wrap("new", err)
 	}
 	s.facts.Store(first)
+	adviseOnPool(s.log, pool)
 	s.start()
 	return s, nil
 }
@@ -194,26 +214,15 @@ func agree(opts Options, f *facts) error {
 	return nil
 }
 
-// ownPool makes connections of the store's own from the caller's settings.
-func ownPool(ctx context.Context, pool *pgxpool.Pool, conns int32) (*pgxpool.Pool, error) {
-	config := pool.Config()
-	config.MaxConns, config.MinConns, config.MinIdleConns = conns, 0, 0
-	// Hooks on acquiring and releasing are about the caller's use of the pool.
-	config.BeforeAcquire = nil //lint:ignore SA1019 the caller may use it still, and it would come along
-	config.PrepareConn, config.AfterRelease, config.BeforeClose = nil, nil, nil
-	return pgxpool.NewWithConfig(ctx, config)
-}
-
 func (s *Store) start() {
 	var run context.Context
 	run, s.stop = context.WithCancelCause(context.Background())
-	s.creates = newLane(s, "create", s.flushCreates, laneSlots)
-	s.saves = newLane(s, "save", s.flushSaves, laneSlots)
-	s.touches = newLane(s, "touch", s.flushTouches, laneSlots)
-	// One of the store's own connections is left for those that need not wait.
-	s.destroys = newLane(s, "destroy", s.flushDestroys, controlConns-1)
+	s.creates = newLane(s, "create", s.flushCreates, s.app)
+	s.saves = newLane(s, "save", s.flushSaves, s.app)
+	s.touches = newLane(s, "touch", s.flushTouches, s.app)
+	s.destroys = newLane(s, "destroy", s.flushDestroys, s.control)
 	for _, l := range s.allLanes() {
-		s.lanes.Go(func() { l.run(run) })
+		s.lanes.Go(func() { l.run(s.conns.cut) })
 	}
 	s.loops.Go(func() { s.refreshLoop(run) })
 	s.lates.Go(s.lateLoop)
@@ -230,7 +239,9 @@ func (s *Store) allLanes() []*lane {
 	return []*lane{s.creates, s.saves, s.touches, s.destroys}
 }
 
-// Close implements session.Store. It leaves the caller's pool open.
+// Close implements session.Store. It leaves the caller's pool open. When ctx ends
+// before all is written, what is left fails, and connections are broken instead
+// of waited for: then nothing of the store is left about a second later.
 func (s *Store) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		s.closed.Store(true)
@@ -245,15 +256,17 @@ func (s *Store) Close(ctx context.Context) error {
 			s.stop(session.ErrClosed)
 			_ = s.pruning.worker.Close(context.Background()) // which does not end
 			s.loops.Wait()
-			s.control.Close()
+			s.conns.close()
 			s.pulse.Close()
+			s.cut()
 		}()
 	})
 	select {
 	case <-s.finished:
 		return nil
 	case <-ctx.Done():
-		s.stop(session.ErrClosed) // what is left fails instead of lasting
+		s.stop(session.ErrClosed)
+		s.cut()
 		return wrap("close", wait.Ended(ctx))
 	}
 }

@@ -13,7 +13,7 @@ func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (
 	if err := s.begun(ctx); err != nil {
 		return time.Time{}, wrap("touch", err)
 	}
-	at, err := s.locateToWrite(ctx, s.pool, key)
+	at, err := s.locateToWrite(ctx, s.app, key)
 	if err != nil {
 		return time.Time{}, wrap("touch", s.refused(err))
 	}
@@ -38,7 +38,7 @@ func (s *Store) newTouch(at session.Key, expires time.Time) *op {
 }
 
 func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := s.newWrite(ctx, s.pool, ops, mode, false)
+	w := s.newWrite(ctx, ops, mode, false)
 	err := w.send(ctx, func(q *queries) batchTexts { return q.touch }, inputOf(func(o *op) time.Time { return o.rec.Expires }))
 	if err != nil {
 		return nil, err

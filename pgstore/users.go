@@ -22,7 +22,7 @@ func (s *Store) ListUser(ctx context.Context, user string) ([]session.Record, er
 		return nil, wrap("list user", err)
 	}
 	var out []session.Record
-	err := s.query(ctx, s.pool, func(rows pgx.Rows) (err error) {
+	err := s.query(ctx, s.app, func(rows pgx.Rows) (err error) {
 		out, err = pgx.CollectRows(rows, scanSession)
 		return err
 	}, s.parent.userList, user)
@@ -35,7 +35,7 @@ func (s *Store) CountUser(ctx context.Context, user string) (int64, error) {
 		return 0, wrap("count user", err)
 	}
 	var n int64
-	err := s.queryRow(ctx, s.pool, func(row pgx.Row) error { return row.Scan(&n) }, s.parent.userCount, user)
+	err := s.queryRow(ctx, s.app, func(row pgx.Row) error { return row.Scan(&n) }, s.parent.userCount, user)
 	return n, wrap("count user", err)
 }
 
@@ -56,9 +56,9 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 	var total int64
 	for {
 		var rows, live int64
-		err := s.settle(ctx, func(ctx context.Context) error {
+		err := s.settle(ctx, s.control, stripeOf(user), func(ctx context.Context, r road) error {
 			var err error
-			rows, live, err = s.endUserBatch(ctx, user, spared)
+			rows, live, err = s.endUserBatch(ctx, r, user, spared)
 			return err
 		}, nil) // doing it again does no harm
 		if err != nil {
@@ -72,13 +72,13 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 	}
 }
 
-func (s *Store) endUserBatch(ctx context.Context, user string, spared [][]byte) (rows, live int64, err error) {
+func (s *Store) endUserBatch(ctx context.Context, r road, user string, spared [][]byte) (rows, live int64, err error) {
 	stripe := stripeOf(user)
-	b := s.newTellingBatch(ctx, s.cache.Sender().User(user))
+	b := s.newTellingBatch(ctx, r, s.cache.Sender().User(user))
 	b.Queue(takeStripes, s.lockClass, stripe, stripe)
-	b.Queue(s.parent.userEnd, user, endBatch, spared).Query(func(r pgx.Rows) error {
+	b.Queue(s.parent.userEnd, user, endBatch, spared).Query(func(found pgx.Rows) error {
 		var wasLive bool
-		_, err := pgx.ForEachRow(r, []any{&wasLive}, func() error {
+		_, err := pgx.ForEachRow(found, []any{&wasLive}, func() error {
 			rows++
 			if wasLive {
 				live++
@@ -87,7 +87,7 @@ func (s *Store) endUserBatch(ctx context.Context, user string, spared [][]byte) 
 		})
 		return err
 	})
-	err = send(ctx, s.control, b)
+	err = send(ctx, r, b)
 	return rows, live, err
 }
 
@@ -131,9 +131,9 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	var evicted []session.Key
 	w := s.cache.Begin()
 	defer w.End()
-	attempt := func(ctx context.Context) error {
+	attempt := func(ctx context.Context, r road) error {
 		var ended []session.Key
-		err := s.begin(ctx, s.pool, func(tx *transaction) error {
+		err := s.begin(ctx, r, func(ctx context.Context, tx *transaction) error {
 			var err error
 			if ended, err = s.makeRoom(ctx, tx, w, rec.User, limit, session.Key{}); err != nil {
 				return err
@@ -150,7 +150,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 		out = rec
 		return s.created(ctx, session.Key{Hash: rec.Key.Hash, Bucket: bucket}, &out)
 	}
-	if err := s.inLeaf(ctx, bucket, func() error { return s.settle(ctx, attempt, landed) }); err != nil {
+	if err := s.inLeaf(ctx, bucket, func() error { return s.settle(ctx, s.app, stripeOf(rec.User), attempt, landed) }); err != nil {
 		return none, nil, s.correct(ctx, s.refused(err))
 	}
 	s.stats.creates.Add(1)

@@ -24,7 +24,7 @@ func TestALockedRowHoldsUpNobodyElse(t *testing.T) {
 			recs := createN(t, s, 40)
 			_, commit := p.lockRows(t, recs[3].Key)
 			ops := w.each(s, recs)
-			got := oneBatch(t, w.pool(s), w.lane(s), ops[0], ops[1:20]...)
+			got := oneBatch(t, w.lane(s), ops[0], ops[1:20]...)
 			for i, r := range got {
 				if i+1 != 3 {
 					wantErr(t, "write of a free row in the same batch", <-r, nil)
@@ -57,7 +57,7 @@ func TestLockedRowsAreWaitedForOneByOne(t *testing.T) {
 			_, commitLong := p.lockRows(t, long...)
 			_, commitShort := p.lockRows(t, recs[7].Key, recs[8].Key)
 			ops := w.each(s, recs[:9])
-			got := oneBatch(t, w.pool(s), w.lane(s), ops[0], ops[1:]...)
+			got := oneBatch(t, w.lane(s), ops[0], ops[1:]...)
 			dbtest.Eventually(t, "a write waits", func() bool { return blocked(t, p) > 0 })
 			commitShort()
 			wantErr(t, "write of a row that is free again", <-got[6], nil)
@@ -129,7 +129,7 @@ func TestAHeldStripeHoldsUpNoOtherUsers(t *testing.T) {
 	}
 	long := p.holdStripe(t, s, "ada")
 	short := p.holdStripe(t, s, "bob")
-	got := oneBatch(t, s.pool, s.creates, creating(""), creating("ada"), creating("bob"), creating("eve"), creating(""))
+	got := oneBatch(t, s.creates, creating(""), creating("ada"), creating("bob"), creating("eve"), creating(""))
 	wantErr(t, "create for another user", <-got[2], nil)
 	wantErr(t, "create for nobody", <-got[3], nil)
 	for range 5 {
@@ -149,7 +149,7 @@ func TestADestroyOvertakesWaitingWrites(t *testing.T) {
 	p := migrated(t)
 	s := p.node(t, Options{}, 2)
 	lone, rec := create(t, s, ""), create(t, s, "")
-	release := holdConns(t, s.pool)
+	release := holdLane(t, s.saves)
 	first := async(saving(s, lone, ""))
 	dbtest.Eventually(t, "the first save was taken", func() bool { return s.saves.taken() == 1 })
 	waiting := async(saving(s, rec, "late"))
@@ -173,7 +173,7 @@ func TestAWriteThatIsGivenUpBeforeItsTurnIsNotWritten(t *testing.T) {
 	p := migrated(t)
 	s := p.node(t, Options{}, 2)
 	lone, rec := create(t, s, ""), create(t, s, "")
-	release := holdConns(t, s.pool)
+	release := holdLane(t, s.saves)
 	first := async(saving(s, lone, ""))
 	dbtest.Eventually(t, "the first save was taken", func() bool { return s.saves.taken() == 1 })
 
@@ -223,7 +223,7 @@ func TestCloseWaitsForWritesUnderWay(t *testing.T) {
 			s := p.node(t, Options{}, 2)
 			recs := createN(t, s, 30)
 			var got []<-chan error
-			release := holdConns(t, w.pool(s))
+			release := holdLane(t, w.lane(s))
 			for i, op := range w.each(s, recs) {
 				got = append(got, async(op))
 				dbtest.Eventually(t, "it was accepted", func() bool { return w.lane(s).taken()+w.lane(s).queued() == i+1 })
@@ -305,7 +305,7 @@ func TestABatchThatWaitedPastAnExpiryRefusesThatSession(t *testing.T) {
 			p.exec(t, `UPDATE `+table+` SET expires_at = clock_timestamp() + interval '400ms' WHERE key = $1`, over.Hash[:])
 			tx, commit := p.lockRows(t, recs[1].Key, changed, over)
 			ops := w.each(s, recs)
-			got := oneBatch(t, w.pool(s), w.lane(s), ops[0], ops[1:]...)
+			got := oneBatch(t, w.lane(s), ops[0], ops[1:]...)
 			dbtest.Eventually(t, "the batch waits", func() bool { return blocked(t, p) > 0 })
 			expire(t, tx, p, changed)
 			dbtest.Eventually(t, "the other one has run out", func() bool {

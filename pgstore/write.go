@@ -7,7 +7,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -15,7 +14,7 @@ import (
 // write is one flush of saves, touches or destroys, and what came of it.
 type write struct {
 	s     *Store
-	pool  *pgxpool.Pool
+	road  road
 	mode  flushMode
 	parts []span
 	batch *batch
@@ -46,17 +45,16 @@ type state struct {
 }
 
 // newWrite begins a batch on the rows of ops. Other nodes are told if tell.
-func (s *Store) newWrite(ctx context.Context, pool *pgxpool.Pool, ops []*op, mode flushMode, tell bool) *write {
-	w := &write{s: s, pool: pool, mode: mode, parts: s.spans(ops, mode), was: map[*op]state{}, now: map[*op]state{}}
-	wait, lone := longestLockWait, false
+func (s *Store) newWrite(ctx context.Context, ops []*op, mode flushMode, tell bool) *write {
+	w := &write{s: s, road: mode.road, mode: mode, parts: s.spans(ops, mode), was: map[*op]state{}, now: map[*op]state{}}
+	lone := false
 	if mode.patience == quick {
-		wait = quickWait
 		lone = !slices.ContainsFunc(w.parts, func(p span) bool { return len(p.ops) > 1 })
 	}
 	if tell {
-		w.batch = s.tellingFrom(either(lone, startLoneTelling, startTelling), limits(ctx, wait), s.tellKeys(ops))
+		w.batch = s.tellingFrom(either(lone, startLoneTelling, startTelling), limits(ctx, w.road.lockWait), s.tellKeys(ops))
 	} else {
-		w.batch = s.batchFrom(either(lone, startLoneAsync, startBatchAsync), limits(ctx, wait))
+		w.batch = s.batchFrom(either(lone, startLoneAsync, startBatchAsync), limits(ctx, w.road.lockWait))
 	}
 	return w
 }
@@ -81,7 +79,7 @@ func (w *write) send(ctx context.Context, texts func(*queries) batchTexts, input
 		w.queue(part, texts(part.q), inputs)
 	}
 	before := w.s.Now()
-	err := send(ctx, w.pool, w.batch)
+	err := send(ctx, w.road, w.batch)
 	if err == nil {
 		w.s.stats.flushes.Add(1)
 		w.s.compare(before, w.batch.began.clock)

@@ -197,7 +197,10 @@ func (s *Store) release() error {
 func (s *Store) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		s.closed.Store(true)
-		_ = s.pruning.worker.Close(ctx) // it gives up at once; those who write are waited for below
+		// It is told to stop and waited for elsewhere: another Close may have less time.
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		_ = s.pruning.worker.Close(ended)
 		s.writer.Close()
 	})
 	select {

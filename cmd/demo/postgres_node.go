@@ -35,6 +35,7 @@ func openPG(ctx context.Context, dsn, application string, opts pgstore.Options) 
 		return nil, err
 	}
 	config.MaxConns = poolSize
+	pgstore.ConfigurePool(config)
 	config.ConnConfig.RuntimeParams["application_name"] = application
 	queries.watch(config)
 	pool, err := pgxpool.NewWithConfig(ctx, config)

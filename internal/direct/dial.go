@@ -15,7 +15,7 @@ const (
 	userTimeout = 10 * time.Second
 	// cancelTimeout limits a cancel request, to which pgx gives 15 seconds: it
 	// would keep a goroutine alive for as long after a network failure.
-	cancelTimeout = 2 * time.Second
+	cancelTimeout = time.Second
 )
 
 // dialer makes dial's connections notice a dead peer within about ten seconds,

@@ -175,7 +175,7 @@ func (s *Source) dial(ctx context.Context, opts Options) (*Conn, error) {
 		conn, err := pgx.ConnectConfig(ctx, config)
 		if err == nil {
 			opened.Store(true)
-			c := &Conn{Conn: conn, wire: conn.PgConn().Conn(), name: name}
+			c := &Conn{Conn: conn, wire: wireOf(conn), name: name}
 			if opts.Proven {
 				c.pool = s.pool
 			}

@@ -115,12 +115,21 @@ func (p *Proxy) Accept() error {
 
 // CutAll closes all open connections in good order, as a server that ends
 // does. Later ones are not affected.
-func (p *Proxy) CutAll() { p.endAll((*link).cut) }
+func (p *Proxy) CutAll() { p.forAll((*link).cut) }
 
 // ResetAll resets all open connections (RST). Later ones are not affected.
-func (p *Proxy) ResetAll() { p.endAll((*link).reset) }
+func (p *Proxy) ResetAll() { p.forAll((*link).reset) }
 
-func (p *Proxy) endAll(end func(*link)) {
+// ForgetAll loses all later bytes of the open connections, in both directions,
+// as a firewall does that has forgotten them. Later ones are not affected.
+func (p *Proxy) ForgetAll() {
+	p.forAll(func(l *link) {
+		l.lose(ToServer, &loss{})
+		l.lose(ToClient, &loss{})
+	})
+}
+
+func (p *Proxy) forAll(do func(*link)) {
 	p.mu.Lock()
 	var open []*link
 	for l := range p.links {
@@ -128,7 +137,7 @@ func (p *Proxy) endAll(end func(*link)) {
 	}
 	p.mu.Unlock()
 	for _, l := range open {
-		end(l)
+		do(l)
 	}
 }
 

@@ -167,6 +167,20 @@ func TestCutAfterLetsExactlySoManyBytesThrough(t *testing.T) {
 	}
 }
 
+func TestForgottenConnectionsAreSilentAndLaterOnesWork(t *testing.T) {
+	t.Parallel()
+	p := echo(t)
+	forgotten := dial(t, p)
+	send(t, forgotten, "known")
+	expect(t, forgotten, "known")
+	p.ForgetAll()
+	send(t, forgotten, "lost")
+	expectSilence(t, forgotten)
+	other := dial(t, p)
+	send(t, other, "healthy")
+	expect(t, other, "healthy")
+}
+
 func TestResetIsSeenAsOne(t *testing.T) {
 	t.Parallel()
 	p := echo(t)

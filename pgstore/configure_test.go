@@ -1,0 +1,25 @@
+package pgstore
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+func TestAPoolThatWaitsForEverIsWarnedOfOnce(t *testing.T) {
+	t.Parallel()
+	p := migrated(t)
+	for configured, want := range map[bool]int{false: 1, true: 0} {
+		core, logs := observer.New(zap.WarnLevel)
+		p.node(t, Options{Logger: zap.New(core)}, 2, func(c *pgxpool.Config) {
+			if configured {
+				ConfigurePool(c)
+			}
+		})
+		if n := logs.FilterMessageSnippet("pgstore.ConfigurePool").Len(); n != want {
+			t.Errorf("configured %t: %d warnings, want %d", configured, n, want)
+		}
+	}
+}
