@@ -151,7 +151,7 @@ func TestASettingThatTheServerRefusesIsLeftOut(t *testing.T) {
 	source.SetSetting("no_such_setting", "1")                               // 42704
 	open(t, source, direct.Options{})
 	left := source.Settings()
-	if len(left) != 8 || left["client_connection_check_interval"] != "" || left["statement_timeout"] != "0" {
+	if len(left) != 9 || left["client_connection_check_interval"] != "" || left["statement_timeout"] != "0" {
 		t.Errorf("it goes on with %v, want all but the two refused", left)
 	}
 }
