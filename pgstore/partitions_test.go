@@ -167,7 +167,7 @@ func TestPartitionsAreNotMadeFurtherAheadThanTheDatabaseAllows(t *testing.T) {
 	t.Parallel()
 	p := migrated(t)
 	_, err := New(t.Context(), p.pool, Options{Schema: p.schema, PruneInterval: -1, Premake: 47*time.Hour + time.Second})
-	if err == nil || !strings.Contains(err.Error(), "Options.Premake is 47h0m1s; it must be at most 47h0m0s") {
+	if err == nil || !strings.Contains(err.Error(), "Options.Premake is 47h0m1s; it must be from 24h0m0s to 47h0m0s") {
 		t.Errorf("New: %v, want an error about Premake", err)
 	}
 }

@@ -213,8 +213,8 @@ func TestARoleThatIsGrantedLaterWorksAtOnce(t *testing.T) {
 		}
 		before := s.Stats().Retries
 		rec = create(t, s, "user")
-		if rec, err := s.Save(t.Context(), rec); err != nil || rec.Version != 2 {
-			t.Errorf("Save: %v", err)
+		if saved, err := s.Save(t.Context(), rec); err != nil || saved.Version <= rec.Version {
+			t.Errorf("Save = version %d of %d, %v", saved.Version, rec.Version, err)
 		}
 		mustGet(t, s, rec.Key)
 		if n := s.Stats().Retries - before; n != 0 {
