@@ -252,8 +252,12 @@ func TestAnUnknownWriteThatHappensLateIsHeardOf(t *testing.T) {
 				t.Fatal(err)
 			}
 			taken, deliver := ws.request(slowRequest, commits)
+			for range 20 { // and what repeats it is lost
+				ws.set(lostRequest, commits)
+			}
 			err = c.do(t.Context(), a, rec)
 			<-taken
+			ws.reset()
 			wantErr(t, name, err, session.ErrUnknown)
 			if asked := j.during(func() { mustGet(t, a, rec.Key) }); len(asked) == 0 {
 				t.Error("the next Get asked nobody")

@@ -98,6 +98,13 @@ func (ws *wires) set(kind trapKind, when func([]byte) bool) *trap {
 	return tr
 }
 
+// reset forgets the traps that were not sprung.
+func (ws *wires) reset() {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.traps = nil
+}
+
 func (ws *wires) match(w *wire, b []byte) *trap {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()

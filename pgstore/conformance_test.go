@@ -142,7 +142,7 @@ SELECT count(*) FROM w`, key.Hash[:]).Scan(&n)
 				t.Error(err)
 			}
 		},
-		Age: func(t testing.TB, s session.Store, d time.Duration) { age(t, s.(*Store), d) },
+		Age: func(t testing.TB, s session.Store, d time.Duration) { age(t, s.(*Store), around(s), d) },
 		Hold: func(t testing.TB, s session.Store, key session.Key) func(bool) {
 			ctx := context.Background()
 			tx, err := around(s).Begin(ctx)
@@ -180,9 +180,9 @@ SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND positio
 
 // age makes all sessions older, in partitions as they would have been made for
 // them, thins all of these, however small they are, and does a pass.
-func age(t testing.TB, s *Store, d time.Duration) {
+func age(t testing.TB, s *Store, around *pgxpool.Pool, d time.Duration) {
 	t.Helper()
-	p := place{schema: s.opts.Schema, pool: s.pool}
+	p := place{schema: s.opts.Schema, pool: around}
 	table, hours := p.names(t).Sessions, int32(d/time.Hour)
 	for _, bucket := range query[[]int32](t, p, `SELECT coalesce(array_agg(DISTINCT bucket), '{}') FROM `+table+` WHERE version > 0`) {
 		bucket -= hours
@@ -190,16 +190,18 @@ func age(t testing.TB, s *Store, d time.Duration) {
 			p.addPart(t, bucket, bucket+1, 0)
 		}
 	}
+	// A key may stand in two partitions, so all rows go before the first one comes.
 	p.exec(t, `
-UPDATE `+table+` SET bucket = bucket - $1, renewed_bucket = renewed_bucket - $1, chain_until = chain_until - $1,
-  expires_at = expires_at - $2::interval, deadline = deadline - $2::interval, created_at = created_at - $2::interval,
-  ended_at = ended_at - $2::interval, grace_until = grace_until - $2::interval
-WHERE version > 0`, hours, d)
+WITH gone AS (DELETE FROM `+table+` WHERE version > 0 RETURNING *)
+INSERT INTO `+table+` (key, bucket, version, expires_at, deadline, created_at, ended_at, renewed_to, renewed_bucket, grace_until, chain_until, user_id, data)
+SELECT key, bucket - $1, version, expires_at - $2::interval, deadline - $2::interval, created_at - $2::interval, ended_at - $2::interval,
+       renewed_to, renewed_bucket - $1, grace_until - $2::interval, chain_until - $1, user_id, data
+FROM gone ORDER BY bucket`, hours, d)
 	f, err := s.refresh(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := pgx.ConnectConfig(t.Context(), s.pool.Config().ConnConfig)
+	conn, err := pgx.ConnectConfig(t.Context(), around.Config().ConnConfig)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		return nil, wrap("new", fmt.Errorf("Options.DirectDSN: %w", err))
 	}
 	if err := reach.Database(ctx, pool.Ping); err != nil {
-		return nil, wrap("new", err)
+		return nil, wrap("new", fmt.Errorf("schema %q, table %q: %w", opts.Schema, opts.Table, err))
 	}
 	if err := validate(ctx, pool, cfg); err != nil {
 		return nil, wrap("new", err)

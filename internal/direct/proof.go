@@ -19,20 +19,21 @@ const (
 	showSQL = `SELECT pg_catalog.pg_try_advisory_lock($1::bigint)`
 	hideSQL = `SELECT pg_catalog.pg_advisory_unlock($1::bigint)`
 
+	// The time is in seconds since 1970: text of it would depend on settings.
 	placeSQL = `
-SELECT pg_catalog.current_database(), pg_catalog.pg_postmaster_start_time()`
+SELECT pg_catalog.current_database(), pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())::bigint`
 
 	// seen: such a lock is listed on one server, and counts in one database.
 	seenSQL = placeSQL + `,
        EXISTS (SELECT 1
                  FROM pg_catalog.pg_locks AS l
-                WHERE l.locktype = 'advisory'
-                  AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())
-                  AND l.classid = ($1::bigint)::pg_catalog.oid
-                  AND l.objid = ($2::bigint)::pg_catalog.oid
-                  AND l.objsubid = 1
+                WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'
+                  AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+                  AND l.classid OPERATOR(pg_catalog.=) ($1::bigint)::pg_catalog.oid
+                  AND l.objid OPERATOR(pg_catalog.=) ($2::bigint)::pg_catalog.oid
+                  AND l.objsubid OPERATOR(pg_catalog.=) 1
                   AND l.granted
-                  AND l.pid = $3::bigint)`
+                  AND l.pid OPERATOR(pg_catalog.=) $3::bigint)`
 )
 
 // Prove returns nil if c, a connection that is to be proven, leads to the database
@@ -55,7 +56,7 @@ func prove(ctx context.Context, pool *pgxpool.Pool, c *pgx.Conn) error {
 	}
 	var (
 		database string
-		started  time.Time
+		started  int64
 		seen     bool
 	)
 	// One statement in a transaction of its own: it works through any pooler.
@@ -72,19 +73,19 @@ func prove(ctx context.Context, pool *pgxpool.Pool, c *pgx.Conn) error {
 }
 
 // elsewhere says in what c's place differs from the pool's.
-func elsewhere(ctx context.Context, c *pgx.Conn, database string, started time.Time) error {
+func elsewhere(ctx context.Context, c *pgx.Conn, database string, started int64) error {
 	var (
 		here  string
-		since time.Time
+		since int64
 	)
 	if err := c.QueryRow(ctx, placeSQL, pgx.QueryExecModeExec).Scan(&here, &since); err != nil {
 		return fmt.Errorf("%w: %w", ErrElsewhere, err)
 	}
 	address := fmt.Sprintf("%s, port %d", c.Config().Host, c.Config().Port)
 	switch {
-	case !since.Equal(started):
+	case since != started:
 		return fmt.Errorf("%w: another server: the one at %s was started at %v, the pool's at %v",
-			ErrElsewhere, address, since.UTC(), started.UTC())
+			ErrElsewhere, address, time.Unix(since, 0).UTC(), time.Unix(started, 0).UTC())
 	case here != database:
 		return fmt.Errorf("%w: database %q at %s, but %q in the pool", ErrElsewhere, here, address, database)
 	}
