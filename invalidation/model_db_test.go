@@ -77,14 +77,6 @@ func (db *simDB) content() int64 {
 	return db.contents
 }
 
-// head follows renewals to the session that r stands for.
-func (db *simDB) head(r *simRow) *simRow {
-	for !r.last().next.IsZero() {
-		r = db.byKey[r.last().next]
-	}
-	return r
-}
-
 // newKey makes keys that share stripes, and some that share a token.
 func (db *simDB) newKey() session.Key {
 	i := db.keys

@@ -105,9 +105,7 @@ func (q *Queue[K, W]) Start(writes ...W) error {
 		}
 		return session.ErrClosed
 	}
-	for _, w := range writes {
-		q.writes = append(q.writes, w)
-	}
+	q.writes = append(q.writes, writes...)
 	q.signal()
 	return nil
 }

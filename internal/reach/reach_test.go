@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-var refused = fmt.Errorf("failed to connect: %w", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED})
+var errRefused = fmt.Errorf("failed to connect: %w", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED})
 
 func TestADatabaseThatStartsIsWaitedFor(t *testing.T) {
 	t.Parallel()
@@ -30,7 +30,7 @@ func TestADatabaseThatStartsIsWaitedFor(t *testing.T) {
 			case passed > 10*time.Second:
 				return &pgconn.PgError{Code: "57P03", Message: "the database system is starting up"}
 			}
-			return refused
+			return errRefused
 		})
 		if err != nil || n < 10 || n > 60 {
 			t.Errorf("%v after %d attempts, want nil after some more", err, n)
@@ -53,7 +53,7 @@ func TestTheEndSaysHowOftenItWasTried(t *testing.T) {
 				}
 				defer cancel()
 				began, n := time.Now(), 0
-				err := Database(ctx, func(context.Context) error { n++; return refused })
+				err := Database(ctx, func(context.Context) error { n++; return errRefused })
 				if !errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), fmt.Sprintf("in %d attempts within %v", n, deadline)) {
 					t.Errorf("after %d attempts: %v", n, err)
 				}
@@ -89,7 +89,7 @@ func TestWhatDoesNotHealFailsAtOnce(t *testing.T) {
 		err  error
 		want bool
 	}{
-		{refused, true},
+		{errRefused, true},
 		{&net.DNSError{Err: "no such host", Name: "db"}, true},
 		{context.DeadlineExceeded, true},
 		{pg("57P03", "the database system is starting up"), true},
@@ -109,7 +109,7 @@ func TestWhatDoesNotHealFailsAtOnce(t *testing.T) {
 		{&mysql.MySQLError{Number: 1045}, false},
 		{&mysql.MySQLError{Number: 1049}, false},
 		{fmt.Errorf("tls error: %w", x509.UnknownAuthorityError{}), false},
-		{errors.New("server refused TLS connection"), false},
+		{errors.New("server errRefused TLS connection"), false},
 		{errors.New("whatever"), false},
 		{context.Canceled, false},
 	} {
