@@ -83,7 +83,7 @@ func (c *mysqlCheck) fill(ctx context.Context, rows int) error {
 			return err
 		}
 		_, err = conn.ExecContext(ctx, `
-INSERT INTO `+names.Sessions+` (hash, bucket, native, version, expires_at, deadline, created_at, user_id, data)
+INSERT INTO `+names.Sessions+` (hash, bucket, kept_to, version, expires_at, deadline, created_at, user_id, data)
 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
 SELECT UNHEX(SHA2(i, 256)), 1, 1, 1, 1, 1, 0, CONCAT('user-', i % 1000), REPEAT('x', 600) FROM n`, rows)
 		return err

@@ -63,7 +63,7 @@ func (c *sqliteCheck) expire(ctx context.Context) (string, error) {
 			for range rows / atOnce {
 				_, err := db.ExecContext(ctx, `
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
-INSERT INTO `+names.Sessions+` (key, bucket, native, version, expires_at, deadline, created_at, user_id, data)
+INSERT INTO `+names.Sessions+` (key, bucket, kept_to, version, expires_at, deadline, created_at, user_id, data)
 SELECT randomblob(32), 1, 1, 1, 1, 1, 0, 'user-' || i, randomblob(600) FROM n`, atOnce)
 				if err != nil {
 					return err
