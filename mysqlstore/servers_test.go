@@ -175,7 +175,7 @@ func TestAServerWithoutRoomForConnectionsIsWaitedFor(t *testing.T) {
 	rec := create(t, s, newSessionOf(s, "ada"))
 	s.conns.drain()
 	impatient := quiet
-	impatient.WriteTimeout = 3 * time.Second
+	impatient.WriteTimeout = 20 * time.Second
 	other := openStore(t, p, impatient)
 	other.conns.drain()
 	hog := dbtest.DB(t, p.dsn, nil)
