@@ -15,7 +15,7 @@ import (
 func TestTablesOfAnotherShape(t *testing.T) {
 	t.Parallel()
 	const columns = `key bytea, bucket integer, version bigint, expires_at timestamptz, deadline timestamptz, created_at timestamptz,
-		ended_at timestamptz, renewed_to bytea, renewed_bucket integer, grace_until timestamptz, user_id text, data `
+		ended_at timestamptz, renewed_to bytea, renewed_bucket integer, grace_until timestamptz, chain_until integer, user_id text, data `
 	for name, c := range map[string]struct{ sql, want string }{
 		"connect-pg-simple":  {`CREATE TABLE s.sessions (sid varchar PRIMARY KEY, sess json, expire timestamp(6))`, "not a partitioned table"},
 		"plain table":        {`CREATE TABLE s.sessions (` + columns + `bytea)`, "not a partitioned table"},
