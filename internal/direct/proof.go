@@ -19,9 +19,9 @@ const (
 	showSQL = `SELECT pg_catalog.pg_try_advisory_lock($1::bigint)`
 	hideSQL = `SELECT pg_catalog.pg_advisory_unlock($1::bigint)`
 
-	// The time is in seconds since 1970: text of it would depend on settings.
+	// The time is in microseconds since 1970: text of it would depend on settings.
 	placeSQL = `
-SELECT pg_catalog.current_database(), pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())::bigint`
+SELECT pg_catalog.current_database(), (pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000)::bigint`
 
 	// seen: such a lock is listed on one server, and counts in one database.
 	seenSQL = placeSQL + `,
@@ -85,7 +85,7 @@ func elsewhere(ctx context.Context, c *pgx.Conn, database string, started int64)
 	switch {
 	case since != started:
 		return fmt.Errorf("%w: another server: the one at %s was started at %v, the pool's at %v",
-			ErrElsewhere, address, time.Unix(since, 0).UTC(), time.Unix(started, 0).UTC())
+			ErrElsewhere, address, time.UnixMicro(since).UTC(), time.UnixMicro(started).UTC())
 	case here != database:
 		return fmt.Errorf("%w: database %q at %s, but %q in the pool", ErrElsewhere, here, address, database)
 	}
