@@ -254,8 +254,8 @@ func TestASessionThatDoesNotCloseIsReported(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(before); took != 3*time.Second {
-			t.Errorf("Run took %v to end, want Timeout", took)
+		if took := time.Since(before); took != time.Second { // whoever stops it waits
+			t.Errorf("Run took %v to end, want a second", took)
 		}
 		if logs.Len() != 1 {
 			t.Errorf("logged %v, want one warning", logs.All())
