@@ -239,7 +239,9 @@ func TestWithoutAnAgreedLeaseNoHeartbeatIsSent(t *testing.T) {
 	n.awaitLease(t)
 	lease.Store(-1)
 	dbtest.Eventually(t, "the lease has lapsed", func() bool { return !n.leased() })
-	n.awaitError(t, unknown)
+	if told := n.errors(); len(told) != 1 { // the same trouble, again within minutes
+		t.Errorf("told %v", told)
+	}
 }
 
 func TestAServerThatRefusesIsNotOverrun(t *testing.T) {
