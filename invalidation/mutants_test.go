@@ -113,12 +113,6 @@ var mutants = []mutant{
 	{"no second invalidation after an own end of all sessions", []edit{
 		{"write.go", "	l.clears--\n	c.empty()\n", "	l.clears--\n	if ep := c.epoch.Load(); ep != nil {\n		ep.sealed = false\n	}\n"},
 	}},
-	{"a name that is changed after the write has come to its end", []edit{
-		{"model_write_test.go", "				n.c.Disown()\n", "				n.after(n.between(0, modelBeat), n, n.c.Disown)\n"},
-	}},
-	{"versions that are counted", []edit{
-		{"model_write_test.go", "return v + 1 + n.rng.Int64N(1<<40)", "return v + 1"},
-	}},
 	{"heartbeats that are counted", []edit{
 		{"lease.go", "type leaseState struct {", "type leaseState struct {\n	count byte"},
 		{"lease.go", "	l.joined.Store(int64(lease))\n", "	l.joined.Store(int64(lease))\n	l.count++\n	b.nonce = nonce{l.count}\n"},
