@@ -158,9 +158,11 @@ func TestAGracePeriodIsRememberedAsALead(t *testing.T) {
 		}
 		return next
 	}
+	heard := messages(b)
 	first := create(t, a, "ada")
 	second := renew(first, time.Hour)
 	third := renew(second, time.Hour)
+	dbtest.Eventually(t, "it has heard of both renewals", func() bool { return messages(b) >= heard+2 })
 	warm(t, first.Key, b)
 	entries := b.Stats().Cache.Entries
 	if entries != 3 {

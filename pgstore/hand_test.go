@@ -193,7 +193,7 @@ func TestAFrozenPassGivesItsLocksBack(t *testing.T) {
 	_ = frozen.conn.Close(t.Context())
 	bye()
 
-	pooled, _, err := p.pooled(t, pgx.QueryExecModeExec).open(t, quiet).pooledHand(t.Context())
+	pooled, letGo, err := p.pooled(t, pgx.QueryExecModeExec).open(t, quiet).pooledHand(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,6 +217,7 @@ func TestAFrozenPassGivesItsLocksBack(t *testing.T) {
 		t.Error("the silent transaction was committed")
 	}
 	_ = pooled.conn.Close(t.Context())
+	letGo()
 }
 
 func TestTroublesAreSaidOncePerReason(t *testing.T) {
