@@ -62,6 +62,7 @@ func TemplateData(cfg Config) (map[string]any, error) {
 		"longest_hours":       cfg.Settings.longestHours(),
 		"width_hours":         cfg.Settings.widthHours(),
 		"lease_ms":            cfg.Settings.leaseMillis(),
+		"retire_grace_s":      cfg.Settings.retireSeconds(),
 	}
 	for field, role := range map[string]string{
 		"owner": cfg.Roles.Owner, "maintainer": cfg.Roles.Maintainer, "app": cfg.Roles.App,

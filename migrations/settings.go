@@ -15,6 +15,8 @@ const (
 	MaxLifetime = 87600 * time.Hour // ten years
 	MinLease    = 100 * time.Millisecond
 	MaxLease    = time.Minute
+	// MinRetireGrace is the least of Settings.RetireGrace.
+	MinRetireGrace = time.Minute
 	// MaxLeaves is how many partitions may lie ahead: a lookup that does not
 	// know the deadline asks each of them.
 	MaxLeaves = 200
@@ -34,6 +36,11 @@ type Settings struct {
 	// answer from its cache: whole milliseconds from MinLease to MaxLease. 0
 	// means 2 s.
 	Lease time.Duration
+	// RetireGrace is for how long after its last deadline a partition is kept,
+	// and for how long an idle-expired session is kept in any case: whole seconds
+	// from MinRetireGrace to MaxLifetime. 0 means an hour, or a day once the table
+	// holds keys without a bucket.
+	RetireGrace time.Duration
 }
 
 func (s Settings) withDefaults() Settings {
@@ -70,6 +77,9 @@ func (s Settings) validateFields() error {
 	if err := checkDuration("LeafWidth", s.LeafWidth, time.Hour, time.Hour, MaxLifetime); err != nil {
 		return err
 	}
+	if err := checkDuration("RetireGrace", s.RetireGrace, time.Second, MinRetireGrace, MaxLifetime); err != nil {
+		return err
+	}
 	return checkDuration("Lease", s.Lease, time.Millisecond, MinLease, MaxLease)
 }
 
@@ -89,6 +99,8 @@ func (s Settings) longestHours() int32 { return int32(s.LongestLifetime / time.H
 func (s Settings) widthHours() int32   { return int32(s.LeafWidth / time.Hour) }
 func (s Settings) leaseMillis() int32  { return int32(s.Lease / time.Millisecond) }
 
+func (s Settings) retireSeconds() int32 { return int32(s.RetireGrace / time.Second) }
+
 // LoadSettings returns the settings that the database holds.
 func LoadSettings(ctx context.Context, db Querier, cfg Config) (Settings, error) {
 	names, err := cfg.names()
@@ -96,7 +108,7 @@ func LoadSettings(ctx context.Context, db Querier, cfg Config) (Settings, error)
 		return Settings{}, err
 	}
 	s, err := scanSettings(db.QueryRow(ctx,
-		`SELECT longest_hours, width_hours, lease_ms FROM `+names.Meta))
+		`SELECT longest_hours, width_hours, lease_ms, retire_grace_s FROM `+names.Meta))
 	if err != nil {
 		return Settings{}, names.explain("load settings", err)
 	}
@@ -113,6 +125,12 @@ const leaseMemory = `interval '10 minutes'`
 // LongestLease is the SQL expression, over the meta table, of the longest lease
 // in milliseconds that any node may go by.
 const LongestLease = `greatest(lease_ms, CASE WHEN lease_changed_at > pg_catalog.clock_timestamp() - ` + leaseMemory + ` THEN lease_was_ms END)`
+
+const retireGrace = `CASE WHEN retire_grace_s > 0 THEN retire_grace_s WHEN foreign_keys THEN 86400 ELSE 3600 END`
+
+// RetireGrace is the SQL expression, over the meta table, of the retire grace in
+// force, in seconds: a shorter one is not until the former has passed.
+const RetireGrace = `greatest(` + retireGrace + `, CASE WHEN retire_grace_changed_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => retire_grace_was_s) THEN retire_grace_was_s END)`
 
 // SetSettings changes the settings that are not zero in s and returns all that
 // hold then. It needs the rights of the tables' owner.
@@ -137,9 +155,12 @@ func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Setti
 				ELSE lease_was_ms END,
 			lease_changed_at = CASE WHEN nullif($3::integer, lease_ms) > 0 THEN pg_catalog.now() ELSE lease_changed_at END,
 			lease_ms = coalesce(nullif($3::integer, 0), lease_ms),
+			retire_grace_was_s = CASE WHEN $4::integer > 0 THEN `+RetireGrace+` ELSE retire_grace_was_s END,
+			retire_grace_changed_at = CASE WHEN $4::integer > 0 THEN pg_catalog.now() ELSE retire_grace_changed_at END,
+			retire_grace_s = coalesce(nullif($4::integer, 0), retire_grace_s),
 			changed_at = pg_catalog.now()
-		RETURNING longest_hours, width_hours, lease_ms`,
-		s.longestHours(), s.widthHours(), s.leaseMillis()))
+		RETURNING longest_hours, width_hours, lease_ms, retire_grace_s`,
+		s.longestHours(), s.widthHours(), s.leaseMillis(), s.retireSeconds()))
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "23514" { // check_violation
 		return Settings{}, names.errorf(ErrInvalid, "Settings.LeafWidth and LongestLifetime would make more than %d partitions: %w", MaxLeaves, err)
@@ -151,13 +172,14 @@ func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Setti
 }
 
 func scanSettings(row pgx.Row) (Settings, error) {
-	var longest, width, lease int32
-	if err := row.Scan(&longest, &width, &lease); err != nil {
+	var longest, width, lease, retire int32
+	if err := row.Scan(&longest, &width, &lease, &retire); err != nil {
 		return Settings{}, err
 	}
 	return Settings{
 		LongestLifetime: time.Duration(longest) * time.Hour,
 		LeafWidth:       time.Duration(width) * time.Hour,
 		Lease:           time.Duration(lease) * time.Millisecond,
+		RetireGrace:     time.Duration(retire) * time.Second,
 	}, nil
 }

@@ -130,7 +130,7 @@ func (st state) foreign(n Names) error {
 }
 
 // metaColumns are those that the row of the meta table is made with.
-var metaColumns = []string{"id", "schema_version", "min_compatible", "longest_hours", "width_hours", "lease_ms"}
+var metaColumns = []string{"id", "schema_version", "min_compatible", "longest_hours", "width_hours", "lease_ms", "retire_grace_s"}
 
 // rowless says that the meta table is ours but has no row, as after a restore
 // of the definitions alone.

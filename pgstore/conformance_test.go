@@ -208,7 +208,7 @@ FROM gone ORDER BY bucket`, hours, d)
 	for _, l := range f.leaves {
 		pages := query[int64](t, p, `SELECT pg_relation_size($1::text::regclass) / 8192`, l.table)
 		m := &maintenance{s: s, hand: hand{s: s, conn: conn}, sweep: &sweeper{table: l.table}}
-		if err := m.walk(t.Context(), l, pages, s.retireGrace(f).Seconds(), time.Now().Add(time.Hour)); err != nil {
+		if err := m.walk(t.Context(), l, pages, f.graceInForce.Seconds(), time.Now().Add(time.Hour)); err != nil {
 			t.Error(err)
 		}
 	}

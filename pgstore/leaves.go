@@ -73,8 +73,10 @@ type facts struct {
 	longest      time.Duration
 	width        time.Duration
 	lease        time.Duration // see invalidation
-	queueUsage   float64       // of the server's notification queue
-	foreign      bool          // keys without a bucket are in use
+	grace        time.Duration // see Options.RetireGrace; 0 is the default
+	graceInForce time.Duration
+	queueUsage   float64 // of the server's notification queue
+	foreign      bool    // keys without a bucket are in use
 	maintained   session.Duty
 	made         session.Duty
 	retired      session.Duty
@@ -85,16 +87,6 @@ type facts struct {
 
 // now is the database's time.
 func (f *facts) now() time.Time { return f.databaseTime.Add(time.Since(f.readAt)) }
-
-func (s *Store) retireGrace(f *facts) time.Duration {
-	switch {
-	case s.opts.RetireGrace != 0:
-		return s.opts.RetireGrace
-	case f.foreign:
-		return foreignRetireGrace
-	}
-	return defaultRetireGrace
-}
 
 // batcher is a connection, a pool or a transaction.
 type batcher interface {
@@ -112,10 +104,10 @@ func (s *Store) readFacts(ctx context.Context, db batcher, known *facts) (*facts
 	}
 	b := s.newRead()
 	b.Queue(s.parent.meta).QueryRow(func(row pgx.Row) error {
-		var longest, width, lease int64
+		var longest, width, lease, grace, graceInForce int64
 		duties := []*session.Duty{&f.maintained, &f.made, &f.retired, &f.thinned}
 		var at [4]*time.Time
-		if err := row.Scan(&longest, &width, &lease, &f.foreign,
+		if err := row.Scan(&longest, &width, &lease, &grace, &graceInForce, &f.foreign,
 			&at[0], &duties[0].By, &at[1], &duties[1].By, &at[2], &duties[2].By, &at[3], &duties[3].By,
 			&f.queueUsage, &f.databaseTime); err != nil {
 			return err
@@ -126,6 +118,7 @@ func (s *Store) readFacts(ctx context.Context, db batcher, known *facts) (*facts
 		f.databaseTime = f.databaseTime.UTC()
 		f.longest, f.width = time.Duration(longest)*time.Hour, time.Duration(width)*time.Hour
 		f.lease = time.Duration(lease) * time.Millisecond
+		f.grace, f.graceInForce = time.Duration(grace)*time.Second, time.Duration(graceInForce)*time.Second
 		for i, t := range at {
 			if t != nil {
 				duties[i].Done = t.UTC()

@@ -30,10 +30,16 @@ type Options struct {
 	// Postgres allows is allowed.
 	Schema, Table string
 
-	// LongestLifetime, LeafWidth and Lease must agree on all nodes and are
-	// stored in the database: zero adopts what is stored, anything else must
-	// equal it or New fails. migrations.SetSettings changes them.
-	LongestLifetime, LeafWidth, Lease time.Duration
+	// LongestLifetime, LeafWidth, Lease and RetireGrace must agree on all nodes
+	// and are stored in the database: zero adopts what is stored, anything else
+	// must equal it or New fails. migrations.SetSettings changes them.
+	//
+	// RetireGrace is for how long after its last deadline a partition is kept,
+	// and for how long an idle-expired session is kept in any case. A write that
+	// began while its session was live must not last longer. Unless it was set it
+	// is an hour, or a day once the table holds keys without a bucket. A shorter
+	// one is in force once the former has passed.
+	LongestLifetime, LeafWidth, Lease, RetireGrace time.Duration
 
 	// CacheBytes bounds the memory that sessions take on this node, by an
 	// estimate. Default 64 MiB; negative: every read asks the database.
@@ -64,13 +70,6 @@ type Options struct {
 	// Premake is how much further than LongestLifetime from now partitions are
 	// made ahead. Default and least 24 h, most 47 h.
 	Premake time.Duration
-
-	// RetireGrace is for how long after its last deadline a partition is kept,
-	// and for how long an idle-expired session is kept in any case. A write
-	// that began while its session was live must not last longer. The default
-	// is an hour, or a day once the table holds keys without a bucket; the
-	// least is a minute.
-	RetireGrace time.Duration
 
 	// PruneInterval is the mean time between two passes of maintenance on the
 	// node that leads; each wait is jittered by a quarter. Default 1 min;
@@ -113,11 +112,6 @@ const maxPremake = 47 * time.Hour
 // to about 2,700 bytes.
 const maxUser = 2000
 
-const (
-	defaultRetireGrace = time.Hour
-	foreignRetireGrace = 24 * time.Hour
-)
-
 func (o Options) withDefaults() Options {
 	o.Schema = cmp.Or(o.Schema, migrations.DefaultSchema)
 	o.Table = cmp.Or(o.Table, migrations.DefaultTable)
@@ -159,7 +153,7 @@ func (o Options) validate() error {
 		between("WriteTimeout", o.WriteTimeout, time.Millisecond, time.Hour),
 		between("ReadTimeout", o.ReadTimeout, time.Millisecond, time.Hour),
 		between("Premake", o.Premake, 24*time.Hour, maxPremake),
-		between("RetireGrace", cmp.Or(o.RetireGrace, time.Minute), time.Minute, migrations.MaxLifetime),
+		between("RetireGrace", cmp.Or(o.RetireGrace, migrations.MinRetireGrace), migrations.MinRetireGrace, migrations.MaxLifetime),
 		between("PruneInterval", max(o.PruneInterval, 0), 0, migrations.MaxLifetime),
 	}
 	if err := record.Name("Options.NodeName", o.NodeName, record.MaxNodeName); err != nil {

@@ -22,7 +22,7 @@ import (
 // the table is not to be touched.
 
 func (m *maintenance) retire(ctx context.Context) error {
-	due := m.facts.due(m.s.retireGrace(m.facts))
+	due := m.facts.due(m.facts.graceInForce)
 	if len(due) == 0 {
 		return nil
 	}
@@ -196,7 +196,7 @@ WHERE n.nspname = $1 AND c.relkind = 'r'
 // over: it may have been detached by hand, or hold what should not be there.
 func (m *maintenance) settleDetached(ctx context.Context, name string, lo, hi int32) error {
 	table := m.s.names.Qualify(name)
-	over := time.Unix(int64(hi-1)*3600, 0).Before(m.facts.now().Add(-m.s.retireGrace(m.facts)))
+	over := time.Unix(int64(hi-1)*3600, 0).Before(m.facts.now().Add(-m.facts.graceInForce))
 	var rows, live int64
 	var made int
 	var dropped, gone bool

@@ -24,7 +24,9 @@ func (p place) ended(t testing.TB, rows int) part {
 
 func TestAPartitionPastItsGraceIsDropped(t *testing.T) {
 	eachHand(t, func(t *testing.T, at func(place) place) {
-		p := alone(t, hourly)
+		settings := hourly
+		settings.RetireGrace = 48 * time.Hour
+		p := alone(t, settings)
 		s := at(p).open(t, Options{PruneInterval: -1, RetireGrace: 48 * time.Hour})
 		live := create(t, s, "user")
 		hour := p.hour(t)
@@ -415,5 +417,44 @@ func TestPruneNowEndsWithItsContext(t *testing.T) {
 	endReader()
 	if done := prune(t, s); done.Retired != 1 {
 		t.Errorf("Retired = %d, want 1", done.Retired)
+	}
+}
+
+// Nodes agree on the retire grace, and a shorter one takes nothing away that the
+// former keeps.
+func TestAShorterRetireGraceWaitsForTheFormer(t *testing.T) {
+	t.Parallel()
+	p := alone(t, hourly)
+	s := p.open(t, quiet)
+	in := func(want time.Duration) {
+		t.Helper()
+		f, err := s.refresh(t.Context())
+		if err != nil || f.graceInForce != want {
+			t.Errorf("the grace in force is %v, %v; want %v", f.graceInForce, err, want)
+		}
+	}
+	set := func(grace time.Duration) {
+		t.Helper()
+		got, err := migrations.SetSettings(t.Context(), p.pool, p.config(), migrations.Settings{RetireGrace: grace})
+		if err != nil || got.RetireGrace != grace {
+			t.Errorf("SetSettings = %v, %v; want %v", got.RetireGrace, err, grace)
+		}
+	}
+	in(time.Hour)
+	set(48 * time.Hour)
+	in(48 * time.Hour)
+	set(2 * time.Hour)
+	in(48 * time.Hour)
+	set(time.Hour) // it is the longest of all that may still keep something
+	in(48 * time.Hour)
+	p.exec(t, `UPDATE `+p.names(t).Meta+` SET retire_grace_changed_at = clock_timestamp() - interval '47 hours'`)
+	in(48 * time.Hour)
+	p.exec(t, `UPDATE `+p.names(t).Meta+` SET retire_grace_changed_at = clock_timestamp() - interval '49 hours'`)
+	in(time.Hour)
+	if other, err := New(t.Context(), p.pool, Options{Schema: p.schema, RetireGrace: 2 * time.Hour, PruneInterval: -1}); err == nil || !strings.Contains(err.Error(), "Options.RetireGrace is 2h0m0s") {
+		t.Errorf("New with another grace: %v", err)
+		if other != nil {
+			closeStore(t, other)
+		}
 	}
 }

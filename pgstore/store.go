@@ -206,6 +206,7 @@ func agree(opts Options, f *facts) error {
 		{"LongestLifetime", opts.LongestLifetime, f.longest},
 		{"LeafWidth", opts.LeafWidth, f.width},
 		{"Lease", opts.Lease, f.lease},
+		{"RetireGrace", opts.RetireGrace, f.grace},
 	} {
 		if c.given != 0 && c.given != c.stored {
 			return fmt.Errorf("the given Options.%s is %v, but the nodes agreed on %v in the database; migrations.SetSettings changes that", c.field, c.given, c.stored)

@@ -74,7 +74,7 @@ func (m *maintenance) thin(ctx context.Context) error {
 
 // thinLeaf walks through a leaf if that is worth it, or goes on with that.
 func (m *maintenance) thinLeaf(ctx context.Context, l leaf, end time.Time) error {
-	sw, grace := m.sweep, m.s.retireGrace(m.facts).Seconds()
+	sw, grace := m.sweep, m.facts.graceInForce.Seconds()
 	var pages, all int64
 	err := m.hand.conn.QueryRow(ctx, `
 SELECT pg_catalog.pg_relation_size($1::text::regclass) / b, pg_catalog.pg_table_size($1::text::regclass) / b

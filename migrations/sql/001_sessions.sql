@@ -57,6 +57,10 @@ CREATE TABLE {{.meta}} (
 	-- A node that does not know of a change yet goes by the lease before.
 	lease_was_ms   integer     NOT NULL DEFAULT 0,
 	lease_changed_at timestamptz NOT NULL DEFAULT '-infinity',
+	-- 0 is the default. What is kept by a former one is kept for as long as that.
+	retire_grace_s integer     NOT NULL DEFAULT 0,
+	retire_grace_was_s integer NOT NULL DEFAULT 0,
+	retire_grace_changed_at timestamptz NOT NULL DEFAULT '-infinity',
 	foreign_keys   boolean     NOT NULL DEFAULT false,
 	created_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	changed_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -75,7 +79,8 @@ CREATE TABLE {{.meta}} (
 	CONSTRAINT longest_hours_in_range CHECK (longest_hours >= 1 AND longest_hours <= 87600),
 	CONSTRAINT width_hours_in_range CHECK (width_hours >= 1 AND width_hours <= 87600),
 	CONSTRAINT leaves_in_range CHECK ((longest_hours + 24) / width_hours <= 200),
-	CONSTRAINT lease_ms_in_range CHECK (lease_ms >= 100 AND lease_ms <= 60000)
+	CONSTRAINT lease_ms_in_range CHECK (lease_ms >= 100 AND lease_ms <= 60000),
+	CONSTRAINT retire_grace_s_in_range CHECK (retire_grace_s = 0 OR retire_grace_s >= 60 AND retire_grace_s <= 315360000)
 );
 
 {{template "shared/meta_row.sql" .}}
