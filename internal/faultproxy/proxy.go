@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sojourn-go/sojourn/internal/loopback"
 )
@@ -32,6 +33,7 @@ type Proxy struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
+	lost   atomic.Int64 // bytes
 
 	mu       sync.Mutex
 	listener net.Listener // nil while connections are refused
@@ -64,6 +66,9 @@ func (p *Proxy) Connections() int {
 	defer p.mu.Unlock()
 	return len(p.links)
 }
+
+// Lost is the number of bytes that were lost so far.
+func (p *Proxy) Lost() int64 { return p.lost.Load() }
 
 // SetMode sets what happens to the bytes of a direction from now on, those
 // that are held back by the mode in force included.

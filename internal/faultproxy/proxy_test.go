@@ -137,11 +137,12 @@ func TestDroppedBytesAreLostAndSoIsTheConnection(t *testing.T) {
 		conn := dial(t, p)
 		p.SetMode(d, faultproxy.Drop())
 		send(t, conn, "lost")
-		expectSilence(t, conn)
+		dbtest.Eventually(t, "the bytes are lost", func() bool { return p.Lost() == 4 })
 		if err := p.Heal(); err != nil {
 			t.Fatal(err)
 		}
 		send(t, conn, "after a gap")
+		dbtest.Eventually(t, "the later ones are as well", func() bool { return p.Lost() == 15 })
 		expectSilence(t, conn)
 		other := dial(t, p)
 		send(t, other, "healthy")
@@ -175,6 +176,7 @@ func TestForgottenConnectionsAreSilentAndLaterOnesWork(t *testing.T) {
 	expect(t, forgotten, "known")
 	p.ForgetAll()
 	send(t, forgotten, "lost")
+	dbtest.Eventually(t, "the bytes are lost", func() bool { return p.Lost() == 4 })
 	expectSilence(t, forgotten)
 	other := dial(t, p)
 	send(t, other, "healthy")

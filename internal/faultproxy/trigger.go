@@ -124,6 +124,7 @@ var readyForQuery = []byte{'Z', 0, 0, 0, 5, 'I'}
 // swallow forgets the chunk and reports whether the direction goes on. It is
 // called by one goroutine.
 func (o *loss) swallow(l *link, c chunk) bool {
+	l.proxy.lost.Add(int64(len(c.data)))
 	o.tail = append(o.tail, c.data...)
 	o.tail = o.tail[max(0, len(o.tail)-len(readyForQuery)):]
 	if o.answered == nil || len(c.data) > 0 && !bytes.Equal(o.tail, readyForQuery) {
