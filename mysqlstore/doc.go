@@ -47,6 +47,9 @@
 // the rows of a small table, until that is committed. Who ends all sessions of a
 // user, or enforces a limit, holds it alone: no creation that has begun escapes.
 //
+// Many sessions are ended 500 at a time, each step a transaction that waits for
+// no row. One that others hold is waited for afterwards, with nothing else locked.
+//
 // # Pruning
 //
 // One node leads, elected by GET_LOCK (package leader). A pass each minute

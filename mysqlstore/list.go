@@ -76,47 +76,18 @@ func pages[T any](ctx context.Context, s *Store, q query, size int, read func([]
 	}
 }
 
-// Clear implements session.Clearer. It ends sessions in transactions of up to
-// 500, so that other writes get in between. It walks along the ids: what is
-// renewed before a row is locked is followed to what it was renewed to, and
-// what is renewed later has a higher id and so is still to come.
-func (s *Store) Clear(ctx context.Context) (total int64, err error) {
-	defer func() { s.stats.destroys.Add(uint64(total)) }()
-	if err := s.begun(ctx); err != nil {
-		return 0, wrap("clear", err)
-	}
-	for after := int64(0); ; {
-		done, err := write(ctx, s, "clear", func(t *tx) (bulk, error) {
-			b, err := t.candidates(clearPage, after, int64(endBatch))
-			if err != nil {
-				return b, err
-			}
-			rows, err := t.endLive(&b, func(*row) bool { return true })
-			if err == nil {
-				err = t.endHeads(&b, rows)
-			}
-			return b, err
-		})
-		total += done.live
-		if err != nil || len(done.hashes) < endBatch {
-			return total, wrap("clear", err)
-		}
-		after = done.last
-	}
+// Clear implements session.Clearer. It ends sessions in transactions of up to 500
+// rows, so that other writes get in between. Each may take Options.WriteTimeout,
+// all together as long as ctx lasts.
+func (s *Store) Clear(ctx context.Context) (int64, error) {
+	n, err := s.clear(ctx)
+	s.stats.destroys.Add(uint64(n))
+	return n, wrap("clear", err)
 }
 
-// endHeads ends what rows were renewed to.
-func (t *tx) endHeads(b *bulk, rows map[[32]byte]*row) error {
-	for _, hash := range b.hashes {
-		if r := rows[hash]; r != nil && r.next != nil {
-			live, err := t.endHead(r)
-			if err != nil {
-				return err
-			}
-			if live {
-				b.live++
-			}
-		}
+func (s *Store) clear(ctx context.Context) (int64, error) {
+	if err := s.begun(ctx); err != nil {
+		return 0, err
 	}
-	return nil
+	return bulk{what: "clear", page: pageToEnd}.run(ctx, s)
 }

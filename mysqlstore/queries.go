@@ -25,11 +25,12 @@ const (
 	takeStripe
 	pageOfUser
 	ofUser
+	keysOfUser
 	countUser
 	count
 	page
 	pageKeys
-	clearPage
+	pageToEnd
 	retire
 	nextID
 	maxID
@@ -91,6 +92,8 @@ const (
 // server counts rows that were found or that were changed.
 const writable = ` WHERE hash = ? AND ? IN (0, bucket) AND ended_at IS NULL AND expires_at > ` + present
 
+const liveOfUser = ` WHERE user_id = ? AND ended_at IS NULL AND expires_at > ` + started + ` ORDER BY created_at, id`
+
 func newQueries(n names) queries {
 	t, meta, users := n.sessions, n.meta, n.users
 	inserted := t + ` (hash, bucket, kept_to, version, expires_at, deadline, created_at, user_id, data)`
@@ -123,11 +126,11 @@ UPDATE ` + t + ` SET expires_at = LAST_INSERT_ID(LEAST(?, deadline))` + writable
 UPDATE ` + t + ` SET ended_at = ?, user_id = NULL, data = NULL, renewed_to = ?, grace_until = ? WHERE hash = ?`,
 
 		one(takeStripe): `SELECT stripe FROM ` + users + ` WHERE stripe = ? FOR UPDATE`,
+		// An ended session has no user.
 		one(pageOfUser): `
-SELECT id, hash FROM ` + t + ` WHERE user_id = ? AND ended_at IS NULL AND id > ? ORDER BY id LIMIT ?`,
-		one(ofUser): `
-SELECT ` + columns + `, data, ` + started + `, hash, id FROM ` + t + `
-WHERE user_id = ? AND ended_at IS NULL AND expires_at > ` + started + ` ORDER BY created_at, id`,
+SELECT id, hash, 1 FROM ` + t + ` FORCE INDEX (by_user) WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?`,
+		one(ofUser):     `SELECT ` + columns + `, data, ` + started + `, hash, id FROM ` + t + liveOfUser,
+		one(keysOfUser): `SELECT ` + columns + `, NULL, ` + started + `, hash, id FROM ` + t + liveOfUser,
 		one(countUser): `
 SELECT COUNT(*) FROM ` + t + ` WHERE user_id = ? AND ended_at IS NULL AND expires_at > ` + started,
 
@@ -138,8 +141,8 @@ WHERE id > ? AND ended_at IS NULL AND expires_at > ` + started + ` ORDER BY id L
 		one(pageKeys): `
 SELECT id, hash, bucket FROM ` + t + `
 WHERE id > ? AND ended_at IS NULL AND expires_at > ` + started + ` ORDER BY id LIMIT ?`,
-		one(clearPage): `
-SELECT id, hash FROM ` + t + ` WHERE id > ? AND ended_at IS NULL ORDER BY id LIMIT ?`,
+		one(pageToEnd): `
+SELECT id, hash, ended_at IS NULL FROM ` + t + ` FORCE INDEX (by_id) WHERE id > ? ORDER BY id LIMIT ?`,
 
 		one(retire): `DELETE FROM ` + t + ` WHERE kept_to < ? ORDER BY kept_to LIMIT ?`,
 		one(nextID): `SELECT MIN(id) FROM ` + t + ` WHERE id > ?`,

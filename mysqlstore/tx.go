@@ -32,6 +32,11 @@ func (s *Store) within(ctx context.Context, what string) (context.Context, conte
 // write runs f in a transaction of its own and returns what f returned, once
 // that is committed. f may be called again.
 func write[T any](ctx context.Context, s *Store, what string, f func(*tx) (T, error)) (T, error) {
+	return writeBy(ctx, s, s.writes, what, f)
+}
+
+// writeBy is write with a connection of g.
+func writeBy[T any](ctx context.Context, s *Store, g *gate, what string, f func(*tx) (T, error)) (T, error) {
 	var none, result T
 	ctx, leave, err := s.enter(ctx)
 	if err != nil {
@@ -41,7 +46,7 @@ func write[T any](ctx context.Context, s *Store, what string, f func(*tx) (T, er
 	ctx, cancel := s.within(ctx, what)
 	defer cancel()
 	err = s.settle(ctx, nil, nil, func(lost error) error {
-		return s.writes.do(ctx, func(c *conn) error {
+		return g.do(ctx, func(c *conn) error {
 			return c.transaction(ctx, func() (err error) {
 				result, err = f(&tx{conn: c, s: s, ctx: ctx, lost: lost})
 				return err
@@ -200,7 +205,7 @@ func (t *tx) lockSome(hashes [][32]byte) (map[[32]byte]*row, error) {
 
 // lockAll is lockSome, but waits for rows that others hold.
 func (t *tx) lockAll(hashes [][32]byte) (map[[32]byte]*row, error) {
-	slices.SortFunc(hashes, compareHashes)
+	sortHashes(hashes)
 	rows := make(map[[32]byte]*row, len(hashes))
 	if len(hashes) == 0 {
 		return rows, nil
@@ -219,6 +224,8 @@ func (t *tx) lockAll(hashes [][32]byte) (map[[32]byte]*row, error) {
 	}
 	return rows, err
 }
+
+func sortHashes(hashes [][32]byte) { slices.SortFunc(hashes, compareHashes) }
 
 func compareHashes(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) }
 

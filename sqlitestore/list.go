@@ -77,41 +77,11 @@ func pages[T any](ctx context.Context, s *Store, q query, size int, read func([]
 	}
 }
 
-// clearBatch is how many sessions one transaction of Clear ends.
-const clearBatch = 1000
-
-// Clear implements session.Clearer. It ends sessions in transactions of up to
-// 1,000, so that other writes get in between. What a session is renewed to
-// meanwhile has a higher id and so is still to come.
-func (s *Store) Clear(ctx context.Context) (total int64, err error) {
-	type result struct{ last, rows, live int64 }
-	last := int64(0)
-	for {
-		from := last
-		done, err := write(ctx, s, 0, func(t *tx) (r result, err error) {
-			now := record.Micros(t.now())
-			err = t.query(context.Background(), clearNext, func(v []driver.Value) error {
-				scan := scanner{values: v}
-				r.last = scan.number()
-				if scan.number() > now {
-					r.live++
-				}
-				r.rows++
-				return scan.err
-			}, from, int64(clearBatch))
-			if err == nil && r.rows > 0 {
-				_, err = t.exec(clearUpTo, from, r.last, now)
-			}
-			return r, err
-		})
-		total += done.live
-		s.stats.destroys.Add(uint64(done.live))
-		if err != nil {
-			return total, wrap("clear", err)
-		}
-		if done.rows < clearBatch {
-			return total, nil
-		}
-		last = done.last
-	}
+// Clear implements session.Clearer. It ends sessions in transactions of up to 500
+// rows, so that other writes get in between; all together may take as long as ctx
+// lasts.
+func (s *Store) Clear(ctx context.Context) (int64, error) {
+	n, err := bulk{page: pageToEnd}.run(ctx, s)
+	s.stats.destroys.Add(uint64(n))
+	return n, wrap("clear", err)
 }

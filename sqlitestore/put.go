@@ -39,7 +39,7 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 		case r == nil:
 			rec, err := t.putNew(rec, now)
 			return result{rec, true}, err
-		case rec.Key.Bucket != 0 && rec.Key.Bucket != r.rec.Key.Bucket:
+		case !r.is(rec.Key):
 			return result{}, record.Invalid("Record.Key has bucket %d; that of its deadline is %d", rec.Key.Bucket, r.rec.Key.Bucket)
 		case !r.live(now) && t.lost != nil:
 			return result{}, unknown(t.lost) // it may have been this one that ended it

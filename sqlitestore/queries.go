@@ -22,8 +22,8 @@ const (
 	count
 	page
 	pageKeys
-	clearNext
-	clearUpTo
+	pageToEnd
+	pageOfUser
 	retire
 	nextID
 	maxID
@@ -78,9 +78,10 @@ WHERE id > ?1 AND ended_at IS NULL AND expires_at > ?2 ORDER BY id LIMIT ?3`,
 SELECT id, key, bucket FROM ` + t + `
 WHERE id > ?1 AND ended_at IS NULL AND expires_at > ?2 ORDER BY id LIMIT ?3`,
 
-		clearNext: `SELECT id, expires_at FROM ` + t + ` WHERE id > ?1 AND ended_at IS NULL ORDER BY id LIMIT ?2`,
-		clearUpTo: `
-UPDATE ` + t + ` SET ended_at = ?3, user_id = NULL, data = NULL WHERE id > ?1 AND id <= ?2 AND ended_at IS NULL`,
+		pageToEnd: `SELECT ` + columns + `, NULL, +id, +key FROM ` + t + ` WHERE id > ?1 ORDER BY id LIMIT ?2`,
+		// An ended session has no user.
+		pageOfUser: `
+SELECT ` + columns + `, NULL, +id, +key FROM ` + t + ` WHERE user_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3`,
 
 		// The row with the highest id stays, so that ids only grow: Clear and
 		// the listings walk along them.

@@ -72,7 +72,7 @@ func (c *conn) find(key session.Key, with query) (r *row, err error) {
 		r, err = rowOf(v)
 		return err
 	}, key.Hash[:])
-	if err != nil || r == nil || key.Bucket != 0 && key.Bucket != r.rec.Key.Bucket {
+	if err != nil || r == nil || !r.is(key) {
 		return nil, err
 	}
 	r.rec.Key.Hash = key.Hash

@@ -46,6 +46,9 @@ func (r *row) live(now time.Time) bool { return r.ended.IsZero() && now.Before(r
 
 func (r *row) inGrace(now time.Time) bool { return r.next != nil && now.Before(r.graceUntil) }
 
+// is reports whether key, which has the row's hash, names it.
+func (r *row) is(key session.Key) bool { return key.Bucket == 0 || key.Bucket == r.rec.Key.Bucket }
+
 func (r *row) fate(now time.Time) session.Fate {
 	switch {
 	case r == nil:

@@ -59,9 +59,12 @@ func (s *Store) number(ctx context.Context, q query, args ...any) (n int64, err 
 	return n, err
 }
 
-// DestroyUser implements session.UserIndex. It is one transaction.
+// DestroyUser implements session.UserIndex. It ends sessions in transactions of
+// up to 500, so that other writes get in between; all together may take as long as
+// ctx lasts.
 func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.Key) (int64, error) {
 	n, err := s.destroyUser(ctx, user, slices.Clone(except))
+	s.stats.destroys.Add(uint64(n))
 	return n, wrap("destroy user", err)
 }
 
@@ -69,30 +72,15 @@ func (s *Store) destroyUser(ctx context.Context, user string, except []session.K
 	if err := s.limits.User("user", user); err != nil {
 		return 0, err
 	}
-	n, err := write(ctx, s, 0, func(t *tx) (n int64, err error) {
-		now := t.now()
-		rows, err := t.ofUser(user)
-		if err != nil {
-			return 0, err
-		}
-		for _, r := range rows {
-			spared := slices.ContainsFunc(except, func(k session.Key) bool {
-				return k.Hash == r.rec.Key.Hash && (k.Bucket == 0 || k.Bucket == r.rec.Key.Bucket)
-			})
-			if spared {
-				continue
-			}
-			if err := t.end(r, now); err != nil {
-				return 0, err
-			}
-			if r.live(now) {
-				n++
-			}
-		}
-		return n, nil
-	})
-	s.stats.destroys.Add(uint64(n))
-	return n, err
+	spared := make(map[[32]byte][]session.Key, len(except))
+	for _, key := range except {
+		spared[key.Hash] = append(spared[key.Hash], key)
+	}
+	return bulk{
+		page:   pageOfUser,
+		args:   []any{user},
+		spared: func(r *row) bool { return slices.ContainsFunc(spared[r.rec.Key.Hash], r.is) },
+	}.run(ctx, s)
 }
 
 // ofUser returns the rows of a user that were not ended, those created first

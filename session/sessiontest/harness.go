@@ -142,7 +142,7 @@ func Run(t *testing.T, h Harness) {
 	}
 	for _, group := range [][]testCase{
 		createCases(), keyCases(), foreignCases(), saveCases(), touchCases(), renewCases(), deadCases(),
-		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(), nodeCases(), fateCases(), narrowCases(), agedCases(),
+		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(), nodeCases(), fateCases(), narrowCases(), agedCases(), manyCases(),
 	} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {

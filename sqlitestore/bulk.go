@@ -1,0 +1,80 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql/driver"
+	"time"
+
+	"github.com/sojourn-go/sojourn/internal/wait"
+)
+
+// A transaction that ends sessions looks at so many rows, and stops early when
+// that takes long: much data takes longer to give its room back.
+const (
+	endBatch = 500
+	endTime  = 20 * time.Millisecond
+)
+
+// bulk ends many sessions in steps, each a transaction of its own. It walks along the ids, which only grow: what a session is
+// renewed to between two steps, or is created, is still to come.
+type bulk struct {
+	// page selects what rowOf reads but the data, after an id, up to a number.
+	page query
+	args []any
+	// spared, if set, is who is not to be ended.
+	spared func(*row) bool
+}
+
+// run returns how many sessions it has ended, when it fails as well.
+func (b bulk) run(ctx context.Context, s *Store) (total int64, err error) {
+	for after := int64(0); ; {
+		began := time.Now()
+		done, err := write(ctx, s, 0, func(t *tx) (step, error) { return b.step(t, after) })
+		total += done.live
+		if err != nil || done.over {
+			return total, err
+		}
+		after = done.last
+		// Other processes look now and then whether they may write.
+		if !wait.Sleep(ctx, min(max(time.Since(began), prunePause), endTime)) {
+			return total, wait.Ended(ctx)
+		}
+	}
+}
+
+// step is what came of one.
+type step struct {
+	last int64 // the id up to which it came
+	live int64 // how many it has ended that were live
+	over bool  // no row is left
+}
+
+func (b bulk) step(t *tx, after int64) (done step, err error) {
+	began, now := time.Now(), t.now()
+	var rows []*row
+	err = t.query(context.Background(), b.page, func(v []driver.Value) error {
+		r, err := rowOf(v)
+		rows = append(rows, r)
+		return err
+	}, append(b.args[:len(b.args):len(b.args)], after, int64(endBatch))...)
+	if err != nil {
+		return done, err
+	}
+	for _, r := range rows {
+		if done.last > 0 && time.Since(began) > endTime {
+			return done, nil
+		}
+		done.last = r.id
+		if !r.ended.IsZero() || b.spared != nil && b.spared(r) {
+			continue
+		}
+		if err := t.end(r, now); err != nil {
+			return done, err
+		}
+		if r.live(now) {
+			done.live++
+		}
+	}
+	done.over = len(rows) < endBatch
+	return done, nil
+}

@@ -1,0 +1,149 @@
+package sqlitestore
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// fillLive adds live sessions, of user if it is not empty.
+func fillLive(t testing.TB, s *Store, path, user string, n int) {
+	t.Helper()
+	bucket := session.BucketOf(s.Now().Add(24 * time.Hour))
+	sqlExec(t, openDB(t, DSN(path)), `
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+INSERT INTO sojourn_sessions (key, bucket, kept_to, version, expires_at, deadline, created_at, user_id, data)
+SELECT randomblob(32), ?2, ?2, 1, ?2 * 3600000000, ?2 * 3600000000, 0, ?3, randomblob(200) FROM n`, n, bucket, nullText(user))
+}
+
+// Many sessions are ended in transactions of a bounded number, between which
+// others can write: dead ones on the way count.
+func TestEndingManyIsDoneInSteps(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := openStore(t, path, quiet)
+	fillLive(t, s, path, "ada", 3*endBatch)
+	fillLive(t, s, path, "", 2*endBatch)
+	for _, c := range []struct {
+		what  string
+		end   func() (int64, error)
+		want  int64
+		steps uint64
+	}{
+		{"DestroyUser", func() (int64, error) { return s.DestroyUser(t.Context(), "ada") }, 3 * endBatch, 4},
+		{"Clear", func() (int64, error) { return s.Clear(t.Context()) }, 2 * endBatch, 6},
+		{"Clear", func() (int64, error) { return s.Clear(t.Context()) }, 0, 6},
+	} {
+		before := s.Stats().Flushes
+		if n, err := c.end(); n != c.want || err != nil {
+			t.Errorf("%s = %d, %v; want %d", c.what, n, err, c.want)
+		}
+		if n := s.Stats().Flushes - before; n < c.steps {
+			t.Errorf("%s took %d transactions; want %d at least", c.what, n, c.steps)
+		}
+	}
+}
+
+// A step that takes long ends early, and the next one goes on where it came to.
+func TestAStepThatTakesLongEndsEarly(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := openStore(t, path, quiet)
+	fillLive(t, s, path, "", 10)
+	sqlExec(t, openDB(t, DSN(path)), `
+CREATE TRIGGER slow BEFORE UPDATE ON sojourn_sessions BEGIN
+  SELECT count(*) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) SELECT i FROM n);
+END`)
+	before := s.Stats().Flushes
+	if n, err := s.Clear(t.Context()); n != 10 || err != nil {
+		t.Errorf("Clear = %d, %v; want 10", n, err)
+	}
+	if n := s.Stats().Flushes - before; n < 2 {
+		t.Errorf("it took %d transactions", n)
+	}
+}
+
+func hasty() bool { return flag.Lookup("test.benchtime").Value.String() == "1x" }
+
+// BenchmarkEnding ends many sessions beside logins of another process, and tells
+// how long the slowest of these took: a million by Clear, and a hundred thousand
+// of one user by DestroyUser, where the logins are those of other users.
+func BenchmarkEnding(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		user string
+		rows int
+		end  func(*Store) (int64, error)
+	}{
+		{"Clear", "", 1_000_000, func(s *Store) (int64, error) { return s.Clear(b.Context()) }},
+		{"DestroyUser", "ada", 100_000, func(s *Store) (int64, error) { return s.DestroyUser(b.Context(), "ada") }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			if hasty() {
+				c.rows = 2000
+			}
+			path := newPath(b)
+			s, other := openStore(b, path, quiet), openStore(b, path, quiet)
+			fillLive(b, s, path, c.user, c.rows)
+			beside := logins(b, other, func() { time.Sleep(time.Second) })
+			var n int64
+			began := time.Now()
+			during := logins(b, other, func() {
+				var err error
+				if n, err = c.end(s); err != nil {
+					b.Error(err)
+				}
+			})
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(time.Since(began).Seconds(), "wall_s")
+			if n < int64(c.rows) {
+				b.Errorf("%d sessions were ended", n)
+			}
+			for name, took := range map[string][]time.Duration{"quiet": beside, "ending": during} {
+				b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, name+"_p99_ms")
+				b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, name+"_max_ms")
+			}
+		})
+	}
+}
+
+// logins is 8 users who log in until during has returned, and how long that took,
+// sorted.
+func logins(b *testing.B, s *Store, during func()) (took []time.Duration) {
+	ctx, stop := context.WithCancel(b.Context())
+	defer stop()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for range 8 {
+		wg.Go(func() {
+			for {
+				rec := newSession(s, "data")
+				rec.User = fmt.Sprint("user ", rand.IntN(5000))
+				began := time.Now()
+				_, err := s.Create(b.Context(), rec)
+				mu.Lock()
+				took = append(took, time.Since(began))
+				mu.Unlock()
+				if err != nil {
+					b.Error(err)
+				}
+				if ctx.Err() != nil {
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	during()
+	stop()
+	wg.Wait()
+	slices.Sort(took)
+	return took
+}
