@@ -15,8 +15,10 @@ const (
 	MaxLifetime = 87600 * time.Hour // ten years
 	MinLease    = 100 * time.Millisecond
 	MaxLease    = time.Minute
-	// MinRetireGrace is the least of Settings.RetireGrace.
-	MinRetireGrace = time.Minute
+	// MinRetireGrace is the least of Settings.RetireGrace, and DefaultRetireGrace
+	// goes back to the default where zero changes nothing.
+	MinRetireGrace     = time.Minute
+	DefaultRetireGrace = -time.Second
 	// MaxLeaves is how many partitions may lie ahead: a lookup that does not
 	// know the deadline asks each of them.
 	MaxLeaves = 200
@@ -39,7 +41,7 @@ type Settings struct {
 	// RetireGrace is for how long after its last deadline a partition is kept,
 	// and for how long an idle-expired session is kept in any case: whole seconds
 	// from MinRetireGrace to MaxLifetime. 0 means an hour, or a day once the table
-	// holds keys without a bucket.
+	// holds keys without a bucket; so does DefaultRetireGrace, in SetSettings too.
 	RetireGrace time.Duration
 }
 
@@ -77,8 +79,10 @@ func (s Settings) validateFields() error {
 	if err := checkDuration("LeafWidth", s.LeafWidth, time.Hour, time.Hour, MaxLifetime); err != nil {
 		return err
 	}
-	if err := checkDuration("RetireGrace", s.RetireGrace, time.Second, MinRetireGrace, MaxLifetime); err != nil {
-		return err
+	if s.RetireGrace != DefaultRetireGrace {
+		if err := checkDuration("RetireGrace", s.RetireGrace, time.Second, MinRetireGrace, MaxLifetime); err != nil {
+			return err
+		}
 	}
 	return checkDuration("Lease", s.Lease, time.Millisecond, MinLease, MaxLease)
 }
@@ -99,7 +103,8 @@ func (s Settings) longestHours() int32 { return int32(s.LongestLifetime / time.H
 func (s Settings) widthHours() int32   { return int32(s.LeafWidth / time.Hour) }
 func (s Settings) leaseMillis() int32  { return int32(s.Lease / time.Millisecond) }
 
-func (s Settings) retireSeconds() int32 { return int32(s.RetireGrace / time.Second) }
+// retireSeconds is as it is stored: 0 for the default.
+func (s Settings) retireSeconds() int32 { return int32(max(s.RetireGrace, 0) / time.Second) }
 
 // LoadSettings returns the settings that the database holds.
 func LoadSettings(ctx context.Context, db Querier, cfg Config) (Settings, error) {
@@ -135,10 +140,11 @@ const RetireGrace = `greatest(` + retireGrace + `, CASE WHEN retire_grace_change
 // SetSettings changes the settings that are not zero in s and returns all that
 // hold then. It needs the rights of the tables' owner.
 //
-// Nodes that run follow within a minute; those whose options say something
-// else refuse to start from then on. Partitions keep their width; new ones
-// fill the gaps. A shorter longest lifetime does not shorten sessions that
-// exist.
+// Nodes that run follow within a minute, and in maintenance from the next pass on;
+// those whose options say something else refuse to start from then on. Partitions
+// keep their width; new ones fill the gaps. A shorter longest lifetime does not
+// shorten sessions that exist, and a shorter retire grace is in force once the
+// former has passed.
 func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Settings, error) {
 	names, err := cfg.names()
 	if err != nil {
@@ -155,12 +161,12 @@ func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Setti
 				ELSE lease_was_ms END,
 			lease_changed_at = CASE WHEN nullif($3::integer, lease_ms) > 0 THEN pg_catalog.now() ELSE lease_changed_at END,
 			lease_ms = coalesce(nullif($3::integer, 0), lease_ms),
-			retire_grace_was_s = CASE WHEN $4::integer > 0 THEN `+RetireGrace+` ELSE retire_grace_was_s END,
-			retire_grace_changed_at = CASE WHEN $4::integer > 0 THEN pg_catalog.now() ELSE retire_grace_changed_at END,
-			retire_grace_s = coalesce(nullif($4::integer, 0), retire_grace_s),
+			retire_grace_was_s = CASE WHEN $5 THEN `+RetireGrace+` ELSE retire_grace_was_s END,
+			retire_grace_changed_at = CASE WHEN $5 THEN pg_catalog.now() ELSE retire_grace_changed_at END,
+			retire_grace_s = CASE WHEN $5 THEN $4::integer ELSE retire_grace_s END,
 			changed_at = pg_catalog.now()
 		RETURNING longest_hours, width_hours, lease_ms, retire_grace_s`,
-		s.longestHours(), s.widthHours(), s.leaseMillis(), s.retireSeconds()))
+		s.longestHours(), s.widthHours(), s.leaseMillis(), s.retireSeconds(), s.RetireGrace != 0))
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "23514" { // check_violation
 		return Settings{}, names.errorf(ErrInvalid, "Settings.LeafWidth and LongestLifetime would make more than %d partitions: %w", MaxLeaves, err)

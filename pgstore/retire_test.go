@@ -436,7 +436,7 @@ func TestAShorterRetireGraceWaitsForTheFormer(t *testing.T) {
 	set := func(grace time.Duration) {
 		t.Helper()
 		got, err := migrations.SetSettings(t.Context(), p.pool, p.config(), migrations.Settings{RetireGrace: grace})
-		if err != nil || got.RetireGrace != grace {
+		if err != nil || got.RetireGrace != max(grace, 0) {
 			t.Errorf("SetSettings = %v, %v; want %v", got.RetireGrace, err, grace)
 		}
 	}
@@ -451,6 +451,13 @@ func TestAShorterRetireGraceWaitsForTheFormer(t *testing.T) {
 	in(48 * time.Hour)
 	p.exec(t, `UPDATE `+p.names(t).Meta+` SET retire_grace_changed_at = clock_timestamp() - interval '49 hours'`)
 	in(time.Hour)
+	set(2 * time.Hour)
+	set(migrations.DefaultRetireGrace)
+	in(2 * time.Hour)
+	p.exec(t, `UPDATE `+p.names(t).Meta+` SET retire_grace_changed_at = clock_timestamp() - interval '3 hours'`)
+	in(time.Hour)
+	p.exec(t, `UPDATE `+p.names(t).Meta+` SET foreign_keys = true`)
+	in(24 * time.Hour)
 	if other, err := New(t.Context(), p.pool, Options{Schema: p.schema, RetireGrace: 2 * time.Hour, PruneInterval: -1}); err == nil || !strings.Contains(err.Error(), "Options.RetireGrace is 2h0m0s") {
 		t.Errorf("New with another grace: %v", err)
 		if other != nil {
