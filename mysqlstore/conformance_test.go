@@ -31,11 +31,11 @@ func harness(srv *dbtest.MySQLServer) sessiontest.Harness {
 		},
 		Narrow: func(t testing.TB, s session.Store) session.Store {
 			db := s.(*Store).conns.db
-			if _, err := migrations.SetSettings(t.Context(), db, migrations.Config{}, migrations.Settings{LongestLifetime: time.Hour}); err != nil {
+			if _, err := migrations.SetSettings(t.Context(), db, migrations.Config{}, migrations.Settings{LongestLifetime: time.Hour, RetireGrace: time.Minute}); err != nil {
 				t.Fatal(err)
 			}
 			narrow := quiet
-			narrow.MaxData, narrow.MaxUser, narrow.RetireGrace = 10, 1, time.Minute
+			narrow.MaxData, narrow.MaxUser = 10, 1
 			return openStore(t, place{db: db}, narrow)
 		},
 		Expire: func(t testing.TB, s session.Store, key session.Key) { expire(t, s.(*Store).conns.db, key) },

@@ -2,7 +2,9 @@ package mysqlstore
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"slices"
 	"time"
@@ -21,7 +23,7 @@ func (s *Store) create(ctx context.Context, rec session.Record) (session.Record,
 	if err := s.begun(ctx); err != nil {
 		return session.Record{}, err
 	}
-	rec, err := s.limits.New(rec, s.Now())
+	rec, err := s.newRecord(ctx, rec, s.limits)
 	if err != nil {
 		return session.Record{}, err
 	}
@@ -36,7 +38,7 @@ func (s *Store) create(ctx context.Context, rec session.Record) (session.Record,
 
 // CreateLimited implements session.UserIndex.
 func (s *Store) CreateLimited(ctx context.Context, rec session.Record, limit session.UserLimit) (session.Record, []session.Key, error) {
-	if err := s.limits.UserLimit(rec.User, limit); err != nil {
+	if err := s.limits().UserLimit(rec.User, limit); err != nil {
 		return session.Record{}, nil, wrap("create", err)
 	}
 	if limit.Max == 0 {
@@ -57,7 +59,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	if err := s.begun(ctx); err != nil {
 		return made{}, err
 	}
-	rec, err := s.limits.New(rec, s.Now())
+	rec, err := s.newRecord(ctx, rec, s.limits)
 	if err != nil {
 		return made{}, err
 	}
@@ -78,7 +80,11 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 		if evicted, err = t.makeRoom(rec.User, nil, limit); err != nil {
 			return made{}, err
 		}
-		rec, err := t.insert(rec, 0, s.Now(), s.limits)
+		now, err := t.now()
+		if err != nil {
+			return made{}, err
+		}
+		rec, err := t.insert(rec, 0, now, now, s.limits())
 		return made{rec, evicted}, err
 	})
 	if err == nil {
@@ -88,19 +94,26 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	return out, err
 }
 
-// fresh is rec as it is to be created, by the node's idea of the time: nothing
-// that lives depends on it, as the database tells what is live.
-func (s *Store) fresh(rec session.Record) (session.Record, error) {
-	now := record.Expiry(s.Now())
-	rec.Created = now
-	return rec, s.limits.InTime(rec, now)
+// newRecord checks a session that is to be created, and returns it as it is kept.
+// What this node refuses by what it knows of the time and of the longest lifetime
+// it refuses by what it has asked for since.
+func (s *Store) newRecord(ctx context.Context, rec session.Record, limits func() record.Limits) (session.Record, error) {
+	made, err := limits().New(rec, s.Now())
+	if !errors.Is(err, session.ErrDeadline) || rec.Deadline.IsZero() {
+		return made, err
+	}
+	if err := s.refresh(ctx); err != nil {
+		return rec, err
+	}
+	return limits().New(rec, s.Now())
 }
 
 // insert adds a session, whose key nobody may have used, and which is kept until
-// the bucket keptTo at least. It is ErrExists if the key was used.
-func (t *tx) insert(rec session.Record, keptTo int32, created time.Time, limits record.Limits) (session.Record, error) {
-	rec.Created = record.Expiry(created)
-	if err := limits.InTime(rec, record.Expiry(t.s.Now())); err != nil {
+// the bucket keptTo at least. It is ErrExists if the key was used, and ErrDeadline
+// if its time has passed by the database's clock, which this node knows then.
+func (t *tx) insert(rec session.Record, keptTo int32, created, now time.Time, limits record.Limits) (session.Record, error) {
+	rec.Created = created
+	if err := limits.InTime(rec, now); err != nil {
 		return rec, err
 	}
 	_, err := t.exec(t.ctx, text{insertSome, 1}, insertArgs(nil, rec, keptTo)...)
@@ -139,20 +152,24 @@ func createManner() manner {
 	return manner{name: "create", lone: createLone, batch: createBatch, apart: createApart}
 }
 
+// createLone knows the time only about, so the statement refuses what it takes
+// for too early or too late; the others find out why.
 func createLone(t *tx, o *op) (bool, error) {
-	rec, err := t.s.fresh(o.rec)
-	if err != nil {
+	if !t.instant {
 		return false, nil
 	}
-	q := one(insertAnonymous)
-	args := insertArgs(nil, rec, 0)
+	rec := o.rec
+	rec.Created = record.Expiry(t.s.Now())
+	limits := t.s.limits()
+	inTime := []any{record.Micros(rec.Expires), record.Micros(rec.Deadline), (limits.Longest + limits.Slack).Microseconds()}
+	var q query
+	var args []any
 	if rec.User == "" {
-		args = slices.Delete(args, 7, 8) // the user
+		q, args = insertAnonymous, append(inTime, insertArgs(nil, rec, 0)...)
 	} else {
-		q = one(insertOfUser)
-		args = append(args, stripeOf(rec.User))
+		q, args = insertOfUser, append(append(insertArgs(nil, rec, 0), stripeOf(rec.User)), inTime...)
 	}
-	out, err := t.exec(t.ctx, q, args...)
+	out, err := t.exec(t.ctx, one(q), args...)
 	o.made = rec
 	return out.rows == 1, err
 }
@@ -165,15 +182,19 @@ func createBatch(t *tx, ops []*op) error {
 		}
 	}
 	slices.Sort(users)
-	if err := t.shareStripes(slices.Compact(users)); err != nil {
+	now, err := t.shareStripes(slices.Compact(users))
+	if err != nil {
 		return err
 	}
+	limits := t.s.limits()
 	var recs []session.Record
 	for _, o := range ops {
 		if o.lost != nil {
 			continue
 		}
-		if o.made, o.refusal = t.s.fresh(o.rec); o.refusal == nil {
+		o.made = o.rec
+		o.made.Created = now
+		if o.refusal = limits.InTime(o.made, now); o.refusal == nil {
 			o.written = true
 			recs = append(recs, o.made)
 		}
@@ -204,25 +225,44 @@ func createApart(t *tx, o *op) (err error) {
 			return nil
 		}
 	}
+	var users []int64
 	if o.rec.User != "" {
-		if err := t.shareStripes([]int64{stripeOf(o.rec.User)}); err != nil {
-			return err
-		}
+		users = append(users, stripeOf(o.rec.User))
 	}
-	o.made, err = t.insert(o.rec, 0, t.s.Now(), t.s.limits)
+	now, err := t.shareStripes(users)
+	if err != nil {
+		return err
+	}
+	o.made, err = t.insert(o.rec, 0, now, now, t.s.limits())
 	return err
 }
 
-// shareStripes waits until nobody has one of them, which are sorted, alone.
-func (t *tx) shareStripes(of []int64) error {
+// shareStripes waits until nobody has one of them, which are sorted, alone, and
+// returns the time after that.
+func (t *tx) shareStripes(of []int64) (now time.Time, err error) {
 	if len(of) == 0 {
-		return nil
+		return t.now()
 	}
 	var args []any
 	for i := range sizeFor(len(of)) {
 		args = append(args, of[min(i, len(of)-1)])
 	}
-	return t.query(t.ctx, text{shareStripes, len(args)}, discard, args...)
+	sent := time.Now()
+	err = t.query(t.ctx, text{shareStripes, len(args)}, func(v []driver.Value) error {
+		scan := scanner{values: v}
+		now = scan.time()
+		return scan.err
+	}, args...)
+	switch {
+	case err != nil:
+		return now, err
+	case now.IsZero():
+		return now, fmt.Errorf("%w: the locks of the users are gone", ErrDamaged)
+	case !t.instant:
+		return t.now()
+	}
+	t.s.clock.observe(sent, now, time.Now())
+	return now, nil
 }
 
 // created returns the session, if an attempt whose outcome was open has created

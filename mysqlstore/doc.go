@@ -39,7 +39,9 @@
 // The database's clock decides what is live, at a time when the row is locked: a
 // write that waited for longer than its session had to live is refused. Now is
 // that clock as this node knows it, to within about half a round trip. It must
-// not be set back by more than Options.RetireGrace.
+// not be set back by more than the retire grace. Where it is not where this node
+// thought, and a time is out of range because of that, Now is set right before the
+// caller is told.
 //
 // # Users
 //

@@ -19,6 +19,7 @@ type op struct {
 	key     session.Key
 	rec     session.Record // what to write
 	becomes int64          // save: the version that it gives the session
+	ends    bool           // save: it is meant to end the session
 	made    session.Record // what was written
 	live    bool           // destroy: whether it was live
 	lost    error          // of an attempt whose outcome is open: it may be written already

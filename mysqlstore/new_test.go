@@ -53,8 +53,8 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 			t.Fatal(err)
 		}
 		openStore(t, p, Options{Longest: 48 * time.Hour, PruneInterval: -1})
-		if s := openStore(t, p, quiet); s.opts.Longest != 48*time.Hour || s.Longest() != 48*time.Hour {
-			t.Errorf("the longest lifetime is %v", s.opts.Longest)
+		if s := openStore(t, p, quiet); s.Longest() != 48*time.Hour {
+			t.Errorf("the longest lifetime is %v", s.Longest())
 		}
 
 		few := dbtest.DB(t, dsn, nil)

@@ -18,16 +18,22 @@ import (
 )
 
 // Options configure a Store. The zero Options work. All nodes must have the
-// same Table, Longest and RetireGrace.
+// same Table.
 type Options struct {
 	// Table names the sessions table, in the database that the pool's connections
 	// have selected; empty means migrations/mysql.DefaultTable.
 	Table string
 
-	// Longest is the longest lifetime of a session; 0 means what the nodes have
-	// agreed on in the database: 30 days, unless the migration or SetSettings
-	// said something else. New fails with ErrSettings if it is another.
-	Longest time.Duration
+	// Longest and RetireGrace must agree on all nodes and are stored in the
+	// database: 0 adopts what is stored, anything else must equal it, or New is
+	// ErrSettings. SetSettings of migrations/mysql changes them.
+	//
+	// Longest is the longest lifetime of a session. RetireGrace is for how long a
+	// dead one is remembered: an ended one after its bucket has passed, one that
+	// was idle after its expiry. A write that began while its session was live
+	// must not last longer. Unless they were set they are 30 days and a day. A
+	// shorter grace is in force once the former has passed.
+	Longest, RetireGrace time.Duration
 
 	// MaxData and MaxUser limit a session's data and user, in bytes; 0 means
 	// 1 MiB, or less if the server's max_allowed_packet asks for it, and 255.
@@ -48,11 +54,6 @@ type Options struct {
 	// Two more are for what may take long, and one elects who prunes. A *sql.DB
 	// that is limited to fewer connections gives half of them.
 	Readers, Writers int
-
-	// RetireGrace is for how long a dead session is remembered: an ended one
-	// after its bucket has passed, one that was idle after its expiry. 0 means
-	// a day. A write that began while its session was live must not last longer.
-	RetireGrace time.Duration
 
 	// PruneInterval is the mean time between two passes of pruning; each wait is
 	// jittered by a quarter. 0 means a minute. Negative: this node does not
@@ -88,7 +89,6 @@ func (o Options) withDefaults() Options {
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
 	o.Readers = cmp.Or(o.Readers, max(8, 2*runtime.GOMAXPROCS(0)))
 	o.Writers = cmp.Or(o.Writers, max(8, 2*runtime.GOMAXPROCS(0)))
-	o.RetireGrace = cmp.Or(o.RetireGrace, 24*time.Hour)
 	o.PruneInterval = cmp.Or(o.PruneInterval, time.Minute)
 	o.NodeName = cmp.Or(o.NodeName, hostAndPID())
 	o.Logger = logging.Or(o.Logger)
@@ -108,7 +108,7 @@ func (o Options) validate() error {
 	}{
 		{"Longest", cmp.Or(o.Longest, time.Hour), time.Hour, record.MaxLifetime},
 		{"WriteTimeout", o.WriteTimeout, 3 * time.Second, time.Hour},
-		{"RetireGrace", o.RetireGrace, time.Minute, record.MaxLifetime},
+		{"RetireGrace", cmp.Or(o.RetireGrace, migrations.MinRetireGrace), migrations.MinRetireGrace, migrations.MaxLifetime},
 		{"PruneInterval", max(o.PruneInterval, 0), 0, record.MaxLifetime},
 	} {
 		if c.got < c.least || c.got > c.most {
@@ -153,10 +153,6 @@ func (o Options) fit(packet int64) (Options, error) {
 	o.BatchBytes = min(o.BatchBytes, most)
 	o.BatchItems = min(o.BatchItems, 1<<(bits.Len(uint(most/perItem))-1))
 	return o, nil
-}
-
-func (o Options) limits() record.Limits {
-	return record.Limits{MaxData: o.MaxData, MaxUser: o.MaxUser, MostUser: migrations.MaxUser, Longest: o.Longest, Slack: clockSlack}
 }
 
 func (o Options) migrations() migrations.Config { return migrations.Config{Table: o.Table} }

@@ -3,7 +3,6 @@ package mysqlstore
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -190,9 +189,9 @@ func (w *pass) all(ctx context.Context) error {
 		if _, err := c.exec(ctx, one(takeTurn), []byte(w.p.s.opts.NodeName)); err != nil {
 			return err
 		}
-		_, latest, err := c.readTurn(ctx)
+		f, err := c.facts(ctx)
 		if err == nil {
-			w.p.note(latest)
+			w.p.note(f.latest)
 		}
 		return err
 	})
@@ -219,16 +218,6 @@ func (w *pass) give(ctx context.Context, c *conn) error {
 		c.broken = true
 	}
 	return err
-}
-
-func (c *conn) readTurn(ctx context.Context) (now time.Time, latest turn, err error) {
-	err = c.query(ctx, one(readTurn), func(v []driver.Value) error {
-		scan := scanner{values: v}
-		now = scan.time()
-		latest = turn{at: scan.maybeTime(), by: string(scan.bytes()), sweptTo: scan.number()}
-		return scan.err
-	})
-	return now, latest, err
 }
 
 // backgroundError reports a failure that no caller is waiting for.

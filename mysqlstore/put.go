@@ -21,11 +21,12 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 	if err := s.begun(ctx); err != nil {
 		return session.Record{}, err
 	}
-	if err := s.limits.Content(rec); err != nil {
+	if err := s.limits().Content(rec); err != nil {
 		return session.Record{}, err
 	}
 	rec.Data = bytes.Clone(rec.Data)
 	rec.Version = record.Step() // also of a new one, from 0
+	ends := s.ends(rec)
 	type result struct {
 		rec session.Record
 		new bool
@@ -56,6 +57,9 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 		case rec.User != "" && rec.User != r.rec.User:
 			return result{}, session.ErrUserChanged
 		}
+		if err := lags(r, rec, ends); err != nil {
+			return result{}, err
+		}
 		out := replacing(r, rec, r.rec.Version+rec.Version)
 		return result{out, false}, t.replace(r, out)
 	})
@@ -70,10 +74,19 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 	return out.rec, nil
 }
 
+// putNew goes by the database's clock alone.
 func (t *tx) putNew(rec session.Record) (session.Record, error) {
-	now := t.s.Now()
+	// A row of its own is locked already: who ends the user's sessions has the
+	// stripe first, and then finds this one, or waits for it.
+	if err := t.admit(rec.User, session.UserLimit{}); err != nil {
+		return session.Record{}, err
+	}
+	now, err := t.now()
+	if err != nil {
+		return session.Record{}, err
+	}
 	if rec.Deadline.IsZero() {
-		rec.Deadline = now.Add(t.s.opts.Longest)
+		rec.Deadline = now.Add(t.s.Longest())
 		if rec.Key.Bucket != 0 { // the key says when
 			rec.Deadline = time.Unix(int64(rec.Key.Bucket)*3600, 0)
 		}
@@ -81,14 +94,9 @@ func (t *tx) putNew(rec session.Record) (session.Record, error) {
 	if rec.Expires.After(rec.Deadline) {
 		rec.Expires = time.Time{} // the deadline, as it is kept
 	}
-	rec, err := t.s.limits.New(rec, now)
-	if err != nil {
+	limits := t.s.limits()
+	if rec, err = limits.New(rec, now); err != nil {
 		return session.Record{}, err
 	}
-	// A row of its own is locked already: who ends the user's sessions has the
-	// stripe first, and then finds this one, or waits for it.
-	if err := t.admit(rec.User, session.UserLimit{}); err != nil {
-		return session.Record{}, err
-	}
-	return t.insert(rec, 0, now, t.s.limits)
+	return t.insert(rec, 0, now, now, limits)
 }

@@ -3,6 +3,8 @@ package mysqlstore
 import (
 	"math/bits"
 	"strings"
+
+	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
 )
 
 // query names one of the statements.
@@ -36,7 +38,7 @@ const (
 	maxID
 	sweepFind
 	takeTurn
-	readTurn
+	readFacts
 	setSwept
 	takePass
 	givePass
@@ -92,6 +94,10 @@ const (
 // server counts rows that were found or that were changed.
 const writable = ` WHERE hash = ? AND ? IN (0, bucket) AND ended_at IS NULL AND expires_at > ` + present
 
+// inTime is the condition on the expiry and the deadline of what is new, and on
+// how far ahead that may lie.
+const inTime = `? > ` + present + ` AND ? <= ` + present + ` + ?`
+
 const liveOfUser = ` WHERE user_id = ? AND ended_at IS NULL AND expires_at > ` + started + ` ORDER BY created_at, id`
 
 func newQueries(n names) queries {
@@ -103,9 +109,11 @@ func newQueries(n names) queries {
 		one(now):  `SELECT ` + started,
 
 		// A lone write is one statement, and a transaction of its own.
-		one(insertAnonymous): `INSERT INTO ` + inserted + ` VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?)`,
+		// Without a time that is right the hash is NULL, which the table refuses.
+		one(insertAnonymous): `
+INSERT INTO ` + inserted + ` VALUES (IF(` + inTime + `, ?, NULL), ?, ?, ?, ?, ?, ?, ?, ?)`,
 		one(insertOfUser): `
-INSERT INTO ` + inserted + ` SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? FROM ` + users + ` WHERE stripe = ? LOCK IN SHARE MODE`,
+INSERT INTO ` + inserted + ` SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? FROM ` + users + ` WHERE stripe = ? AND ` + inTime + ` LOCK IN SHARE MODE`,
 		// The expiry in force comes back as the id that was inserted last.
 		one(saveData): `
 UPDATE ` + t + ` SET version = ?, expires_at = LAST_INSERT_ID(expires_at), data = ?` + writable + `
@@ -151,7 +159,8 @@ SELECT id, hash, ended_at IS NULL FROM ` + t + ` FORCE INDEX (by_id) WHERE id > 
 SELECT hash FROM ` + t + ` WHERE id >= ? AND id < ? AND ended_at IS NULL AND expires_at < ?`,
 
 		one(takeTurn): `UPDATE ` + meta + ` SET pruned_at = ` + started + `, pruned_by = ? WHERE one = 1`,
-		one(readTurn): `SELECT ` + started + `, pruned_at, pruned_by, swept_to FROM ` + meta + ` WHERE one = 1`,
+		one(readFacts): `
+SELECT ` + started + `, longest_hours, ` + migrations.RetireGrace + `, pruned_at, pruned_by, swept_to FROM ` + meta + ` WHERE one = 1`,
 		one(takePass): `SELECT GET_LOCK(?, ?)`,
 		one(givePass): `SELECT RELEASE_LOCK(?)`,
 		one(setSwept): `UPDATE ` + meta + ` SET swept_to = ? WHERE one = 1`,
@@ -175,7 +184,7 @@ UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET expires_at = ELT(` + which + `, ` + l
 		q[text{endSome, size}] = `
 UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET ended_at = ?, user_id = NULL, data = NULL WHERE hash IN (` + list + `)`
 		q[text{shareStripes, size}] = `
-SELECT stripe FROM ` + users + ` WHERE stripe IN (` + list + `) ORDER BY stripe LOCK IN SHARE MODE`
+SELECT ` + present + ` FROM ` + users + ` WHERE stripe IN (` + list + `) ORDER BY stripe LOCK IN SHARE MODE`
 		// A key could be put again once its row is gone.
 		q[text{sweep, size}] = `
 UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET ended_at = expires_at, user_id = NULL, data = NULL

@@ -17,7 +17,7 @@ func (s *Store) Renew(ctx context.Context, old session.Key, rec session.Record, 
 
 // RenewLimited implements session.UserIndex.
 func (s *Store) RenewLimited(ctx context.Context, old session.Key, rec session.Record, grace time.Duration, limit session.UserLimit) (session.Record, []session.Key, error) {
-	if err := s.limits.UserLimit(rec.User, limit); err != nil {
+	if err := s.limits().UserLimit(rec.User, limit); err != nil {
 		return session.Record{}, nil, wrap("renew", err)
 	}
 	made, err := s.renew(ctx, old, rec, grace, limit)
@@ -34,7 +34,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if err := record.Key("the old key", old); err != nil {
 		return made{}, err
 	}
-	rec, err := s.limits.ReplacingAny().New(rec, s.Now())
+	rec, err := s.newRecord(ctx, rec, func() record.Limits { return s.limits().ReplacingAny() })
 	if err != nil {
 		return made{}, err
 	}
@@ -63,11 +63,11 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		if r.rec.Version != version {
 			return made{}, session.ErrConflict
 		}
-		created := s.Now()
+		created := r.now
 		if rec.User == r.rec.User {
 			created = r.rec.Created
 		}
-		next, err := t.insert(rec, r.keptTo, created, s.limits.Replacing(r.rec.Deadline, r.now))
+		next, err := t.insert(rec, r.keptTo, created, r.now, s.limits().Replacing(r.rec.Deadline, r.now))
 		if err != nil {
 			return made{}, err
 		}

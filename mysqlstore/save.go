@@ -3,7 +3,9 @@ package mysqlstore
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/session"
@@ -19,7 +21,7 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 	if err := s.begun(ctx); err != nil {
 		return session.Record{}, err
 	}
-	if err := s.limits.Saved(rec); err != nil {
+	if err := s.limits().Saved(rec); err != nil {
 		return session.Record{}, err
 	}
 	if !record.Possible(rec.Key) {
@@ -30,7 +32,7 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 	if !rec.Expires.IsZero() {
 		rec.Expires = record.Expiry(rec.Expires)
 	}
-	o := &op{key: rec.Key, rec: rec, becomes: record.Version(rec.Version)}
+	o := &op{key: rec.Key, rec: rec, becomes: record.Version(rec.Version), ends: s.ends(rec)}
 	if err := s.saves.Do(ctx, o); err != nil {
 		return session.Record{}, err
 	}
@@ -67,7 +69,7 @@ func saveLone(t *tx, o *op) (bool, error) {
 }
 
 // saving is a save of a row that is locked: what it comes to, or why not.
-func saving(r *row, rec session.Record, becomes int64) (session.Record, error) {
+func saving(r *row, rec session.Record, becomes int64, ends bool) (session.Record, error) {
 	if err := r.refusal(); err != nil {
 		return session.Record{}, err
 	}
@@ -77,7 +79,29 @@ func saving(r *row, rec session.Record, becomes int64) (session.Record, error) {
 	case r.rec.User != rec.User:
 		return session.Record{}, session.ErrUserChanged
 	}
+	if err := lags(r, rec, ends); err != nil {
+		return session.Record{}, err
+	}
 	return replacing(r, rec, becomes), nil
+}
+
+// clockError is by how much a node may be wrong about the database's time without
+// anything being amiss: the answer that told it may have been slow.
+const clockError = 10 * time.Second
+
+// ends reports whether a save of rec is meant to end the session: its expiry has
+// passed, or is about to.
+func (s *Store) ends(rec session.Record) bool {
+	return !rec.Expires.IsZero() && !rec.Expires.After(s.Now().Add(clockError))
+}
+
+// lags refuses to end a live session only because this node's clock was wrong,
+// which it has been told by now.
+func lags(r *row, rec session.Record, ends bool) error {
+	if rec.Expires.IsZero() || ends || r.now.Before(rec.Expires) {
+		return nil
+	}
+	return fmt.Errorf("%w: Record.Expires has passed, which it had not by this node's clock", session.ErrDeadline)
 }
 
 // replacing is a live row with new data and, if rec has one, a new expiry.
@@ -104,7 +128,7 @@ func saveBatch(t *tx, ops []*op) error {
 		case !r.is(o.key):
 			r = nil
 		}
-		if o.made, o.refusal = saving(r, o.rec, o.becomes); o.refusal != nil {
+		if o.made, o.refusal = saving(r, o.rec, o.becomes, o.ends); o.refusal != nil {
 			continue
 		}
 		if r.now.Before(o.made.Expires) { // else it ends the session
@@ -158,7 +182,7 @@ func saveApart(t *tx, o *op) error {
 			return err
 		}
 	}
-	if o.made, err = saving(r, o.rec, o.becomes); err != nil {
+	if o.made, err = saving(r, o.rec, o.becomes, o.ends); err != nil {
 		return err
 	}
 	return t.replace(r, o.made)

@@ -35,9 +35,9 @@ var _ interface {
 // methods may be called concurrently.
 type Store struct {
 	opts     Options
-	limits   record.Limits
 	log      *zap.Logger
 	clock    *clock
+	longest  atomic.Int64 // see Longest
 	database string
 
 	conns                       *pool
@@ -99,7 +99,7 @@ func newStore(ctx context.Context, db *sql.DB, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.opts, s.limits = opts, opts.limits()
+	s.opts = opts
 	s.log = opts.Logger.Named("mysqlstore").With(zap.String("table", opts.Table))
 	s.conns = &pool{db: db, texts: texts, charset: charsetFor(texts)}
 	parts := opts.shares(most)
@@ -134,11 +134,18 @@ func (s *Store) look(ctx context.Context, db *sql.DB, opts Options) (Options, qu
 	if err != nil {
 		return opts, nil, err
 	}
-	if opts.Longest != 0 && opts.Longest != agreed.LongestLifetime {
-		return opts, nil, fmt.Errorf("%w: Options.Longest is %v, but the nodes agreed on %v in the database; SetSettings of migrations/mysql changes that",
-			ErrSettings, opts.Longest, agreed.LongestLifetime)
+	for _, c := range []struct {
+		field         string
+		given, stored time.Duration
+	}{
+		{"Longest", opts.Longest, agreed.LongestLifetime},
+		{"RetireGrace", opts.RetireGrace, agreed.RetireGrace},
+	} {
+		if c.given != 0 && c.given != c.stored {
+			return opts, nil, fmt.Errorf("%w: Options.%s is %v, but the nodes agreed on %v in the database; SetSettings of migrations/mysql changes that",
+				ErrSettings, c.field, c.given, c.stored)
+		}
 	}
-	opts.Longest = agreed.LongestLifetime
 	if opts, err = opts.fit(c.packet); err != nil {
 		return opts, nil, err
 	}
@@ -230,7 +237,12 @@ func (s *Store) enter(ctx context.Context) (_ context.Context, leave func(), err
 func (s *Store) Now() time.Time { return s.clock.now().UTC().Round(0) }
 
 // Longest implements session.Clock.
-func (s *Store) Longest() time.Duration { return s.opts.Longest }
+func (s *Store) Longest() time.Duration { return time.Duration(s.longest.Load()) }
+
+// limits are those of now: nodes may agree on another longest lifetime.
+func (s *Store) limits() record.Limits {
+	return record.Limits{MaxData: s.opts.MaxData, MaxUser: s.opts.MaxUser, MostUser: migrations.MaxUser, Longest: s.Longest(), Slack: clockSlack}
+}
 
 // The database's clock is read several times at first, so that one answer that
 // took long does no harm, and once in a while.
@@ -239,14 +251,16 @@ const (
 	clockInterval = 30 * time.Second
 )
 
-// refresh reads the database's clock, and who pruned last.
+// refresh reads the database's clock, what the nodes have agreed on, and who
+// pruned last.
 func (s *Store) refresh(ctx context.Context) error {
 	return s.read(ctx, func(c *conn) error {
 		sent := time.Now()
-		now, latest, err := c.readTurn(ctx)
+		f, err := c.facts(ctx)
 		if err == nil {
-			s.clock.observe(sent, now, time.Now())
-			s.pruning.note(latest)
+			s.clock.observe(sent, f.now, time.Now())
+			s.longest.Store(int64(f.longest))
+			s.pruning.note(f.latest)
 		}
 		return err
 	})
@@ -254,11 +268,11 @@ func (s *Store) refresh(ctx context.Context) error {
 
 func (s *Store) refreshLoop(ctx context.Context) {
 	for wait.Sleep(ctx, clockInterval/2+rand.N(clockInterval)) {
-		call, cancel := s.within(ctx, "reading the clock")
+		call, cancel := s.within(ctx, "reading the clock and the settings")
 		err := s.refresh(call)
 		cancel()
 		if err != nil && ctx.Err() == nil && !s.closed.Load() {
-			s.backgroundError("read the database's clock", err)
+			s.backgroundError("read the clock and the settings", err)
 		}
 	}
 }

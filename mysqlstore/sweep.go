@@ -36,23 +36,17 @@ func (w *pass) count(some session.Pruned) {
 	w.p.add(some)
 }
 
-// now is the store's time, asked for: what is deleted is lost.
-func (c *conn) now(ctx context.Context) (time.Time, error) {
-	micros, _, err := c.maybeNumber(ctx, now)
-	return record.Time(micros), err
-}
-
 // retire deletes the rows whose bucket has passed, and that of all keys that
 // lead to them. The bucket, not the deadline: until it has passed, another
 // deadline would make the key good again.
 func (w *pass) retire(ctx context.Context) error {
 	for rows := int64(retireBatch); rows == retireBatch; {
 		err := w.paced(ctx, func(ctx context.Context, c *conn) error {
-			now, err := c.now(ctx)
+			f, err := c.facts(ctx)
 			if err != nil {
 				return err
 			}
-			oldest := session.BucketOf(now.Add(-w.p.s.opts.RetireGrace))
+			oldest := session.BucketOf(f.forgotten())
 			out, err := c.exec(ctx, one(retire), int64(oldest), int64(retireBatch))
 			rows = out.rows
 			w.count(session.Pruned{Rows: rows})
@@ -74,8 +68,8 @@ func (w *pass) sweep(ctx context.Context) error {
 		if last, _, err = c.maybeNumber(ctx, maxID); err != nil || !w.part {
 			return err
 		}
-		_, latest, err := c.readTurn(ctx)
-		after = latest.sweptTo
+		f, err := c.facts(ctx)
+		after = f.latest.sweptTo
 		return err
 	})
 	if err != nil {
@@ -113,11 +107,11 @@ func (w *pass) sweep(ctx context.Context) error {
 
 // sweepIDs looks for idle sessions without a lock, and then locks these alone.
 func (w *pass) sweepIDs(ctx context.Context, c *conn, first, end int64) error {
-	now, err := c.now(ctx)
+	f, err := c.facts(ctx)
 	if err != nil {
 		return err
 	}
-	before := record.Micros(now.Add(-w.p.s.opts.RetireGrace))
+	before := record.Micros(f.forgotten())
 	var idle [][32]byte
 	err = c.query(ctx, one(sweepFind), func(v []driver.Value) error {
 		scan := scanner{values: v}

@@ -150,16 +150,17 @@ func pause(ctx context.Context, try int) bool {
 // lock returns the row of that hash, dead or alive, or nil, and keeps it. Its
 // time is one after it was locked.
 func (t *tx) lock(hash [32]byte) (*row, error) {
-	return t.lockBy(lock, hash)
-}
-
-func (t *tx) lockBy(q query, hash [32]byte) (*row, error) {
-	r, err := t.rowOf(t.ctx, q, session.Key{Hash: hash})
-	if err != nil || r == nil || t.instant {
+	sent := time.Now()
+	r, err := t.rowOf(t.ctx, lock, session.Key{Hash: hash})
+	switch {
+	case err != nil || r == nil:
+		return r, err
+	case !t.instant:
+		r.now, err = t.now()
 		return r, err
 	}
-	r.now, err = t.now()
-	return r, err
+	t.s.clock.observe(sent, r.now, time.Now())
+	return r, nil
 }
 
 // lockKey is lock for the row that key names.
@@ -177,11 +178,13 @@ func (t *tx) lockKey(key session.Key) (*row, error) {
 // now asks the database for its time.
 func (t *tx) now() (time.Time, error) {
 	sent := time.Now()
-	at, err := t.conn.now(t.ctx)
-	if err == nil {
-		t.s.clock.observe(sent, at, time.Now())
+	micros, _, err := t.maybeNumber(t.ctx, now)
+	if err != nil {
+		return time.Time{}, err
 	}
-	return at, err
+	at := record.Time(micros)
+	t.s.clock.observe(sent, at, time.Now())
+	return at, nil
 }
 
 // lockSome locks the rows of hashes, which are sorted, in that order, and

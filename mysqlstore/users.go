@@ -53,7 +53,7 @@ func (s *Store) begunFor(ctx context.Context, user string) error {
 	if err := s.begun(ctx); err != nil {
 		return err
 	}
-	return s.limits.User("user", user)
+	return s.limits().User("user", user)
 }
 
 // number reads one number.
@@ -116,7 +116,8 @@ func (t *tx) admit(user string, limit session.UserLimit) error {
 	case user == "":
 		return nil
 	case limit.Max == 0:
-		return t.shareStripes([]int64{stripeOf(user)})
+		_, err := t.shareStripes([]int64{stripeOf(user)})
+		return err
 	}
 	return t.takeStripe(user)
 }

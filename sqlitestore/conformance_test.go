@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/record"
+	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
 	"github.com/sojourn-go/sojourn/session"
 	"github.com/sojourn-go/sojourn/session/sessiontest"
 )
@@ -87,7 +88,10 @@ func (f *files) harness() sessiontest.Harness {
 		Peer: func(t testing.TB, s session.Store) session.Store { return f.open(t, f.find(s), quiet) },
 		Narrow: func(t testing.TB, s session.Store) session.Store {
 			narrow := quiet
-			narrow.Longest, narrow.MaxData, narrow.MaxUser, narrow.RetireGrace = time.Second, 10, 1, time.Minute
+			narrow.Longest, narrow.MaxData, narrow.MaxUser = time.Second, 10, 1
+			if _, err := migrations.SetSettings(t.Context(), f.find(s).admin, migrations.Config{}, migrations.Settings{RetireGrace: time.Minute}); err != nil {
+				t.Fatal(err)
+			}
 			return f.open(t, f.find(s), narrow)
 		},
 		Expire: func(t testing.TB, s session.Store, key session.Key) { expire(t, f.find(s).admin, s, key) },

@@ -22,7 +22,7 @@
 //
 // The machine's clock decides what is live. A write reads it once it has the
 // lock, so that one that waited for longer than its session had to live is
-// refused. The clock must not be set back by more than Options.RetireGrace.
+// refused. The clock must not be set back by more than the retire grace.
 //
 // # Several processes
 //

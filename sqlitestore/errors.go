@@ -29,6 +29,10 @@ var (
 
 	// ErrUnsuitable says that a *sql.DB is not set up as New needs it.
 	ErrUnsuitable = errors.New("sqlitestore: unsuitable *sql.DB")
+
+	// ErrSettings says that the processes that use the table have agreed on
+	// another setting than the one given.
+	ErrSettings = errors.New("sqlitestore: other settings than those of the other processes")
 )
 
 // isBusy reports whether it may work a moment later.

@@ -16,13 +16,14 @@ import (
 	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
 )
 
-// Options configure a Store. The zero Options work. All processes that use one
-// file must have the same Table, Longest and RetireGrace.
+// Options configure a Store. The zero Options work. All processes that share the
+// sessions must have the same Table.
 type Options struct {
 	// Table names the sessions table; empty means migrations/sqlite.DefaultTable.
 	Table string
 
-	// Longest is the longest lifetime of a session; 0 means 30 days.
+	// Longest is the longest lifetime of a session that this process creates; 0
+	// means 30 days.
 	Longest time.Duration
 
 	// MaxData and MaxUser limit a session's data and user, in bytes; 0 means
@@ -49,8 +50,12 @@ type Options struct {
 	Readers int
 
 	// RetireGrace is for how long a dead session is remembered: an ended one
-	// after its bucket has passed, one that was idle after its expiry. 0 means
-	// a day. A write that began while its session was live must not last longer.
+	// after its bucket has passed, one that was idle after its expiry. A write
+	// that began while its session was live must not last longer. It is stored in
+	// the database: 0 adopts what is stored, which is a day unless it was set, and
+	// anything else must equal it, or New is ErrSettings; Open stores it in a
+	// database that it makes. SetSettings of migrations/sqlite changes it. A
+	// shorter one is in force once the former has passed.
 	RetireGrace time.Duration
 
 	// PruneInterval is the mean time between two passes of pruning; each wait is
@@ -101,7 +106,6 @@ func (o Options) withDefaults() Options {
 	o.BatchBytes = cmp.Or(o.BatchBytes, 1<<20)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
 	o.Readers = cmp.Or(o.Readers, max(4, runtime.GOMAXPROCS(0)))
-	o.RetireGrace = cmp.Or(o.RetireGrace, 24*time.Hour)
 	o.PruneInterval = cmp.Or(o.PruneInterval, time.Minute)
 	o.NodeName = cmp.Or(o.NodeName, hostAndPID())
 	o.Logger = logging.Or(o.Logger)
@@ -124,7 +128,7 @@ func (o Options) validate() error {
 	}{
 		{"Longest", o.Longest, time.Second, record.MaxLifetime},
 		{"WriteTimeout", o.WriteTimeout, time.Millisecond, time.Hour},
-		{"RetireGrace", o.RetireGrace, time.Minute, record.MaxLifetime},
+		{"RetireGrace", cmp.Or(o.RetireGrace, migrations.MinRetireGrace), migrations.MinRetireGrace, migrations.MaxRetireGrace},
 		{"PruneInterval", max(o.PruneInterval, 0), 0, record.MaxLifetime},
 	} {
 		if c.got < c.least || c.got > c.most {
@@ -158,7 +162,9 @@ func (o Options) limits() record.Limits {
 	return record.Limits{MaxData: o.MaxData, MaxUser: o.MaxUser, MostUser: maxUser, Longest: o.Longest, Slack: clockSlack}
 }
 
-func (o Options) migrations() migrations.Config { return migrations.Config{Table: o.Table} }
+func (o Options) migrations() migrations.Config {
+	return migrations.Config{Table: o.Table, Settings: migrations.Settings{RetireGrace: o.RetireGrace}}
+}
 
 func (o Options) pruneInterval() time.Duration {
 	if o.PruneInterval < 0 { // started by hand

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/record"
+	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -162,6 +163,58 @@ func TestPruningKeepsWhatMayBeAskedFor(t *testing.T) {
 	}
 	if n := rowsOf(t, s); n != 4 {
 		t.Errorf("%d rows are left; want 4", n)
+	}
+}
+
+// A shorter grace takes nothing away that the former one keeps.
+func TestAShorterRetireGraceWaitsForTheFormer(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := openStore(t, path, quiet)
+	db := openDB(t, DSN(path))
+	made := func() {
+		key := create(t, s, newSession(s, "data")).Key
+		create(t, s, newSession(s, "the highest"))
+		age(t, s, path, 10*time.Hour, key)
+	}
+	set := func(grace time.Duration) {
+		t.Helper()
+		got, err := migrations.SetSettings(t.Context(), db, migrations.Config{}, migrations.Settings{RetireGrace: grace})
+		if err != nil || got.RetireGrace != grace {
+			t.Errorf("SetSettings = %v, %v; want %v", got.RetireGrace, err, grace)
+		}
+	}
+	changed := func(ago time.Duration) {
+		sqlExec(t, db, `UPDATE sojourn_sessions_meta SET retire_grace_changed_at = ?1`, s.Now().Add(-ago).UnixMicro())
+	}
+	deleted := func(want int64) {
+		t.Helper()
+		if done, err := s.PruneNow(t.Context()); done.Rows != want || err != nil {
+			t.Errorf("PruneNow = %+v, %v; want %d rows", done, err, want)
+		}
+	}
+	made()
+	deleted(0) // for a day
+	set(2 * time.Hour)
+	deleted(0)
+	set(time.Hour) // the longest of all that may still keep something
+	deleted(0)
+	changed(23 * time.Hour)
+	deleted(0)
+	changed(25 * time.Hour)
+	deleted(1)
+	made()
+	set(12 * time.Hour) // a longer one counts at once
+	deleted(0)
+
+	if _, err := New(t.Context(), db, Options{RetireGrace: 2 * time.Hour}); !errors.Is(err, ErrSettings) {
+		t.Errorf("New with another grace: %v", err)
+	}
+	openStore(t, path, Options{RetireGrace: 12 * time.Hour, PruneInterval: -1})
+	fresh := newPath(t)
+	openStore(t, fresh, Options{RetireGrace: 3 * time.Hour, PruneInterval: -1})
+	if got, err := migrations.LoadSettings(t.Context(), openDB(t, DSN(fresh)), migrations.Config{}); got.RetireGrace != 3*time.Hour || err != nil {
+		t.Errorf("Open made the database with %+v, %v", got, err)
 	}
 }
 

@@ -32,6 +32,7 @@ const (
 	takeTurn
 	readTurn
 	setSwept
+	readGrace
 	tryWrite
 	queryCount
 )
@@ -101,8 +102,9 @@ WHERE id >= ?1 AND id < ?2 AND ended_at IS NULL AND expires_at < ?3`,
 		// A time in the future was written before the clock was set back.
 		takeTurn: `
 UPDATE ` + meta + ` SET pruned_at = ?1, pruned_by = ?2 WHERE pruned_at IS NULL OR pruned_at <= ?3 OR pruned_at > ?1`,
-		readTurn: `SELECT pruned_at, pruned_by, swept_to FROM ` + meta,
-		setSwept: `UPDATE ` + meta + ` SET swept_to = ?1`,
+		readTurn:  `SELECT pruned_at, pruned_by, swept_to FROM ` + meta,
+		readGrace: `SELECT ` + migrations.RetireGrace + ` FROM ` + meta,
+		setSwept:  `UPDATE ` + meta + ` SET swept_to = ?1`,
 		// Changes nothing, but is refused where nothing may be changed.
 		tryWrite: `UPDATE ` + meta + ` SET swept_to = swept_to WHERE one = 0`,
 	}

@@ -54,7 +54,8 @@ type Store struct {
 const scanners = 2
 
 // New returns a store on the table that Up of migrations/sqlite has made. The
-// pool stays the caller's and must outlive the store. ctx bounds New only.
+// pool stays the caller's and must outlive the store. ctx bounds New only. It is
+// ErrSettings if Options differ from what the processes have agreed on.
 //
 // The store keeps connections of the pool for itself and sets up those as it
 // needs them: one to write, others to read. New checks what it cannot set, and
@@ -146,6 +147,14 @@ func checkPool(ctx context.Context, db *sql.DB, opts Options) error {
 	return retry(ctx, opts.WriteTimeout, func() error {
 		if err := migrations.Validate(ctx, c, opts.migrations()); err != nil {
 			return err
+		}
+		agreed, err := migrations.LoadSettings(ctx, c, opts.migrations())
+		if err != nil {
+			return err
+		}
+		if opts.RetireGrace != 0 && opts.RetireGrace != agreed.RetireGrace {
+			return fmt.Errorf("%w: Options.RetireGrace is %v, but they agreed on %v in the database; SetSettings of migrations/sqlite changes that",
+				ErrSettings, opts.RetireGrace, agreed.RetireGrace)
 		}
 		var mode string
 		var timeout int64

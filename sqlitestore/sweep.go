@@ -24,8 +24,11 @@ const (
 func (p *pruning) retire(ctx context.Context) (done session.Pruned, err error) {
 	for {
 		n, err := write(ctx, p.s, 0, func(t *tx) (int64, error) {
-			oldest := session.BucketOf(t.now().Add(-p.s.opts.RetireGrace))
-			return t.exec(retire, int64(oldest), int64(retireBatch))
+			before, err := t.forgotten(t.now())
+			if err != nil {
+				return 0, err
+			}
+			return t.exec(retire, int64(session.BucketOf(before)), int64(retireBatch))
 		})
 		done.Rows += n
 		if err != nil || n < retireBatch {
@@ -72,7 +75,11 @@ func (p *pruning) sweep(ctx context.Context, after, to int64, done *session.Prun
 			continue
 		}
 		n, err := write(ctx, p.s, 0, func(t *tx) (int64, error) {
-			return t.exec(sweep, first, first+sweepBatch, p.s.longIdle())
+			before, err := t.forgotten(t.now())
+			if err != nil {
+				return 0, err
+			}
+			return t.exec(sweep, first, first+sweepBatch, record.Micros(before))
 		})
 		done.Emptied += n
 		if err != nil {
@@ -85,9 +92,15 @@ func (p *pruning) sweep(ctx context.Context, after, to int64, done *session.Prun
 	return after, nil
 }
 
-// longIdle is the expiry before which a session is as good as forgotten.
-func (s *Store) longIdle() int64 {
-	return record.Micros(record.Expiry(s.Now().Add(-s.opts.RetireGrace)))
+// forgotten is the time before which nobody needs to remember what died, by the
+// retire grace in force.
+func (c *conn) forgotten(now time.Time) (before time.Time, err error) {
+	err = c.query(context.Background(), readGrace, func(v []driver.Value) error {
+		scan := scanner{values: v}
+		before = record.Expiry(now.Add(-time.Duration(scan.number()) * time.Second))
+		return scan.err
+	}, record.Micros(record.Expiry(now)))
+	return before, err
 }
 
 // idle returns the first id above after, and whether there is anything to sweep
@@ -101,11 +114,15 @@ func (s *Store) idle(ctx context.Context, after int64) (first int64, found bool,
 		if err != nil || first == 0 {
 			return err
 		}
+		before, err := c.forgotten(s.Now())
+		if err != nil {
+			return err
+		}
 		return c.query(ctx, sweepFind, func(v []driver.Value) error {
 			scan := scanner{values: v}
 			found = scan.number() == 1
 			return scan.err
-		}, first, first+sweepBatch, s.longIdle())
+		}, first, first+sweepBatch, record.Micros(before))
 	})
 	return first, found, err
 }

@@ -31,6 +31,7 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	c.Table = cmp.Or(c.Table, DefaultTable)
 	c.Settings.LongestLifetime = cmp.Or(c.Settings.LongestLifetime, 30*24*time.Hour)
+	c.Settings.RetireGrace = cmp.Or(c.Settings.RetireGrace, DefaultRetireGrace)
 	c.LockWait = cmp.Or(c.LockWait, time.Minute)
 	return c
 }
@@ -44,8 +45,12 @@ func (c Config) names() (names, error) {
 	return n, c.Settings.validate()
 }
 
-// MaxLifetime is the limit of Settings.LongestLifetime: ten years.
-const MaxLifetime = 87600 * time.Hour
+// The limits of Settings, and a default.
+const (
+	MaxLifetime        = 87600 * time.Hour // ten years
+	MinRetireGrace     = time.Minute
+	DefaultRetireGrace = 24 * time.Hour
+)
 
 // Settings is what all nodes that share the sessions must agree on. The
 // database holds it.
@@ -53,19 +58,36 @@ type Settings struct {
 	// LongestLifetime is how far ahead the deadline of a session may lie:
 	// whole hours, from 1 h to MaxLifetime. 0 means 30 days.
 	LongestLifetime time.Duration
+	// RetireGrace is for how long a dead session is remembered: an ended one
+	// after its bucket has passed, one that was idle after its expiry. Whole
+	// seconds from MinRetireGrace to MaxLifetime; 0 means DefaultRetireGrace. A
+	// write that began while its session was live must not last longer, nor may
+	// the database's clock be set back by more.
+	RetireGrace time.Duration
 }
 
+// validate checks the fields that are not zero.
 func (s Settings) validate() error {
-	switch d := s.LongestLifetime; {
-	case d < time.Hour || d > MaxLifetime:
-		return fmt.Errorf("%w: Settings.LongestLifetime is %s; it must be from %s to %s", ErrInvalid, d, time.Hour, MaxLifetime)
-	case d%time.Hour != 0:
-		return fmt.Errorf("%w: Settings.LongestLifetime is %s; it must be a multiple of %s", ErrInvalid, d, time.Hour)
+	for _, c := range []struct {
+		field             string
+		got, least, whole time.Duration
+	}{
+		{"LongestLifetime", s.LongestLifetime, time.Hour, time.Hour},
+		{"RetireGrace", s.RetireGrace, MinRetireGrace, time.Second},
+	} {
+		switch {
+		case c.got == 0:
+		case c.got < c.least || c.got > MaxLifetime:
+			return fmt.Errorf("%w: Settings.%s is %s; it must be from %s to %s", ErrInvalid, c.field, c.got, c.least, MaxLifetime)
+		case c.got%c.whole != 0:
+			return fmt.Errorf("%w: Settings.%s is %s; it must be a multiple of %s", ErrInvalid, c.field, c.got, c.whole)
+		}
 	}
 	return nil
 }
 
-func (s Settings) hours() int64 { return int64(s.LongestLifetime / time.Hour) }
+func (s Settings) hours() int64         { return int64(s.LongestLifetime / time.Hour) }
+func (s Settings) retireSeconds() int64 { return int64(s.RetireGrace / time.Second) }
 
 // Querier is a *sql.DB, *sql.Conn or *sql.Tx.
 type Querier interface {
@@ -84,35 +106,51 @@ func LoadSettings(ctx context.Context, db Querier, cfg Config) (Settings, error)
 }
 
 func (n names) loadSettings(ctx context.Context, db Querier) (Settings, error) {
-	var hours int64
-	err := db.QueryRowContext(ctx, `SELECT longest_hours FROM `+n.meta).Scan(&hours)
+	var hours, grace int64
+	err := db.QueryRowContext(ctx, `SELECT longest_hours, retire_grace_s FROM `+n.meta).Scan(&hours, &grace)
 	switch {
 	case err == sql.ErrNoRows || number(err) == errNoTable:
 		return Settings{}, n.errorf(ErrNotMigrated, "load settings: %w", err)
 	case err != nil:
 		return Settings{}, n.explain("load settings", err)
 	}
-	return Settings{LongestLifetime: time.Duration(hours) * time.Hour}, nil
+	return Settings{LongestLifetime: time.Duration(hours) * time.Hour, RetireGrace: time.Duration(grace) * time.Second}, nil
 }
 
+// RetireGrace is the SQL expression, over the meta table, of the retire grace in
+// force, in seconds: a shorter one is not until the former has passed.
+const RetireGrace = `GREATEST(retire_grace_s, IF(retire_grace_changed_at + retire_grace_was_s * 1000000 > ` + present + `, retire_grace_was_s, 0))`
+
+const present = `TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))`
+
 // SetSettings changes the settings that are not zero in s and returns all that
-// hold then. Nodes whose options say something else refuse to start from then
-// on. A shorter longest lifetime does not shorten sessions that exist.
+// hold then. Nodes that run follow within a minute; those whose options say
+// something else refuse to start from then on. A shorter longest lifetime does
+// not shorten sessions that exist, and a shorter retire grace is in force once
+// the former has passed.
 func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Settings, error) {
 	n, err := cfg.withDefaults().names()
 	if err != nil {
 		return Settings{}, err
 	}
-	if s.LongestLifetime != 0 {
-		if err := s.validate(); err != nil {
-			return Settings{}, err
-		}
-		if _, err := db.ExecContext(ctx, `UPDATE `+n.meta+` SET longest_hours = ?`, s.hours()); err != nil {
-			if number(err) == errNoTable {
-				return Settings{}, n.errorf(ErrNotMigrated, "set settings: %w", err)
-			}
-			return Settings{}, n.explain("set settings", err)
-		}
+	if err := s.validate(); err != nil {
+		return Settings{}, err
+	}
+	if s == (Settings{}) {
+		return n.loadSettings(ctx, db)
+	}
+	// From left to right: what comes later sees what was set before.
+	_, err = db.ExecContext(ctx, `UPDATE `+n.meta+` SET
+  longest_hours = IF(? > 0, ?, longest_hours),
+  retire_grace_was_s = IF(? > 0, `+RetireGrace+`, retire_grace_was_s),
+  retire_grace_changed_at = IF(? > 0, `+present+`, retire_grace_changed_at),
+  retire_grace_s = IF(? > 0, ?, retire_grace_s)
+WHERE one = 1`, s.hours(), s.hours(), s.retireSeconds(), s.retireSeconds(), s.retireSeconds(), s.retireSeconds())
+	switch {
+	case number(err) == errNoTable:
+		return Settings{}, n.errorf(ErrNotMigrated, "set settings: %w", err)
+	case err != nil:
+		return Settings{}, n.explain("set settings", err)
 	}
 	return n.loadSettings(ctx, db)
 }

@@ -27,6 +27,8 @@ func (n names) steps(fsys fs.FS, s Settings) ([]sqlmigrate.Step, error) {
 		"meta":          n.meta,
 		"users":         n.users,
 		"longest_hours": strconv.FormatInt(s.hours(), 10),
+
+		"retire_grace_s": strconv.FormatInt(s.retireSeconds(), 10),
 	})
 }
 

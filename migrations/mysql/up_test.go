@@ -137,6 +137,10 @@ func TestBadConfigurationsAreRefused(t *testing.T) {
 		"Settings.LongestLifetime is -1h0m0s":      {Settings: Settings{LongestLifetime: -time.Hour}},
 		"must be a multiple of 1h":                 {Settings: Settings{LongestLifetime: 90 * time.Minute}},
 		"must be from 1h0m0s to 87600h0m0s":        {Settings: Settings{LongestLifetime: MaxLifetime + time.Hour}},
+		"Settings.RetireGrace is 59s":              {Settings: Settings{RetireGrace: 59 * time.Second}},
+		"Settings.RetireGrace is -1ns":             {Settings: Settings{RetireGrace: -1}},
+		"must be a multiple of 1s":                 {Settings: Settings{RetireGrace: time.Hour + 1}},
+		"must be from 1m0s to 87600h0m0s":          {Settings: Settings{RetireGrace: 1<<63 - 1}},
 	} {
 		_, errSQL := SQL(cfg)
 		_, errLoad := LoadSettings(t.Context(), db, cfg)
@@ -396,23 +400,29 @@ func TestSettingsAreKeptByTheDatabase(t *testing.T) {
 		if _, err := SetSettings(ctx, db, Config{}, Settings{LongestLifetime: time.Hour}); !errors.Is(err, ErrNotMigrated) {
 			t.Errorf("before Up: %v; want ErrNotMigrated", err)
 		}
-		week := Config{Table: "week", Settings: Settings{LongestLifetime: 7 * 24 * time.Hour}}
+		week := Config{Table: "week", Settings: Settings{LongestLifetime: 7 * 24 * time.Hour, RetireGrace: 90 * time.Second}}
 		mustUp(t, db, week)
 		mustUp(t, db, Config{})
 		mustUp(t, db, Config{Table: "week", Settings: Settings{LongestLifetime: time.Hour}})
 		for _, c := range []struct {
 			table string
-			want  time.Duration
-		}{{"week", 7 * 24 * time.Hour}, {"", 30 * 24 * time.Hour}} {
-			if got, err := LoadSettings(ctx, db, Config{Table: c.table}); err != nil || got.LongestLifetime != c.want {
+			want  Settings
+		}{{"week", week.Settings}, {"", Settings{LongestLifetime: 30 * 24 * time.Hour, RetireGrace: DefaultRetireGrace}}} {
+			if got, err := LoadSettings(ctx, db, Config{Table: c.table}); err != nil || got != c.want {
 				t.Errorf("%q: %+v, %v; want %v", c.table, got, err, c.want)
 			}
 		}
 		if got, err := SetSettings(ctx, db, week, Settings{}); err != nil || got != week.Settings {
 			t.Errorf("nothing set: %+v, %v", got, err)
 		}
-		if got, err := SetSettings(ctx, db, week, Settings{LongestLifetime: MaxLifetime}); err != nil || got.LongestLifetime != MaxLifetime {
-			t.Errorf("set: %+v, %v", got, err)
+		for _, c := range []struct{ set, want Settings }{
+			{Settings{LongestLifetime: MaxLifetime}, Settings{LongestLifetime: MaxLifetime, RetireGrace: 90 * time.Second}},
+			{Settings{RetireGrace: time.Hour}, Settings{LongestLifetime: MaxLifetime, RetireGrace: time.Hour}},
+			{Settings{LongestLifetime: time.Hour, RetireGrace: MaxLifetime}, Settings{LongestLifetime: time.Hour, RetireGrace: MaxLifetime}},
+		} {
+			if got, err := SetSettings(ctx, db, week, c.set); err != nil || got != c.want {
+				t.Errorf("set %+v: %+v, %v; want %+v", c.set, got, err, c.want)
+			}
 		}
 		if _, err := SetSettings(ctx, db, week, Settings{LongestLifetime: time.Minute}); !errors.Is(err, ErrInvalid) {
 			t.Errorf("out of range: %v; want ErrInvalid", err)

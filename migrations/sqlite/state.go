@@ -14,6 +14,7 @@ import (
 type Querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
 // state is what a database holds under our names.
@@ -157,7 +158,7 @@ func (st state) usable(n names, version int) error {
 // ErrForeignTable or ErrNotDatabase when it is not, and else the error of the
 // driver.
 func Validate(ctx context.Context, db Querier, cfg Config) error {
-	n, err := namesOf(cfg.withDefaults().Table)
+	n, err := cfg.withDefaults().names()
 	if err != nil {
 		return err
 	}

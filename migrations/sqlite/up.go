@@ -30,11 +30,11 @@ func up(ctx context.Context, db *sql.DB, cfg Config, fsys fs.FS) error {
 		return fmt.Errorf("%w: db is nil", ErrInvalid)
 	}
 	cfg = cfg.withDefaults()
-	n, err := namesOf(cfg.Table)
+	n, err := cfg.names()
 	if err != nil {
 		return err
 	}
-	steps, err := n.steps(fsys)
+	steps, err := n.steps(fsys, cfg.Settings)
 	if err != nil {
 		return fmt.Errorf("migrations/sqlite: %w", err)
 	}

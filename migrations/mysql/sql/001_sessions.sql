@@ -6,12 +6,17 @@ CREATE TABLE IF NOT EXISTS {{.meta}} (
   schema_version int     NOT NULL,
   min_compatible int     NOT NULL,
   longest_hours  int     NOT NULL CHECK (longest_hours BETWEEN 1 AND 87600),
+  -- What a former retire grace keeps is kept for as long as that.
+  retire_grace_s          int    NOT NULL CHECK (retire_grace_s BETWEEN 60 AND 315360000),
+  retire_grace_was_s      int    NOT NULL DEFAULT 0,
+  retire_grace_changed_at bigint NOT NULL DEFAULT 0,
   pruned_at      bigint,
   pruned_by      varbinary(255),
   swept_to       bigint unsigned NOT NULL DEFAULT 0
 ) ENGINE=InnoDB;
 -- Version 0: under way.
-INSERT IGNORE INTO {{.meta}} (one, schema_version, min_compatible, longest_hours) VALUES (1, 0, 0, {{.longest_hours}});
+INSERT IGNORE INTO {{.meta}} (one, schema_version, min_compatible, longest_hours, retire_grace_s)
+VALUES (1, 0, 0, {{.longest_hours}}, {{.retire_grace_s}});
 -- Times are microseconds since 1970 UTC. An ended row has lost its data and
 -- user; one that was found expired has ended_at = expires_at. A row is kept until
 -- the bucket kept_to has passed: its own, or a later one of those that lead to it.

@@ -23,8 +23,12 @@ CREATE TABLE {{.meta}} (
   one            INTEGER PRIMARY KEY CHECK (one = 1),
   schema_version INTEGER NOT NULL,
   min_compatible INTEGER NOT NULL,
+  -- What a former retire grace keeps is kept for as long as that.
+  retire_grace_s          INTEGER NOT NULL CHECK (retire_grace_s BETWEEN 60 AND 315360000),
+  retire_grace_was_s      INTEGER NOT NULL DEFAULT 0,
+  retire_grace_changed_at INTEGER NOT NULL DEFAULT 0,
   pruned_at      INTEGER,
   pruned_by      TEXT,
   swept_to       INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-INSERT INTO {{.meta}} (one, schema_version, min_compatible) VALUES (1, 1, 1);
+INSERT INTO {{.meta}} (one, schema_version, min_compatible, retire_grace_s) VALUES (1, 1, 1, {{.retire_grace_s}});
