@@ -28,7 +28,7 @@ import (
 // each server has a leader.
 //
 // name is the session's attribute program_name in the performance schema, where
-// the server keeps one; empty stands for that of config. Timeouts of config and
+// the server keeps one, cut to 255 bytes; empty stands for that of config. Timeouts of config and
 // server do not apply to the session: the work sets its own. But the server ends
 // a session that was silent for ten seconds, or for twice Poll or Verify and
 // Timeout if that is longer: that is how it finds out that the process is frozen or
@@ -100,6 +100,9 @@ func (s *mysqlSession) open(ctx context.Context, silence time.Duration) (_ Sessi
 	return s, nil
 }
 
+// maxMySQLName bounds a name in bytes: a server refuses to be told too much.
+const maxMySQLName = 255
+
 // attributes adds the name to the attributes of a config, which are separated by
 // commas, with a colon before the value.
 func attributes(given, name string) string {
@@ -112,6 +115,7 @@ func attributes(given, name string) string {
 		}
 		return r
 	}, name)
+	name = strings.ToValidUTF8(name[:min(len(name), maxMySQLName)], "")
 	all := []string{"program_name:" + name}
 	for attribute := range strings.SplitSeq(given, ",") {
 		if attribute != "" && !strings.HasPrefix(strings.TrimSpace(attribute), "program_name:") {

@@ -95,7 +95,8 @@ func TestTheNameOfTheLeaderIsShownWhereTheServerKeepsIt(t *testing.T) {
 	db := dbtest.DB(t, dsn, nil)
 	c := myConfig(t, dsn)
 	c.ConnectionAttributes = "program_name:of config,team:a"
-	for name, want := range map[string]string{"node 1": "node 1", "a:b,c\n": "a?b?c?", "": "of config"} {
+	for name, want := range map[string]string{"node 1": "node 1", "a:b,c\n": "a?b?c?", "": "of config", "a\x00\xff": "a?�",
+		strings.Repeat("ü", 1<<17): strings.Repeat("ü", 127)} {
 		key := myKey(t, name)
 		if !lock(t, open(t, leader.MySQL(c, key, name))) {
 			t.Fatal("no lock")

@@ -10,12 +10,15 @@ import (
 	"github.com/sojourn-go/sojourn/internal/logging"
 )
 
-// shortest is the least that Options accepts as a time between two statements:
-// below it a crowd of followers is a load of its own.
-const shortest = 10 * time.Millisecond
+// What Options accepts as a time between two statements: with less a crowd of
+// followers is a load of its own, and a server is told to wait for twice as long.
+const (
+	shortest = 10 * time.Millisecond
+	longest  = 24 * time.Hour
+)
 
-// Options tunes [Run]. The zero value works; a zero field takes its default and
-// a negative one is an error.
+// Options tunes [Run]. The zero value works; a zero field takes its default, and
+// a negative one, or one of more than a day, is an error.
 type Options struct {
 	// Poll is how often a follower tries to take the lock, default 1s, at least
 	// 10ms. Each wait is drawn from [Poll/2, Poll), so that followers spread out
@@ -75,8 +78,8 @@ func (o Options) validate() error {
 		{"ConnectTimeout", o.ConnectTimeout, time.Millisecond},
 		{"MaxBackoff", o.MaxBackoff, shortest},
 	} {
-		if f.value < f.least {
-			return fmt.Errorf("leader: Options.%s is %v; it must be at least %v", f.name, f.value, f.least)
+		if f.value < f.least || f.value > longest {
+			return fmt.Errorf("leader: Options.%s is %v; it must be from %v to %v", f.name, f.value, f.least, longest)
 		}
 	}
 	return nil

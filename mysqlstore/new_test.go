@@ -27,6 +27,7 @@ func TestOptionsOutOfRangeAreNamed(t *testing.T) {
 		"RetireGrace+":  {RetireGrace: 1<<63 - 1},
 		"WriteTimeout+": {WriteTimeout: 1<<63 - 1},
 		"PruneInterval": {PruneInterval: 1<<63 - 1},
+		"Table:":        {Table: "a\x00"},
 		"NodeName":      {NodeName: "a\x00"},
 		"NodeName+":     {NodeName: "\xff"},
 	} {

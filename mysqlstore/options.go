@@ -115,6 +115,9 @@ func (o Options) validate() error {
 			return fmt.Errorf("mysqlstore: Options.%s is %v; it must be from %v to %v", c.field, c.got, c.least, c.most)
 		}
 	}
+	if _, err := migrations.NamesOf(o.Table); err != nil {
+		return fmt.Errorf("mysqlstore: Options.Table: %w", err)
+	}
 	if err := record.Name("Options.NodeName", o.NodeName, record.MaxNodeName); err != nil {
 		return fmt.Errorf("mysqlstore: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // table is what the store has to know about the real table.
@@ -106,6 +107,9 @@ func inspect(ctx context.Context, db *sql.DB, l Layout, extra []string) (table, 
 		if c := &columns[i]; c.required && !known[c] {
 			return table{}, unsuitable("the column %q is NOT NULL without a default, and nothing fills it", c.name)
 		}
+	}
+	if n := int64(utf8.RuneCountInString(l.IDPrefix)); id.characters > 0 && n >= id.characters {
+		return table{}, unsuitable("Layout.IDPrefix has %d characters, and the column %q takes %d, the session's ID included", n, id.name, id.characters)
 	}
 	return tableOf(l, id, data, expires), nil
 }

@@ -228,6 +228,17 @@ func TestAJSONColumnOfMySQL(t *testing.T) {
 	})
 }
 
+func TestAPrefixLeavesRoomForTheID(t *testing.T) {
+	t.Parallel()
+	db := mysqlDB(t, dbtest.MariaDB(t), nil)
+	l := ExpressMySQLSession()
+	l.IDPrefix = strings.Repeat("é", 128)
+	_, err := New(t.Context(), db, l, created(quietly))
+	if !errors.Is(err, ErrUnsuitable) || !strings.Contains(err.Error(), `Layout.IDPrefix has 128 characters, and the column "session_id" takes 128`) {
+		t.Errorf("%v, want ErrUnsuitable", err)
+	}
+}
+
 func TestAnExpiryBeyondTheColumnIsRefused(t *testing.T) {
 	t.Parallel()
 	dbtest.EachMySQL(t, func(t *testing.T, s *dbtest.MySQLServer) {
@@ -378,6 +389,7 @@ func TestOptionsAndLayoutsAreChecked(t *testing.T) {
 		"Options.TouchEvery":                                   {TouchEvery: -1},
 		"Options.MaxData":                                      {MaxData: -1},
 		"Options.PruneBatch":                                   {PruneBatch: 1001},
+		"Options.PruneInterval":                                {PruneInterval: 1<<63 - 1},
 		`Options.Extra has a column ""`:                        {Extra: map[string]func([]byte) (any, error){"": field}},
 		`Options.Extra has "sid", which`:                       {Extra: map[string]func([]byte) (any, error){"sid": field}},
 		`Options.Extra has no function for "a"`:                {Extra: map[string]func([]byte) (any, error){"a": nil}},
