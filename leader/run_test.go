@@ -283,12 +283,12 @@ func TestChangesAreToldAndLoggedOnceEach(t *testing.T) {
 func TestOptionsOutOfRangeAreNamed(t *testing.T) {
 	t.Parallel()
 	for want, opts := range map[string]leader.Options{
-		"leader: Options.Poll is -1s; it must be from 10ms to 24h0m0s":          {Poll: -time.Second},
-		"leader: Options.Verify is 1ms; it must be from 10ms to 24h0m0s":        {Verify: time.Millisecond},
-		"leader: Options.Timeout is -1ns; it must be from 1ms to 24h0m0s":       {Timeout: -1},
-		"leader: Options.ConnectTimeout is 1µs; it must be from 1ms to 24h0m0s": {ConnectTimeout: time.Microsecond},
-		"leader: Options.Timeout is 2562047h47m16.854775807s; it must be from 1ms to 24h0m0s":       {Timeout: 1<<63 - 1},
-		"leader: Options.MaxBackoff is -1ns; it must be from 10ms to 24h0m0s":   {MaxBackoff: -1},
+		"leader: Options.Poll is -1s; it must be from 10ms to 24h0m0s":                        {Poll: -time.Second},
+		"leader: Options.Verify is 1ms; it must be from 10ms to 24h0m0s":                      {Verify: time.Millisecond},
+		"leader: Options.Timeout is -1ns; it must be from 1ms to 24h0m0s":                     {Timeout: -1},
+		"leader: Options.ConnectTimeout is 1µs; it must be from 1ms to 24h0m0s":               {ConnectTimeout: time.Microsecond},
+		"leader: Options.Timeout is 2562047h47m16.854775807s; it must be from 1ms to 24h0m0s": {Timeout: 1<<63 - 1},
+		"leader: Options.MaxBackoff is -1ns; it must be from 10ms to 24h0m0s":                 {MaxBackoff: -1},
 	} {
 		server := newFakeServer()
 		err := leader.Run(t.Context(), server, opts, untilEnd)
