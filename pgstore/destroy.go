@@ -156,7 +156,7 @@ func (s *Store) endHead(ctx context.Context, tx pgx.Tx, key session.Key) (head s
 			return key, false, err
 		}
 		if was.next.IsZero() {
-			_, err := tx.Exec(ctx, s.parent.endOne, hash, bucket)
+			_, err := tx.Exec(ctx, s.parent.end, [][]byte{hash}, []int32{bucket})
 			return session.Key{Hash: [32]byte(hash), Bucket: bucket}, was.live, err
 		}
 		key = was.next // renewed before we had the lock

@@ -3,7 +3,6 @@ package pgstore
 import (
 	"context"
 	"iter"
-	"math"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -108,82 +107,4 @@ func (s *Store) onLeaf(l leaf, do func(*queries) error) error {
 		err = do(s.onParent)
 	}
 	return err
-}
-
-// Clear implements session.Clearer. It ends sessions page by page. The last
-// pass holds off all who create or renew sessions, so that none slips through
-// by being renewed.
-func (s *Store) Clear(ctx context.Context) (int64, error) {
-	if err := s.begun(ctx); err != nil {
-		return 0, wrap("clear", err)
-	}
-	f, err := s.refresh(ctx)
-	if err != nil {
-		return 0, wrap("clear", err)
-	}
-	w := s.cache.BeginAll()
-	defer w.End()
-	var total int64
-	for _, l := range f.leaves {
-		live, err := s.clearLeaf(ctx, l)
-		total += live
-		if err != nil {
-			return total, wrap("clear", err)
-		}
-	}
-	live, err := s.clearRest(ctx)
-	total += live
-	s.stats.destroys.Add(uint64(total))
-	return total, wrap("clear", err)
-}
-
-func (s *Store) clearLeaf(ctx context.Context, l leaf) (total int64, err error) {
-	last := session.Key{}
-	for {
-		var page []cleared
-		err := s.settle(ctx, s.control, nil, func(ctx context.Context, r road) error {
-			return s.onLeaf(l, func(q *queries) error {
-				b := s.newTellingBatch(ctx, r, s.cache.Sender().All())
-				b.Queue(q.clear, last.Hash[:], last.Bucket, endBatch, l.lo, l.hi).Query(func(rows pgx.Rows) (err error) {
-					page, err = pgx.CollectRows(rows, scanCleared)
-					return err
-				})
-				return send(ctx, r, b)
-			})
-		}, nil)
-		if err != nil {
-			return total, err
-		}
-		for _, c := range page {
-			if c.live {
-				total++
-			}
-			if pageOrder(last, c.key) < 0 {
-				last = c.key
-			}
-		}
-		if len(page) < endBatch {
-			return total, nil
-		}
-	}
-}
-
-// clearRest is one transaction under all stripes.
-func (s *Store) clearRest(ctx context.Context) (total int64, err error) {
-	err = s.settle(ctx, s.control, nil, func(ctx context.Context, r road) error {
-		total = 0
-		b := s.newTellingBatch(ctx, r, s.cache.Sender().All())
-		b.Queue(takeStripes, s.lockClass, 0, noUser)
-		b.Queue(s.onParent.clear, make([]byte, 32), 0, nil, int64(math.MinInt32), int64(math.MaxInt32)+1).Query(func(rows pgx.Rows) error {
-			page, err := pgx.CollectRows(rows, scanCleared)
-			for _, c := range page {
-				if c.live {
-					total++
-				}
-			}
-			return err
-		})
-		return send(ctx, r, b)
-	}, nil)
-	return total, err
 }

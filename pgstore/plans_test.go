@@ -310,7 +310,8 @@ func TestBatchesReadByIndexWhateverTheStatistics(t *testing.T) {
 		"end of a user's":  {s.parent.userEnd, "text, bigint, bytea[]", "'user 1', 1000, " + array(keys)},
 		"list of a user's": {s.parent.userList, "text", "'user 1'"},
 		"page":             {l.q.pageAll, "bytea, integer, bigint, bigint, bigint", keys[0] + ", 1, 500, 1, 2147483647"},
-		"end of a page":    {l.q.clear, "bytea, integer, bigint, bigint, bigint", keys[0] + ", 1, 500, 1, 2147483647"},
+		"end of a page":    {l.q.clear, "bytea, integer, bigint, bigint, bigint, timestamptz", keys[0] + ", 1, 500, 1, 2147483647, now()"},
+		"heads of chains":  {s.parent.heads, "bytea[], integer[]", array(keys) + ", " + array(buckets)},
 	} {
 		for _, rows := range []int{0, 3, 300} {
 			t.Run(fmt.Sprintf("%s of %d", name, rows), func(t *testing.T) {

@@ -171,18 +171,26 @@ RETURNING s.key, s.bucket, s.expires_at, s.deadline, s.created_at`,
 		destroy: destroy.texts(table),
 
 		// One page of a walk in key order through a range of buckets; the next
-		// page begins after its last key.
+		// page begins after its last key. First come all rows of the page, marked if
+		// they are not ended or were renewed after $6, then those that were ended
+		// here, marked if they were live.
 		clear: `
-WITH l AS MATERIALIZED (
-  SELECT key, bucket FROM ` + table + `
-  WHERE (key, bucket) OPERATOR(pg_catalog.>) ($1, $2) AND bucket >= $4::bigint AND bucket < $5::bigint AND ended_at IS NULL
-  ORDER BY key, bucket LIMIT $3 FOR NO KEY UPDATE
+WITH page AS MATERIALIZED (
+  SELECT key, bucket, ended_at IS NULL AS open, renewed_to IS NOT NULL AND ended_at >= $6::timestamptz AS renewed FROM ` + table + `
+  WHERE (key, bucket) OPERATOR(pg_catalog.>) ($1, $2) AND bucket >= $4::bigint AND bucket < $5::bigint
+  ORDER BY key, bucket LIMIT $3
+), l AS MATERIALIZED (
+  SELECT s.key, s.bucket FROM page AS p JOIN ` + table + ` AS s ON s.key = ANY (ARRAY[p.key]) AND s.bucket = p.bucket
+  WHERE p.open AND s.ended_at IS NULL
+  ORDER BY s.bucket, s.key FOR NO KEY UPDATE OF s
 ), w AS (
   UPDATE ` + table + ` AS s SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
   FROM l WHERE s.key = ANY (ARRAY[l.key]) AND s.bucket = l.bucket AND s.ended_at IS NULL
   RETURNING s.key, s.bucket, s.expires_at > s.ended_at AS live
 )
-SELECT key, bucket, live FROM w`,
+SELECT key, bucket, false, open OR renewed FROM page
+UNION ALL
+SELECT key, bucket, true, live FROM w`,
 
 		pageKeys: `
 SELECT key, bucket FROM ` + table + `
@@ -292,10 +300,10 @@ SELECT pg_catalog.pg_notify($1, $2), pg_catalog.pg_postmaster_start_time(), pg_c
 // parentQueries are the statements that always go through the parent.
 type parentQueries struct {
 	probe                                 string
-	lookOld, renew, head                  string
+	lookOld, renew, head, heads           string
 	putLock, putInsert, putUpdate, putEnd string
-	userList, userCount, userLive, endOne string
-	userEnd                               string
+	userList, userCount, userLive         string
+	end, userEnd                          string
 	count                                 string
 	makeLeaf, leaves, meta, markForeign   string
 	journal                               string
@@ -355,6 +363,20 @@ WITH RECURSIVE c AS (
 )
 SELECT key, bucket, user_id, renewed_to, renewed_bucket FROM c ORDER BY n DESC LIMIT 1`,
 
+		// What sessions have become: the ends of their chains that are not ended, and
+		// the last rows before one that is gone.
+		heads: `
+WITH RECURSIVE c AS (
+  SELECT s.key, s.bucket, s.ended_at, s.renewed_to, s.renewed_bucket
+  FROM ROWS FROM (pg_catalog.unnest($1::bytea[]), pg_catalog.unnest($2::integer[])) AS g(key, bucket) JOIN ` + parent + ` AS s ON s.key = g.key AND s.bucket = g.bucket
+  UNION
+  SELECT s.key, s.bucket, s.ended_at, s.renewed_to, s.renewed_bucket
+  FROM c JOIN ` + parent + ` AS s ON s.key = c.renewed_to AND s.bucket = c.renewed_bucket
+)
+SELECT key, bucket FROM c
+WHERE ended_at IS NULL
+   OR renewed_to IS NOT NULL AND NOT EXISTS (SELECT FROM ` + parent + ` AS n WHERE n.key = c.renewed_to AND n.bucket = c.renewed_bucket)`,
+
 		putLock: `
 SELECT bucket, user_id, ` + live + `
 FROM ` + parent + ` WHERE key = $1 ORDER BY bucket FOR NO KEY UPDATE`,
@@ -389,16 +411,29 @@ SELECT key, bucket FROM ` + parent + `
 WHERE user_id = $1 AND ` + live + ` AND NOT (key = $2 AND bucket = $3)
 ORDER BY created_at, key`,
 
-		endOne: `
-UPDATE ` + parent + ` SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
-WHERE key = $1 AND bucket = $2 AND ended_at IS NULL`,
+		// Locks in the order of batches.
+		end: `
+WITH l AS MATERIALIZED (
+  SELECT s.key, s.bucket
+  FROM ROWS FROM (pg_catalog.unnest($1::bytea[]), pg_catalog.unnest($2::integer[])) AS v(key, bucket)
+  JOIN ` + parent + ` AS s ON s.key = ANY (ARRAY[v.key]) AND s.bucket = v.bucket
+  WHERE s.ended_at IS NULL
+  ORDER BY s.bucket, s.key FOR NO KEY UPDATE OF s
+)
+UPDATE ` + parent + ` AS s SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
+FROM l WHERE s.key = ANY (ARRAY[l.key]) AND s.bucket = l.bucket AND s.ended_at IS NULL`,
 
-		// Ends up to $2 sessions but those of $3, locked in the order of batches.
+		// Ends up to $2 sessions but those of $3: any, for a user's are not in order,
+		// locked in the order of batches.
 		userEnd: `
-WITH victims AS (
+WITH found AS MATERIALIZED (
   SELECT s.key, s.bucket FROM ` + parent + ` AS s
   WHERE s.user_id = $1 AND s.ended_at IS NULL AND NOT s.key = ANY ($3::bytea[])
-  ORDER BY s.bucket, s.key LIMIT $2 FOR NO KEY UPDATE
+  LIMIT $2
+), victims AS MATERIALIZED (
+  SELECT s.key, s.bucket FROM found AS v JOIN ` + parent + ` AS s ON s.key = ANY (ARRAY[v.key]) AND s.bucket = v.bucket
+  WHERE s.ended_at IS NULL
+  ORDER BY s.bucket, s.key FOR NO KEY UPDATE OF s
 )
 UPDATE ` + parent + ` AS s SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
 FROM victims AS v

@@ -24,8 +24,10 @@ func (s *Store) RenewLimited(ctx context.Context, old session.Key, rec session.R
 	if err := checkLimit(rec.User, limit); err != nil {
 		return session.Record{}, nil, wrap("renew", err)
 	}
-	rec, evicted, err := s.renew(ctx, old, rec, grace, limit)
-	return rec, evicted, wrap("renew", err)
+	made, evicted, err := s.withRoom(ctx, rec.User, limit, old, func() (session.Record, []session.Key, error) {
+		return s.renew(ctx, old, rec, grace, limit)
+	})
+	return made, evicted, wrap("renew", err)
 }
 
 func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, grace time.Duration, limit session.UserLimit) (session.Record, []session.Key, error) {

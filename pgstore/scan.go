@@ -34,23 +34,16 @@ func scanKey(row pgx.CollectableRow) (session.Key, error) {
 	return k, nil
 }
 
-// cleared is a row that Clear ended.
-type cleared struct {
-	key  session.Key
-	live bool
-}
-
-func scanCleared(row pgx.CollectableRow) (cleared, error) {
-	var c cleared
-	var hash []byte
-	if err := row.Scan(&hash, &c.key.Bucket, &c.live); err != nil {
-		return c, err
-	}
-	c.key.Hash = [32]byte(hash)
-	return c, nil
-}
-
 // pageOrder is the order of the primary key.
 func pageOrder(a, b session.Key) int {
 	return cmp.Or(bytes.Compare(a.Hash[:], b.Hash[:]), cmp.Compare(a.Bucket, b.Bucket))
+}
+
+// arraysOf are keys as statements take several.
+func arraysOf(keys []session.Key) (hashes [][]byte, buckets []int32) {
+	for i := range keys {
+		hashes = append(hashes, keys[i].Hash[:])
+		buckets = append(buckets, keys[i].Bucket)
+	}
+	return hashes, buckets
 }

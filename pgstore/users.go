@@ -3,6 +3,7 @@ package pgstore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -107,8 +108,10 @@ func (s *Store) CreateLimited(ctx context.Context, rec session.Record, limit ses
 		rec, err := s.Create(ctx, rec)
 		return rec, nil, err
 	}
-	rec, evicted, err := s.createLimited(ctx, rec, limit)
-	return rec, evicted, wrap("create", err)
+	made, evicted, err := s.withRoom(ctx, rec.User, limit, session.Key{}, func() (session.Record, []session.Key, error) {
+		return s.createLimited(ctx, rec, limit)
+	})
+	return made, evicted, wrap("create", err)
 }
 
 func (s *Store) createLimited(ctx context.Context, rec session.Record, limit session.UserLimit) (session.Record, []session.Key, error) {
@@ -165,15 +168,14 @@ func (s *Store) makeRoom(ctx context.Context, tx *transaction, w *invalidation.W
 		_, err := tx.Exec(ctx, waitForStripes, s.lockClass, []int32{stripe})
 		return nil, err
 	}
-	if _, err := tx.Exec(ctx, takeStripes, s.lockClass, stripe, stripe); err != nil {
-		return nil, err
-	}
-	rows, err := tx.Query(ctx, s.parent.userLive, user, replaced.Hash[:], replaced.Bucket)
-	if err != nil {
-		return nil, err
-	}
-	live, err := pgx.CollectRows(rows, scanKey)
-	if err != nil {
+	var live []session.Key
+	b := &pgx.Batch{}
+	b.Queue(takeStripes, s.lockClass, stripe, stripe)
+	b.Queue(s.parent.userLive, user, replaced.Hash[:], replaced.Bucket).Query(func(rows pgx.Rows) (err error) {
+		live, err = pgx.CollectRows(rows, scanKey)
+		return err
+	})
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return nil, err
 	}
 	over := len(live) + 1 - limit.Max
@@ -182,17 +184,49 @@ func (s *Store) makeRoom(ctx context.Context, tx *transaction, w *invalidation.W
 		return nil, nil
 	case !limit.Evict:
 		return nil, session.ErrUserLimit
+	case over > endBatch:
+		return nil, errCrowded
 	}
 	evicted := live[:over]
 	w.Add(evicted...)
 	tx.tell(s.cache.Sender().Keys(evicted...)...)
-	locked := slices.SortedFunc(slices.Values(evicted), session.Key.Compare)
-	for _, key := range locked {
-		if _, err := tx.Exec(ctx, s.parent.endOne, key.Hash[:], key.Bucket); err != nil {
-			return nil, err
+	hashes, buckets := arraysOf(evicted)
+	_, err := tx.Exec(ctx, s.parent.end, hashes, buckets)
+	return evicted, err
+}
+
+// errCrowded is why a transaction does not make room: it would take too long.
+var errCrowded = errors.New("the user has far more sessions than the limit allows")
+
+// withRoom runs write, which makes room by itself unless the user has far too
+// many sessions, as after a limit was introduced. Those are ended before it, in
+// steps.
+func (s *Store) withRoom(ctx context.Context, user string, limit session.UserLimit, replaced session.Key, write func() (session.Record, []session.Key, error)) (session.Record, []session.Key, error) {
+	var evicted []session.Key
+	for {
+		rec, more, err := write()
+		if err == nil {
+			return rec, append(evicted, more...), nil
+		}
+		if !errors.Is(err, errCrowded) {
+			return session.Record{}, nil, err
+		}
+		var live []session.Key
+		err = s.query(ctx, s.app, func(rows pgx.Rows) (err error) {
+			live, err = pgx.CollectRows(rows, scanKey)
+			return err
+		}, s.parent.userLive, user, []byte{}, 0)
+		if err != nil {
+			return session.Record{}, nil, err
+		}
+		live = slices.DeleteFunc(live, func(key session.Key) bool { return key.Hash == replaced.Hash })
+		for step := range slices.Chunk(live[:max(0, len(live)-limit.Max)], endBatch) {
+			if _, err := s.Destroy(ctx, step...); err != nil {
+				return session.Record{}, nil, err
+			}
+			evicted = append(evicted, step...)
 		}
 	}
-	return evicted, nil
 }
 
 func (s *Store) begunForUser(ctx context.Context, user string) error {

@@ -1,0 +1,160 @@
+package pgstore
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Clear implements session.Clearer. It walks through all rows in transactions
+// of up to 1,000, each of which has Options.WriteTimeout. Nobody else waits for
+// longer than one of them takes.
+//
+// One walk is enough. No row moves, so it meets that of each session that was
+// live at the call. It ends what it finds live, and of what was renewed since it
+// ends what that has become.
+func (s *Store) Clear(ctx context.Context) (int64, error) {
+	if err := s.begun(ctx); err != nil {
+		return 0, wrap("clear", err)
+	}
+	w := s.cache.BeginAll()
+	defer w.End()
+	total, err := s.clear(ctx)
+	s.stats.destroys.Add(uint64(total))
+	return total, wrap("clear", err)
+}
+
+func (s *Store) clear(ctx context.Context) (total int64, err error) {
+	f, err := s.refresh(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for {
+		began := f.now()
+		since := began.Add(-f.graceInForce) // no write that had begun lasts longer
+		parts := s.allParts(f)
+		for _, part := range parts {
+			ended, err := s.clearPart(ctx, part, since)
+			total += ended
+			if err != nil {
+				return total, err
+			}
+		}
+		if f, err = s.refresh(ctx); err != nil {
+			return total, err
+		}
+		left := s.allParts(f)
+		gone := slices.ContainsFunc(parts, func(was leaf) bool {
+			return was.hi > began.Unix()/3600 && !slices.ContainsFunc(left, func(l leaf) bool { return l.lo == was.lo && l.hi == was.hi })
+		})
+		if !gone {
+			return total, nil
+		}
+		// It held what was live. What that was renewed to can be anywhere.
+	}
+}
+
+// allParts are all partitions in order. Some can be reached through the parent
+// alone.
+func (s *Store) allParts(f *facts) []leaf {
+	parts := slices.Clone(f.leaves)
+	for _, o := range f.others {
+		parts = append(parts, leaf{lo: o.lo, hi: o.hi, q: s.onParent})
+	}
+	slices.SortFunc(parts, func(a, b leaf) int { return cmp.Compare(a.lo, b.lo) })
+	return parts
+}
+
+func (s *Store) clearPart(ctx context.Context, l leaf, since time.Time) (total int64, err error) {
+	last := session.Key{}
+	for {
+		var page clearedPage
+		err := s.settle(ctx, s.control, nil, func(ctx context.Context, r road) (err error) {
+			page, err = s.clearPage(ctx, r, l, last, since)
+			return err
+		}, nil) // doing it again does no harm
+		if err != nil {
+			return total, err
+		}
+		total += page.live
+		if len(page.met) == 0 {
+			return total, nil
+		}
+		last = slices.MaxFunc(page.met, pageOrder)
+		ahead := func(key session.Key) bool {
+			at := int64(key.Bucket)
+			return at >= l.hi || at >= l.lo && pageOrder(key, last) > 0
+		}
+		ended, err := s.endRenewed(ctx, page.renewed, ahead)
+		total += ended
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// clearedPage is some rows in the order of their keys.
+type clearedPage struct {
+	met     []session.Key
+	renewed []session.Key // of these; or ended by somebody else
+	live    int64         // how many it ended
+}
+
+func (s *Store) clearPage(ctx context.Context, r road, l leaf, after session.Key, since time.Time) (page clearedPage, err error) {
+	err = s.onLeaf(l, func(q *queries) error {
+		page = clearedPage{}
+		ended := map[session.Key]bool{}
+		b := s.newTellingBatch(ctx, r, s.cache.Sender().All())
+		b.Queue(q.clear, after.Hash[:], after.Bucket, endBatch, l.lo, l.hi, since).Query(func(rows pgx.Rows) error {
+			var hash []byte
+			var bucket int32
+			var written, marked bool
+			_, err := pgx.ForEachRow(rows, []any{&hash, &bucket, &written, &marked}, func() error {
+				key := session.Key{Hash: [32]byte(hash), Bucket: bucket}
+				if written {
+					ended[key] = true
+				} else {
+					page.met = append(page.met, key)
+				}
+				switch {
+				case written && marked:
+					page.live++
+				case marked:
+					page.renewed = append(page.renewed, key)
+				}
+				return nil
+			})
+			page.renewed = slices.DeleteFunc(page.renewed, func(key session.Key) bool { return ended[key] })
+			return err
+		})
+		return send(ctx, r, b)
+	})
+	return page, err
+}
+
+// endRenewed ends what keys have become, unless the walk will meet it.
+func (s *Store) endRenewed(ctx context.Context, keys []session.Key, ahead func(session.Key) bool) (total int64, err error) {
+	if len(keys) == 0 {
+		return 0, nil
+	}
+	hashes, buckets := arraysOf(keys)
+	var heads []session.Key
+	err = s.ask(ctx, s.control, func(ctx context.Context, conn *pgxpool.Conn) error {
+		b := s.newBatch(ctx, s.control)
+		b.Queue(s.parent.heads, hashes, buckets).Query(func(rows pgx.Rows) (err error) {
+			heads, err = pgx.CollectRows(rows, scanKey)
+			return err
+		})
+		return commit(ctx, conn, &b.Batch, false)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return s.endHeads(ctx, slices.DeleteFunc(heads, ahead))
+}
