@@ -183,6 +183,9 @@ func (l *lane) wait(ctx context.Context, ops []*op) {
 			l.fail(ctx, ops, errors.New("others hold the row or lock"))
 		}
 		l.Release(without(ops, held)...)
+		if len(held) > 0 {
+			l.s.endSilent(ctx, l.s.control)
+		}
 		if ops = held; queued && len(ops) > 1 {
 			var other sync.WaitGroup
 			first := ops[:len(ops)/2]

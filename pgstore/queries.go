@@ -228,12 +228,15 @@ SELECT pg_catalog.set_config('DateStyle', 'ISO', true), pg_catalog.set_config('T
        pg_catalog.set_config('quote_all_identifiers', 'off', true)`
 
 	// limitAll has the server end a transaction that is waited for, or whose client
-	// is not heard of anymore. Servers before 17 know no limit of the whole.
+	// is not heard of anymore: it is idle, or its host does not answer for 6 s.
+	// Servers before 17 know no limit of the whole; see endSilent.
 	limitAll = `
        pg_catalog.set_config('lock_timeout', $1, true), pg_catalog.set_config('statement_timeout', $2, true),
        CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
          THEN pg_catalog.set_config('transaction_timeout', $3, true) END,
-       pg_catalog.set_config('idle_in_transaction_session_timeout', '5s', true)`
+       pg_catalog.set_config('idle_in_transaction_session_timeout', '5s', true),
+       pg_catalog.set_config('tcp_keepalives_idle', '2', true), pg_catalog.set_config('tcp_keepalives_interval', '1', true),
+       pg_catalog.set_config('tcp_keepalives_count', '4', true)`
 
 	startLone = `
 SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp(),` + pins + `,` + limitAll
@@ -481,5 +484,21 @@ const (
 	waitForStripes = `SELECT pg_catalog.pg_advisory_xact_lock_shared($1::integer, u.stripe) FROM (SELECT stripe FROM pg_catalog.unnest($2::integer[]) AS v(stripe) ORDER BY stripe) AS u`
 	takeStripes    = `SELECT pg_catalog.pg_advisory_xact_lock($1::integer, u.stripe) FROM pg_catalog.generate_series($2::integer, $3::integer) AS u(stripe)`
 	takeKey        = `SELECT pg_catalog.pg_advisory_xact_lock($1::bigint)`
-	databaseTime   = `SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp()`
+
+	// Ends transactions of this role that have a part of a batch, hold locks on
+	// sessions or stripes, and have not heard of their client for five seconds.
+	// Somebody may be copying into the table by hand.
+	endSilent = `
+SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity AS a
+WHERE a.datname = pg_catalog.current_database() AND a.usename = CURRENT_USER AND a.pid <> pg_catalog.pg_backend_pid()
+  AND a.state = 'active' AND a.wait_event_type = 'Client' AND a.wait_event = 'ClientRead' AND a.query !~* '^\s*copy\M'
+  AND GREATEST(a.xact_start, a.state_change) < pg_catalog.clock_timestamp() - interval '5 s'
+  AND EXISTS (
+    SELECT FROM pg_catalog.pg_locks AS l
+    WHERE l.pid = a.pid AND l.granted AND (
+      l.locktype = 'advisory' AND l.classid = $2::integer::oid AND l.objsubid = 2
+      OR l.locktype = 'relation' AND l.mode IN ('RowShareLock', 'RowExclusiveLock') AND (
+        l.relation = $1::text::regclass OR l.relation IN (SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = $1::text::regclass))))`
+
+	databaseTime = `SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp()`
 )

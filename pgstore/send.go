@@ -227,7 +227,9 @@ func (s *Store) settle(ctx context.Context, r road, same any, attempt func(conte
 			lost, r.own = err, true
 			s.cache.Disown() // it may still be committed
 		case fateLocked:
-			locked++
+			if locked++; locked > 1 {
+				s.endSilent(ctx, s.control)
+			}
 		}
 		again := lost != nil || f == fateConflict || f == fateLocked && mayWait(ctx)
 		if lost != nil {

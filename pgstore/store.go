@@ -53,6 +53,7 @@ type Store struct {
 	pulse   *pgxpool.Pool // ours, for heartbeats, which must not queue at all
 	text    bool          // results come as text
 	turns   turns
+	silent  silent
 
 	onParent  *queries
 	parent    *parentQueries

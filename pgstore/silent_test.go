@@ -1,0 +1,88 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Whoever has sent a part of a batch and then freezes holds no lock for long.
+func TestAClientThatFallsSilentInABatchLosesItsLocks(t *testing.T) {
+	t.Parallel()
+	p := migrated(t)
+	s := p.open(t, quiet)
+	rec := create(t, s, "ada")
+	leaf := s.facts.Load().find(rec.Key.Bucket).table
+	for name, c := range map[string]struct {
+		holds string
+		write func(context.Context) error
+	}{
+		"a stripe": {
+			fmt.Sprintf(`SELECT pg_advisory_xact_lock_shared(%d, %d)`, s.lockClass, stripeOf("ada")),
+			func(ctx context.Context) error {
+				_, _, err := s.CreateLimited(ctx, fresh(s, "ada"), session.UserLimit{Max: 3, Evict: true})
+				return err
+			},
+		},
+		"a row": {
+			`SELECT FROM ` + leaf + ` FOR UPDATE`,
+			func(ctx context.Context) error {
+				_, err := s.Touch(ctx, rec.Key, s.Now())
+				return err
+			},
+		},
+		"a row, and somebody else's": {
+			`SELECT FROM ` + p.names(t).Sessions + ` FOR UPDATE`,
+			func(ctx context.Context) error { _, err := s.DestroyUser(ctx, "ada"); return err },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := dbtest.Conn(t, p.dsn).PgConn()
+			pipeline := conn.StartPipeline(t.Context())
+			for _, sql := range []string{`BEGIN`, c.holds} {
+				pipeline.SendQueryParams(sql, nil, nil, nil, nil)
+			}
+			pipeline.SendFlushRequest()
+			if err := pipeline.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				results, err := pipeline.GetResults()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := results.(*pgconn.ResultReader).Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := c.write(within(t)); err != nil {
+				t.Errorf("a write that needs the lock: %v", err)
+			}
+			_ = pipeline.Close() // the server has ended it
+		})
+	}
+}
+
+// A host that is cut off is found by what the server sends to it.
+func TestTransactionsAskWhetherTheirHostIsThere(t *testing.T) {
+	t.Parallel()
+	p := migrated(t)
+	s := p.open(t, quiet)
+	b := s.newBatch(t.Context(), s.control)
+	var idle, interval, count string
+	b.Queue(`SELECT current_setting('tcp_keepalives_idle'), current_setting('tcp_keepalives_interval'), current_setting('tcp_keepalives_count')`).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&idle, &interval, &count) })
+	if err := send(t.Context(), s.control, b); err != nil {
+		t.Fatal(err)
+	}
+	if idle != "2" || interval != "1" || count != "4" {
+		t.Errorf("the server asks after %s s, every %s s, %s times; want 2, 1, 4", idle, interval, count)
+	}
+}
