@@ -17,7 +17,13 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	sessiontest.Run(t, harness(func(t testing.TB) place { return migrated(t) }))
+	sessiontest.Run(t, harness(fewParts))
+}
+
+// fewParts is quicker made than a table with a partition a day.
+func fewParts(t testing.TB) place {
+	dsn, schema := dbtest.Postgres(t).Schema(t)
+	return migratedAt(t, dsn, schema, migrations.Settings{LeafWidth: 5 * 24 * time.Hour})
 }
 
 func TestConformanceCached(t *testing.T) { sessiontest.Run(t, cachedHarness()) }
@@ -26,7 +32,7 @@ func TestHTTPCached(t *testing.T) { sessiontest.RunHTTP(t, cachedHarness()) }
 
 // cachedHarness is for nodes that read from their memory whatever they can.
 func cachedHarness() sessiontest.Harness {
-	h := harness(func(t testing.TB) place { return migrated(t) })
+	h := harness(fewParts)
 	var mu sync.Mutex
 	nodes := map[string][]*Store{} // by schema
 	warm := func(t testing.TB, place *Store) session.Store {
