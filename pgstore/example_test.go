@@ -15,7 +15,7 @@ import (
 
 // README.md shows this function.
 func visit(ctx context.Context, pool *pgxpool.Pool) error {
-	if err := migrations.Up(ctx, pool.Config().ConnConfig, migrations.Config{}); err != nil {
+	if err := migrations.UpFromPool(ctx, pool, migrations.Config{}); err != nil {
 		return err
 	}
 	store, err := pgstore.New(ctx, pool, pgstore.Options{})

@@ -15,38 +15,44 @@ import (
 // Whoever has sent a part of a batch and then freezes holds no lock for long.
 func TestAClientThatFallsSilentInABatchLosesItsLocks(t *testing.T) {
 	t.Parallel()
-	p := migrated(t)
-	s := p.open(t, quiet)
-	rec := create(t, s, "ada")
-	leaf := s.facts.Load().find(rec.Key.Bucket).table
 	for name, c := range map[string]struct {
-		holds string
-		write func(context.Context) error
+		holds func(s *Store, rec session.Record) string
+		write func(ctx context.Context, s *Store, rec session.Record) error
 	}{
 		"a stripe": {
-			fmt.Sprintf(`SELECT pg_advisory_xact_lock_shared(%d, %d)`, s.lockClass, stripeOf("ada")),
-			func(ctx context.Context) error {
-				_, _, err := s.CreateLimited(ctx, fresh(s, "ada"), session.UserLimit{Max: 3, Evict: true})
+			func(s *Store, rec session.Record) string {
+				return fmt.Sprintf(`SELECT pg_advisory_xact_lock_shared(%d, %d)`, s.lockClass, stripeOf(rec.User))
+			},
+			func(ctx context.Context, s *Store, rec session.Record) error {
+				_, _, err := s.CreateLimited(ctx, fresh(s, rec.User), session.UserLimit{Max: 3, Evict: true})
 				return err
 			},
 		},
 		"a row": {
-			`SELECT FROM ` + leaf + ` FOR UPDATE`,
-			func(ctx context.Context) error {
+			func(s *Store, rec session.Record) string {
+				return `SELECT FROM ` + s.facts.Load().find(rec.Key.Bucket).table + ` FOR UPDATE`
+			},
+			func(ctx context.Context, s *Store, rec session.Record) error {
 				_, err := s.Touch(ctx, rec.Key, s.Now())
 				return err
 			},
 		},
-		"a row, and somebody else's": {
-			`SELECT FROM ` + p.names(t).Sessions + ` FOR UPDATE`,
-			func(ctx context.Context) error { _, err := s.DestroyUser(ctx, "ada"); return err },
+		"a row by the parent": {
+			func(s *Store, rec session.Record) string { return `SELECT FROM ` + s.names.Sessions + ` FOR UPDATE` },
+			func(ctx context.Context, s *Store, rec session.Record) error {
+				_, err := s.DestroyUser(ctx, rec.User)
+				return err
+			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			p := migrated(t)
+			s := p.open(t, quiet)
+			rec := create(t, s, "ada")
 			conn := dbtest.Conn(t, p.dsn).PgConn()
 			pipeline := conn.StartPipeline(t.Context())
-			for _, sql := range []string{`BEGIN`, c.holds} {
+			for _, sql := range []string{`BEGIN`, c.holds(s, rec)} {
 				pipeline.SendQueryParams(sql, nil, nil, nil, nil)
 			}
 			pipeline.SendFlushRequest()
@@ -62,7 +68,7 @@ func TestAClientThatFallsSilentInABatchLosesItsLocks(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := c.write(within(t)); err != nil {
+			if err := c.write(within(t), s, rec); err != nil {
 				t.Errorf("a write that needs the lock: %v", err)
 			}
 			_ = pipeline.Close() // the server has ended it

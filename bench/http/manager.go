@@ -23,7 +23,7 @@ type managed struct {
 }
 
 func openManager(ctx context.Context, pool *pgxpool.Pool) (backend, error) {
-	if err := migrations.Up(ctx, pool.Config().ConnConfig, migrations.Config{}); err != nil {
+	if err := migrations.UpFromPool(ctx, pool, migrations.Config{}); err != nil {
 		return nil, err
 	}
 	leased := make(chan struct{})
