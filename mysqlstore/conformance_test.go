@@ -72,6 +72,7 @@ UPDATE sojourn_sessions SET bucket = bucket - ?, kept_to = kept_to - ?, expires_
 		Waiting: func(t testing.TB, s session.Store) int {
 			return place{db: s.(*Store).conns.db}.blocked(t, s.(*Store).database)
 		},
+		Queues:    true,
 		Precision: time.Microsecond,
 		Require: []sessiontest.Ability{
 			sessiontest.Clock, sessiontest.Putter, sessiontest.Lister, sessiontest.Clearer,

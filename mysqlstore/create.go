@@ -1,6 +1,7 @@
 package mysqlstore
 
 import (
+	"bytes"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -63,6 +64,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	if err != nil {
 		return made{}, err
 	}
+	rec.Data = bytes.Clone(rec.Data)
 	rec.Version = record.Version(0)
 	var evicted []session.Key // by an attempt whose outcome is open
 	out, err := write(ctx, s, "create", func(t *tx) (made, error) {

@@ -33,9 +33,7 @@ func (s *Store) destroy(ctx context.Context, keys []session.Key) (live int64, er
 			ops = append(ops, &op{key: key})
 		}
 	}
-	if err := s.destroys.Start(ops...); err != nil {
-		return 0, err
-	}
+	_ = s.destroys.Start(ctx, ops...) // Await tells it again
 	for _, o := range ops {
 		if failed := s.destroys.Await(ctx, o); failed != nil {
 			if err == nil {
@@ -46,7 +44,7 @@ func (s *Store) destroy(ctx context.Context, keys []session.Key) (live int64, er
 		if o.live {
 			live++
 			for _, l := range []*lane{s.saves, s.touches} {
-				l.SettleWaiting(session.ErrNotFound, func(w *op) bool { return w.key.Hash == o.key.Hash })
+				l.SettleKey(o.key.Hash, session.ErrNotFound)
 			}
 		}
 	}
@@ -54,7 +52,7 @@ func (s *Store) destroy(ctx context.Context, keys []session.Key) (live int64, er
 }
 
 func destroyManner() manner {
-	return manner{name: "destroy", lone: destroyLone, batch: destroyBatch, apart: destroyApart}
+	return manner{name: "destroy", lone: destroyLone, batch: destroyBatch, apart: destroyApart, anyway: true}
 }
 
 func destroyLone(t *tx, o *op) (bool, error) {

@@ -1,6 +1,7 @@
 package mysqlstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime"
@@ -36,6 +37,9 @@ func (o *op) size() int { return len(o.rec.Data) + len(o.rec.User) + perItem }
 
 const perItem = 512
 
+// own copies what the caller may use again as soon as it is told.
+func (o *op) own() { o.rec.Data = bytes.Clone(o.rec.Data) }
+
 // manner is how a kind of write is done.
 type manner struct {
 	name string
@@ -47,6 +51,8 @@ type manner struct {
 	batch func(t *tx, ops []*op) error
 	// apart writes o in a transaction, and waits for the row.
 	apart func(t *tx, o *op) error
+	// anyway: it is repeated also if nobody waits for it any more.
+	anyway bool
 }
 
 // lane writes what arrives for one kind of write in batches. No two writes to
@@ -69,8 +75,10 @@ func newLane(s *Store, m manner, flights int) *lane {
 	return &lane{
 		Queue: handover.New(handover.Rules[[32]byte, *op]{
 			Items: s.opts.BatchItems, Bytes: s.opts.BatchBytes,
-			Size: (*op).size,
-			Key:  func(o *op) [32]byte { return o.key.Hash },
+			Size:     (*op).size,
+			Key:      func(o *op) [32]byte { return o.key.Hash },
+			Own:      (*op).own,
+			Patience: s.opts.WriteTimeout, What: m.name,
 		}),
 		s: s, manner: m,
 		flights: make(chan struct{}, flights),
@@ -108,10 +116,10 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// write settles ops, at the latest when the write timeout is over. What others
-// hold is waited for beside the lane.
+// write settles ops, at the latest when the last caller's time is over. What
+// others hold is waited for beside the lane.
 func (l *lane) write(ctx context.Context, ops []*op) {
-	ctx, cancel := l.s.within(ctx, l.name)
+	ctx, cancel := l.s.lasting(ctx, l.name, l.Until(ops))
 	if len(ops) == 1 && l.alone(ctx, ops[0]) {
 		cancel()
 		return
@@ -159,6 +167,9 @@ func (l *lane) together(ctx context.Context, ops []*op) (held []*op) {
 	began := time.Now()
 	var kept error // what the attempt before failed with
 	for try := 1; ; try++ {
+		if ops = l.wanted(ctx, ops); len(ops) == 0 {
+			return nil
+		}
 		for _, o := range ops {
 			o.written, o.refusal = false, nil
 		}
@@ -201,6 +212,22 @@ func (l *lane) together(ctx context.Context, ops []*op) (held []*op) {
 	}
 }
 
+// wanted drops those of ops for which nobody waits any more, instead of keeping
+// their data for another attempt. Logouts have none, and are to happen.
+func (l *lane) wanted(ctx context.Context, ops []*op) []*op {
+	if l.anyway {
+		return ops
+	}
+	left := l.Left(ops)
+	if len(left) == 0 {
+		return ops
+	}
+	l.fail(ctx, left, errLeft)
+	return slices.DeleteFunc(slices.Clone(ops), func(o *op) bool { return slices.Contains(left, o) })
+}
+
+var errLeft = errors.New("the caller has given up")
+
 // landed settles what a batch has written or refused.
 func (l *lane) landed(ops []*op) (held []*op) {
 	for _, o := range ops {
@@ -239,12 +266,16 @@ func (l *lane) separate(ctx context.Context, o *op) {
 		l.end(o, because(ctx, o.kept))
 		return
 	}
-	err := l.s.settle(ctx, o.lost, o.kept, func(lost error) error {
-		return l.s.waits.do(ctx, func(c *conn) error {
-			err := c.transaction(ctx, func() error {
+	waits, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	if !l.anyway {
+		l.OnLeave(o, func() { leave(errLeft) })
+	}
+	err := l.s.settle(waits, o.lost, o.kept, func(lost error) error {
+		return l.s.waits.do(waits, func(c *conn) error {
+			return c.transaction(ctx, func() error { // which is not cut short when the caller leaves
 				return l.apart(&tx{conn: c, s: l.s, ctx: ctx, lost: lost}, o)
 			})
-			return err
 		})
 	})
 	l.end(o, err)

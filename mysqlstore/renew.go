@@ -38,6 +38,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if err != nil {
 		return made{}, err
 	}
+	rec.Data = bytes.Clone(rec.Data)
 	version := rec.Version
 	rec.Version = record.Version(version)
 	var evicted []session.Key // by an attempt whose outcome is open

@@ -1,7 +1,6 @@
 package mysqlstore
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strconv"
@@ -28,7 +27,6 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 		s.stats.refused.Add(1)
 		return session.Record{}, session.ErrNotFound
 	}
-	rec.Data = bytes.Clone(rec.Data)
 	if !rec.Expires.IsZero() {
 		rec.Expires = record.Expiry(rec.Expires)
 	}

@@ -23,6 +23,9 @@ func (s *Store) Stats() session.Stats {
 		Flushes: c.flushes.Load(), Retries: c.retries.Load(), Unknown: c.unknown.Load(),
 		BackgroundErrors: c.backgroundErrors.Load(),
 	}
+	for _, l := range s.allLanes() {
+		st.Queue = st.Queue.Add(l.Queue.Stats())
+	}
 	s.pruning.report(&st)
 	return st
 }

@@ -25,7 +25,12 @@ type tx struct {
 
 // within bounds a write by Options.WriteTimeout.
 func (s *Store) within(ctx context.Context, what string) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, s.opts.WriteTimeout,
+	return s.lasting(ctx, what, time.Now().Add(s.opts.WriteTimeout))
+}
+
+// lasting is within for what began earlier, or has callers who came later.
+func (s *Store) lasting(ctx context.Context, what string, until time.Time) (context.Context, context.CancelFunc) {
+	return context.WithDeadlineCause(ctx, until,
 		fmt.Errorf("%s took longer than Options.WriteTimeout, %v: %w", what, s.opts.WriteTimeout, context.DeadlineExceeded))
 }
 

@@ -175,6 +175,7 @@ SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND positio
 			}
 			return n
 		},
+		Queues:    true,
 		Precision: time.Microsecond,
 		Require: []sessiontest.Ability{
 			sessiontest.Clock, sessiontest.Putter, sessiontest.Lister, sessiontest.Clearer,

@@ -1,7 +1,6 @@
 package pgstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +51,7 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 }
 
 // newRecord checks what Create and Renew are given for a new session, and
-// returns it in the form that is written. What is refused by the clock is so by
+// returns it in the form that is written, with the caller's data. What is refused by the clock is so by
 // one that was read since.
 func (s *Store) newRecord(ctx context.Context, rec session.Record, longest func(*facts) time.Duration) (session.Record, error) {
 	f := s.facts.Load()
@@ -95,8 +94,7 @@ func (s *Store) recordAt(rec session.Record, now time.Time, longest time.Duratio
 	case rec.Expires.After(rec.Deadline):
 		return rec, fmt.Errorf("%w: Record.Expires is %v after Record.Deadline", session.ErrDeadline, rec.Expires.Sub(rec.Deadline))
 	}
-	// The caller may reuse its slice as soon as it gives up.
-	rec.Data = bytes.Clone(notNull(rec.Data))
+	rec.Data = notNull(rec.Data)
 	return rec, nil
 }
 

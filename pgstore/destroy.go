@@ -51,9 +51,7 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 			w := s.cache.Begin(o.key)
 			o.After = func(error) { w.End() }
 		}
-		if err := s.destroys.Start(ops...); err != nil {
-			return live, wrap("destroy", err)
-		}
+		_ = s.destroys.Start(ctx, ops...) // Await tells it again
 		// A renewed session lives on in its successor, which may be renewed
 		// while we look: follow each to its end.
 		keys = nil
@@ -169,20 +167,18 @@ func (s *Store) flushDestroys(ctx context.Context, ops []*op, mode flushMode) ([
 		return nil, err
 	}
 	var held []*op
-	dead := make(map[session.Key]struct{}, len(ops))
 	for _, o := range ops {
 		now, written := w.now[o]
 		if !written && w.held(o) {
 			held = append(held, o)
 			continue
 		}
-		dead[o.key] = struct{}{}
 		was, there := w.was[o]
 		o.live, o.next, o.gone = now.live, was.next, !written && !there
+		for _, l := range []*lane{s.saves, s.touches} {
+			l.SettleKey(o.key, session.ErrNotFound)
+		}
 		s.destroys.Settle(o, nil)
-	}
-	for _, l := range []*lane{s.saves, s.touches} {
-		l.SettleWaiting(session.ErrNotFound, func(o *op) bool { _, ended := dead[o.key]; return ended })
 	}
 	return held, nil
 }

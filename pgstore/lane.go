@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ type op struct {
 }
 
 func (o *op) size() int { return len(o.rec.Data) + 200 }
+
+// own copies what the caller may use again as soon as it is told.
+func (o *op) own() { o.rec.Data = bytes.Clone(o.rec.Data) }
 
 // lane writes what arrives for one kind of write in batches. No two writes to
 // one key are under way at once.
@@ -76,8 +80,10 @@ func newLane(s *Store, kind string, flush flushFunc, road road) *lane {
 	return &lane{
 		Queue: handover.New(handover.Rules[session.Key, *op]{
 			Items: s.opts.BatchItems, Bytes: s.opts.BatchBytes,
-			Size: (*op).size,
-			Key:  func(o *op) session.Key { return o.key },
+			Size:     (*op).size,
+			Key:      func(o *op) session.Key { return o.key },
+			Own:      (*op).own,
+			Patience: s.opts.WriteTimeout, What: kind,
 		}),
 		s: s, kind: kind, flush: flush, road: road,
 		overdue: make(chan struct{}, maxOverdue),
@@ -139,10 +145,10 @@ func (l *lane) replacedWhenOverdue(ctx context.Context) (replaced func() bool) {
 	}
 }
 
-// write settles ops, at the latest when the write timeout is over. What was not
-// written at once is looked into, and waited for, beside the lane.
+// write settles ops, at the latest when the last caller's time is over. What was
+// not written at once is looked into, and waited for, beside the lane.
 func (l *lane) write(ctx context.Context, ops []*op) {
-	call, cancel := l.s.within(ctx, l.kind)
+	call, cancel := l.s.lasting(ctx, l.kind, l.Until(ops))
 	held := l.attempt(call, ops, flushMode{road: l.road.quickly()})
 	l.Release(without(ops, held)...)
 	if len(held) == 0 {
@@ -200,6 +206,9 @@ func (l *lane) wait(ctx context.Context, ops []*op) {
 // attempt flushes until every op is settled or held by others.
 func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*op) {
 	for try := 1; ; try++ {
+		if ops = l.wanted(ctx, ops); len(ops) == 0 {
+			return nil
+		}
 		now := mode
 		now.road = mode.road.try(try)
 		held, err := l.flush(ctx, ops, now)
@@ -253,6 +262,19 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 		return nil
 	}
 }
+
+// wanted drops those of ops for which nobody waits any more, instead of keeping
+// their data for another attempt. Logouts have none, and are to happen.
+func (l *lane) wanted(ctx context.Context, ops []*op) []*op {
+	if l.road.control {
+		return ops
+	}
+	left := l.Left(ops)
+	l.fail(ctx, left, errLeft)
+	return without(ops, left)
+}
+
+var errLeft = errors.New("the caller has given up")
 
 // halves flushes ops in two parts, so that what is wrong with one of them
 // does not fail all.

@@ -7,13 +7,16 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/logging"
 	"github.com/sojourn-go/sojourn/session"
 )
 
 // TouchLater implements session.LateToucher. Where this node can prove that the
 // session is live it answers at once and writes within a second, once for all
 // touches of that time; else it is Touch, and so it is in the last seconds of the
-// idle timeout, which would not outlast the write.
+// idle timeout, which would not outlast the write, and while 100,000 of them wait.
 func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Time) (time.Time, error) {
 	if err := s.begun(ctx); err != nil {
 		return time.Time{}, wrap("touch", err)
@@ -29,7 +32,7 @@ func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Ti
 		}
 		// What the database has until then must outlast the write.
 		if s.Now().Add(lateWait + min(s.opts.WriteTimeout, lateWrite)).Before(row.Record.Expires) {
-			if promised, ok := s.cache.Extend(at, expires); ok && s.late.add(at, promised) {
+			if promised, ok := s.cache.Extend(at, expires); ok && s.late.add(at, promised, s.log) {
 				return promised, nil
 			}
 		}
@@ -41,6 +44,8 @@ func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Ti
 type late struct {
 	mu      sync.Mutex
 	pending map[session.Key]time.Time
+	writing int // that were taken
+	damper  logging.Damper
 	closed  bool
 	wake    chan struct{}
 	closing chan struct{}
@@ -57,11 +62,18 @@ func newLate() *late {
 }
 
 // add reports whether there was room for one more.
-func (l *late) add(key session.Key, expires time.Time) bool {
+func (l *late) add(key session.Key, expires time.Time, log *zap.Logger) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	was, there := l.pending[key]
-	if l.closed || !there && len(l.pending) == maxLate {
+	if l.closed {
+		return false
+	}
+	if n := len(l.pending) + l.writing; !there && n >= maxLate {
+		if held, ok := l.damper.Allow("full"); ok {
+			log.Warn("too many expiries wait to be written: until they are, requests wait for those that they move",
+				zap.Int("waiting", n), zap.Int("said", held+1))
+		}
 		return false
 	}
 	if expires.After(was) {
@@ -79,7 +91,21 @@ func (l *late) take() map[session.Key]time.Time {
 	defer l.mu.Unlock()
 	some := l.pending
 	l.pending = map[session.Key]time.Time{}
+	l.writing = len(some)
 	return some
+}
+
+// len is how many were promised and are not written yet.
+func (l *late) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.pending) + l.writing
+}
+
+func (l *late) written() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writing--
 }
 
 // close has lateLoop write what is left and end.
@@ -106,32 +132,42 @@ func (s *Store) lateLoop() {
 	}
 }
 
-// writeLate writes through the lane, whose batches are bounded in time.
+// writeLate writes through the lane, which has room for some at a time.
 func (s *Store) writeLate(some map[session.Key]time.Time) {
-	ops := make([]*op, 0, len(some))
+	var (
+		open     sync.WaitGroup
+		mu       sync.Mutex
+		failed   int
+		firstErr error
+		full     error // why the lane takes no more
+	)
 	for key, expires := range some {
-		ops = append(ops, s.newTouch(key, expires))
-	}
-	if len(ops) == 0 {
-		return
-	}
-	failed, firstErr := 0, s.touches.Start(ops...)
-	if firstErr != nil {
-		failed = len(ops)
-		ops = nil
-	}
-	for _, o := range ops {
-		err := s.touches.Await(context.Background(), o)
-		if err == nil {
-			s.stats.touches.Add(1)
+		o := s.newTouch(key, expires)
+		forget := o.After
+		open.Add(1)
+		o.After = func(err error) {
+			defer open.Done()
+			forget(err)
+			s.late.written()
+			switch {
+			case err == nil:
+				s.stats.touches.Add(1)
+			case isNotFound(err) && !o.expired:
+				// It was ended meanwhile, for which nobody needs an expiry.
+			default:
+				mu.Lock()
+				defer mu.Unlock()
+				failed++
+				firstErr = cmp.Or(firstErr, err)
+			}
+		}
+		if full != nil {
+			o.After(full)
 			continue
 		}
-		if isNotFound(err) && !o.expired {
-			continue // it was ended meanwhile, for which nobody needs an expiry
-		}
-		failed++
-		firstErr = cmp.Or(firstErr, err)
+		full = s.touches.Start(context.Background(), o)
 	}
+	open.Wait()
 	if failed > 0 {
 		s.stats.lateFailures.Add(uint64(failed))
 		s.backgroundError("touch later", fmt.Errorf("%d of %d expiries were not written: %w", failed, len(some), firstErr))

@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if err != nil {
 		return none, nil, err
 	}
+	rec.Data = bytes.Clone(rec.Data) // what is kept in memory must not change
 	rec.Version = record.Version(version)
 	oldAt, err := s.locateToWrite(ctx, s.app, old)
 	if err != nil {

@@ -143,7 +143,7 @@ func TestWithoutTheRightToMakePartitions(t *testing.T) {
 			rec := lasting(s, hour+10+i%3*5)
 			batch = append(batch, &op{key: rec.Key, rec: rec})
 		}
-		if err := s.creates.Start(batch...); err != nil {
+		if err := s.creates.Start(t.Context(), batch...); err != nil {
 			t.Fatal(err)
 		}
 		for _, o := range batch {

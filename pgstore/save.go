@@ -1,7 +1,6 @@
 package pgstore
 
 import (
-	"bytes"
 	"context"
 	"time"
 
@@ -22,7 +21,7 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 		return session.Record{}, wrap("save", s.refused(err))
 	}
 	o := &op{key: at, rec: rec, becomes: record.Version(rec.Version)}
-	o.rec.Data = bytes.Clone(notNull(rec.Data))
+	o.rec.Data = notNull(rec.Data)
 	if !rec.Expires.IsZero() {
 		o.rec.Expires = storable(rec.Expires)
 	}

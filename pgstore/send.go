@@ -198,7 +198,12 @@ func (s *Store) newRead() *pgx.Batch {
 
 // within bounds a write by Options.WriteTimeout, and by the store's end.
 func (s *Store) within(ctx context.Context, what string) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.WriteTimeout,
+	return s.lasting(ctx, what, time.Now().Add(s.opts.WriteTimeout))
+}
+
+// lasting is within for what began earlier, or has callers who came later.
+func (s *Store) lasting(ctx context.Context, what string, until time.Time) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithDeadlineCause(ctx, until,
 		fmt.Errorf("%s took longer than Options.WriteTimeout, %v: %w", what, s.opts.WriteTimeout, context.DeadlineExceeded))
 	ctx, end := context.WithCancelCause(ctx)
 	lasts := context.AfterFunc(s.conns.cut, func() { end(session.ErrClosed) })

@@ -41,11 +41,15 @@ func (s *Store) Stats() session.Stats {
 		Creates: c.creates.Load(), Saves: c.saves.Load(), Touches: c.touches.Load(),
 		Renews: c.renews.Load(), Destroys: c.destroys.Load(), Refused: c.refused.Load(),
 		Flushes: c.flushes.Load(), Retries: c.retries.Load(), Unknown: c.unknown.Load(),
-		BackgroundErrors: c.backgroundErrors.Load(), LateTouchFailures: c.lateFailures.Load(),
+		BackgroundErrors: c.backgroundErrors.Load(),
+		LateTouches:      s.late.len(), LateTouchFailures: c.lateFailures.Load(),
 		Partitions: len(f.leaves),
 		Maintained: f.maintained.Done, MaintainedBy: f.maintained.By,
 		MadeAhead: f.made, Retired: f.retired, Thinned: f.thinned,
 		Refreshed: f.readAt,
+	}
+	for _, l := range s.allLanes() {
+		st.Queue = st.Queue.Add(l.Queue.Stats())
 	}
 	s.pruning.report(&st)
 	st.Cache = s.cache.Stats()

@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -123,6 +124,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	if err != nil {
 		return none, nil, err
 	}
+	rec.Data = bytes.Clone(rec.Data)
 	rec.Version = record.Version(0)
 	bucket := session.BucketOf(rec.Deadline)
 	if rec.Key.Bucket == 0 {

@@ -257,7 +257,9 @@ func TestCloseWaitsForWritesThatWaitForOthers(t *testing.T) {
 	second := async(saving(s, rec, "second"))
 	dbtest.Eventually(t, "the second save waits for the first", func() bool { return s.saves.queued() == 1 })
 	closed := async(func() error { return s.Close(context.Background()) })
-	dbtest.Eventually(t, "the lane is closed", func() bool { return s.saves.Start() != nil })
+	dbtest.Eventually(t, "the lane is closed", func() bool {
+		return s.saves.Start(t.Context(), &op{key: session.NewID(rec.Deadline).Key()}) != nil
+	})
 	pending(t, "Close", closed)
 	commit()
 	wantErr(t, "Close", <-closed, nil)

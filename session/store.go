@@ -339,8 +339,12 @@ type Stats struct {
 	// Retries counts transactions that were repeated after a conflict in the
 	// database or a lost answer; Unknown those whose outcome stayed open.
 	Retries, Unknown uint64
-	// LateTouchFailures counts expiries that TouchLater promised and that were
+	// Queue is about the writes that are under way.
+	Queue QueueStats
+	// LateTouches is how many expiries TouchLater has promised that are not written
+	// yet. LateTouchFailures counts expiries that TouchLater promised and that were
 	// not written; BackgroundErrors all failures of background work.
+	LateTouches                         int
 	LateTouchFailures, BackgroundErrors uint64
 	// Pruned adds up what this node has pruned.
 	Pruned Pruned
@@ -366,6 +370,31 @@ type Stats struct {
 	Refreshed time.Time
 	// Cache is about the node's own memory, in stores that use it.
 	Cache CacheStats
+}
+
+// QueueStats is about the writes that a store holds until the database has
+// answered, or their callers have given up. A store holds a bounded number of them,
+// and of bytes; who comes when that is reached waits with its data until there is
+// room, its context ends, or the write would have lasted too long.
+type QueueStats struct {
+	// Writes and Bytes are what the store holds now, by an estimate: the data of
+	// sessions and a few hundred bytes for each write.
+	Writes int
+	Bytes  int64
+	// Waiting is how many writes the store does not hold yet: for want of room, or
+	// since another write of the same session is under way.
+	Waiting int
+	// Refused counts writes for which there was no room in time; see ErrOverloaded.
+	Refused uint64
+}
+
+// Add returns the sum of both.
+func (s QueueStats) Add(other QueueStats) QueueStats {
+	s.Writes += other.Writes
+	s.Bytes += other.Bytes
+	s.Waiting += other.Waiting
+	s.Refused += other.Refused
+	return s
 }
 
 // Duty is a part of maintenance.

@@ -113,7 +113,7 @@ func TestALockThatIsKeptFailsWritesInTime(t *testing.T) {
 	t.Parallel()
 	path := newPath(t)
 	opts := quiet
-	opts.WriteTimeout = 50 * time.Millisecond
+	opts.WriteTimeout = 2 * time.Second
 	s := openStore(t, path, opts)
 	rec := create(t, s, newSession(s, "data"))
 	release := holdLock(t, openDB(t, DSN(path)))

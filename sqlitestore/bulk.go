@@ -29,7 +29,7 @@ type bulk struct {
 func (b bulk) run(ctx context.Context, s *Store) (total int64, err error) {
 	for after := int64(0); ; {
 		began := time.Now()
-		done, err := write(ctx, s, 0, func(t *tx) (step, error) { return b.step(t, after) })
+		done, err := writeFirst(ctx, s, func(t *tx) (step, error) { return b.step(t, after) })
 		total += done.live
 		if err != nil || done.over {
 			return total, err

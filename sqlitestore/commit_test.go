@@ -125,7 +125,7 @@ func TestAWriteOfAnotherAfterALostAnswerIsNotTakenForOurs(t *testing.T) {
 	lost := diskError{}
 	try := func(what string, want error, do func(*tx) error) {
 		t.Helper()
-		err := s.writer.Do(t.Context(), &op{from: time.Now(), lost: lost, do: do})
+		err := s.writer.Do(t.Context(), &op{lost: lost, do: do})
 		if want == nil && err != nil || want != nil && !errors.Is(err, want) {
 			t.Errorf("%s: %v; want %v", what, err, want)
 		}

@@ -121,6 +121,7 @@ func (f *files) harness() sessiontest.Harness {
 			}
 			return n
 		},
+		Queues:    true,
 		Precision: time.Microsecond,
 		Require: []sessiontest.Ability{
 			sessiontest.Clock, sessiontest.Putter, sessiontest.Lister, sessiontest.Clearer,

@@ -39,7 +39,7 @@ func (s *Store) create(ctx context.Context, rec session.Record, limit session.Us
 	}
 	rec.Version = record.Version(0)
 	var evicted []session.Key // by an attempt whose outcome is open
-	out, err := write(ctx, s, len(rec.Data), func(t *tx) (made, error) {
+	out, err := writeData(ctx, s, &rec.Data, func(t *tx) (made, error) {
 		now := t.now()
 		if t.lost != nil {
 			if done, err := t.created(rec); err != nil {

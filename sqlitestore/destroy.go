@@ -29,7 +29,7 @@ func (s *Store) destroy(ctx context.Context, keys []session.Key) (total int64, e
 		}
 	}
 	for batch := range slices.Chunk(keys, destroyBatch) {
-		n, err := write(ctx, s, 0, func(t *tx) (n int64, err error) {
+		n, err := writeFirst(ctx, s, func(t *tx) (n int64, err error) {
 			for _, key := range batch {
 				live, err := t.endHead(key)
 				if err != nil {

@@ -73,7 +73,7 @@ func (p *pruning) due(ctx context.Context) error {
 		turn turn
 		ours bool
 	}
-	got, err := write(ctx, s, 0, func(t *tx) (answer, error) {
+	got, err := write(ctx, s, func(t *tx) (answer, error) {
 		now := t.now()
 		n, err := t.exec(takeTurn, record.Micros(now), s.opts.NodeName, record.Micros(now.Add(-s.opts.pruneInterval()/2)))
 		if err != nil {
@@ -126,7 +126,7 @@ func (p *pruning) now(ctx context.Context) (done session.Pruned, err error) {
 	if _, err := p.sweep(ctx, 0, last, &done); err != nil {
 		return done, err
 	}
-	latest, err := write(ctx, s, 0, func(t *tx) (turn, error) {
+	latest, err := write(ctx, s, func(t *tx) (turn, error) {
 		now := record.Micros(t.now())
 		if _, err := t.exec(takeTurn, now, s.opts.NodeName, now); err != nil {
 			return turn{}, err

@@ -1,7 +1,6 @@
 package sqlitestore
 
 import (
-	"bytes"
 	"context"
 	"time"
 
@@ -23,13 +22,12 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 	if err := s.limits.Content(rec); err != nil {
 		return session.Record{}, err
 	}
-	rec.Data = bytes.Clone(rec.Data)
 	rec.Version = record.Step() // also of a new one, from 0
 	type result struct {
 		rec session.Record
 		new bool
 	}
-	out, err := write(ctx, s, len(rec.Data), func(t *tx) (result, error) {
+	out, err := writeData(ctx, s, &rec.Data, func(t *tx) (result, error) {
 		now := t.now()
 		// By the hash alone: with another bucket it would be another session's.
 		r, err := t.find(session.Key{Hash: rec.Key.Hash}, find)

@@ -41,7 +41,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	version := rec.Version
 	rec.Version = record.Version(version)
 	var evicted []session.Key // by an attempt whose outcome is open
-	out, err := write(ctx, s, len(rec.Data), func(t *tx) (made, error) {
+	out, err := writeData(ctx, s, &rec.Data, func(t *tx) (made, error) {
 		now := t.now()
 		if t.lost != nil {
 			if done, err := t.wasRenewed(old, rec); err != nil {

@@ -1,7 +1,6 @@
 package sqlitestore
 
 import (
-	"bytes"
 	"context"
 	"time"
 
@@ -22,9 +21,8 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 	if err := s.limits.Saved(rec); err != nil {
 		return session.Record{}, err
 	}
-	rec.Data = bytes.Clone(rec.Data)
 	becomes := record.Version(rec.Version)
-	out, err := write(ctx, s, len(rec.Data), func(t *tx) (session.Record, error) {
+	out, err := writeData(ctx, s, &rec.Data, func(t *tx) (session.Record, error) {
 		now := t.now()
 		if t.lost != nil {
 			if done, err := t.saved(rec, becomes); done.Version != 0 || err != nil {

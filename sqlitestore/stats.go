@@ -22,6 +22,7 @@ func (s *Store) Stats() session.Stats {
 		Renews: c.renews.Load(), Destroys: c.destroys.Load(), Refused: c.refused.Load(),
 		Flushes: s.writer.flushes.Load(), Retries: s.writer.retries.Load(), Unknown: s.writer.unknown.Load(),
 		BackgroundErrors: c.backgroundErrors.Load(),
+		Queue:            s.writer.Queue.Stats(),
 	}
 	s.pruning.report(&st)
 	return st

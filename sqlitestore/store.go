@@ -252,17 +252,33 @@ func (s *Store) scan(ctx context.Context, f func(*conn) error) error {
 }
 
 // write has the writer call f and returns what it returned, once that is
-// committed. f may be called again. bytes is about how much it writes.
-func write[T any](ctx context.Context, s *Store, bytes int, f func(*tx) (T, error)) (T, error) {
+// committed. f may be called again.
+func write[T any](ctx context.Context, s *Store, f func(*tx) (T, error)) (T, error) {
+	return hand(ctx, s, op{}, f)
+}
+
+// writeData is write for an f that writes data, which is copied when it is f's
+// turn: until then it is the caller's.
+func writeData[T any](ctx context.Context, s *Store, data *[]byte, f func(*tx) (T, error)) (T, error) {
+	return hand(ctx, s, op{data: data}, f)
+}
+
+// writeFirst is write for an f that ends sessions: it does not wait for others.
+func writeFirst[T any](ctx context.Context, s *Store, f func(*tx) (T, error)) (T, error) {
+	return hand(ctx, s, op{ends: true}, f)
+}
+
+func hand[T any](ctx context.Context, s *Store, o op, f func(*tx) (T, error)) (T, error) {
 	var none T
 	if err := s.begun(ctx); err != nil {
 		return none, err
 	}
 	result := new(T) // the writer's until it is settled
-	err := s.writer.Do(ctx, &op{size: bytes + 200, from: time.Now(), do: func(t *tx) (err error) {
+	o.do = func(t *tx) (err error) {
 		*result, err = f(t)
 		return err
-	}})
+	}
+	err := s.writer.Do(ctx, &o)
 	if err != nil {
 		if isRefusal(err) {
 			s.stats.refused.Add(1)

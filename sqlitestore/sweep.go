@@ -23,7 +23,7 @@ const (
 // deadline would make the key good again.
 func (p *pruning) retire(ctx context.Context) (done session.Pruned, err error) {
 	for {
-		n, err := write(ctx, p.s, 0, func(t *tx) (int64, error) {
+		n, err := write(ctx, p.s, func(t *tx) (int64, error) {
 			before, err := t.forgotten(t.now())
 			if err != nil {
 				return 0, err
@@ -54,7 +54,7 @@ func (p *pruning) sweepPart(ctx context.Context, after int64, done *session.Prun
 	if after >= last {
 		after = 0
 	}
-	_, err = write(ctx, p.s, 0, func(t *tx) (int64, error) { return t.exec(setSwept, after) })
+	_, err = write(ctx, p.s, func(t *tx) (int64, error) { return t.exec(setSwept, after) })
 	return err
 }
 
@@ -74,7 +74,7 @@ func (p *pruning) sweep(ctx context.Context, after, to int64, done *session.Prun
 		if !found {
 			continue
 		}
-		n, err := write(ctx, p.s, 0, func(t *tx) (int64, error) {
+		n, err := write(ctx, p.s, func(t *tx) (int64, error) {
 			before, err := t.forgotten(t.now())
 			if err != nil {
 				return 0, err

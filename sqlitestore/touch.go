@@ -23,7 +23,7 @@ func (s *Store) touch(ctx context.Context, key session.Key, expires time.Time) (
 		return time.Time{}, err
 	}
 	expires = record.Expiry(expires)
-	out, err := write(ctx, s, 0, func(t *tx) (time.Time, error) {
+	out, err := write(ctx, s, func(t *tx) (time.Time, error) {
 		r, err := t.writable(key, t.now())
 		if errors.Is(err, session.ErrConflict) {
 			err = session.ErrNotFound // a renewed key is not touched

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,9 +19,23 @@ type op struct {
 	handover.Op
 
 	do   func(*tx) error // may run several times; leaves its result where the caller finds it
-	size int             // in bytes, about
-	from time.Time       // when it was queued
+	data *[]byte         // what is written; nil: little
+	ends bool            // it ends sessions, which goes first and is done whoever waits for it
 	lost error           // of a commit that may have happened: this one may be written already
+}
+
+func (o *op) size() int {
+	if o.data == nil {
+		return 200
+	}
+	return len(*o.data) + 200
+}
+
+// own copies what the caller may use again as soon as it is told.
+func (o *op) own() {
+	if o.data != nil {
+		*o.data = bytes.Clone(*o.data)
+	}
 }
 
 // tx is the transaction that a write runs in. It has the write lock, so what it
@@ -45,7 +60,10 @@ type writer struct {
 func newWriter(s *Store, c *conn) *writer {
 	queue := handover.New(handover.Rules[struct{}, *op]{
 		Items: s.opts.BatchItems, Bytes: s.opts.BatchBytes,
-		Size: func(o *op) int { return o.size },
+		Size:     (*op).size,
+		Own:      (*op).own,
+		Urgent:   func(o *op) bool { return o.ends },
+		Patience: s.opts.WriteTimeout, What: "write",
 	})
 	return &writer{Queue: queue, s: s, conn: c}
 }
@@ -79,6 +97,7 @@ func (w *writer) waiting() int {
 // lock begins a transaction. It reports false when nobody waits for one
 // anymore.
 func (w *writer) lock(ctx context.Context) bool {
+	defer w.HeldUp(nil)
 	for try := 1; ; try++ {
 		err := w.begin()
 		if err == nil {
@@ -86,7 +105,7 @@ func (w *writer) lock(ctx context.Context) bool {
 		}
 		if isBusy(err) {
 			w.retries.Add(1)
-			w.failQueued(err, time.Now().Add(-w.s.opts.WriteTimeout))
+			w.HeldUp(err)
 			if ctx.Err() == nil {
 				if w.waiting() == 0 {
 					return false
@@ -96,7 +115,7 @@ func (w *writer) lock(ctx context.Context) bool {
 			}
 			err = fmt.Errorf("%w: %w", session.ErrClosed, err)
 		}
-		w.failQueued(err, time.Now())
+		w.SettleWaiting(err)
 		return false
 	}
 }
@@ -105,11 +124,6 @@ func (w *writer) lock(ctx context.Context) bool {
 func (w *writer) begin() error {
 	_, err := w.conn.exec(begin)
 	return err
-}
-
-// failQueued fails those who have waited since before.
-func (w *writer) failQueued(err error, before time.Time) {
-	w.SettleWaiting(err, func(o *op) bool { return !o.from.After(before) })
 }
 
 // write runs ops in the transaction that has begun, and settles them. If the
@@ -162,10 +176,13 @@ func (w *writer) apply(ops []*op, results []error) error {
 // it.
 func (w *writer) alone(ctx context.Context, o *op, err error, again bool) {
 	first := o.lost
-	if again || first != nil {
+	switch {
+	case !o.ends && len(w.Left([]*op{o})) > 0: // nobody needs it any more
+		err = fmt.Errorf("%w; before that: %w", errLeft, err)
+	case again || first != nil:
 		w.retries.Add(1)
 		results := make([]error, 1)
-		err = retry(ctx, w.s.opts.WriteTimeout, w.begin)
+		err = retry(ctx, time.Until(w.Until([]*op{o})), w.begin)
 		if err == nil {
 			if err = w.apply([]*op{o}, results); err == nil {
 				err = w.commit(ctx)
@@ -190,6 +207,8 @@ func (w *writer) alone(ctx context.Context, o *op, err error, again bool) {
 	}
 	w.Settle(o, err)
 }
+
+var errLeft = errors.New("the caller has given up")
 
 func (w *writer) counted(err error) error {
 	if errors.Is(err, session.ErrUnknown) {

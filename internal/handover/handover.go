@@ -2,19 +2,29 @@
 // in batches, and says what has become of one whose caller could not wait: not
 // written, if the writer had not taken it, and otherwise unknown.
 //
-// There is no timer. What comes while a batch is under way goes into the next
-// one, and a lone write goes at once.
+// There is no timer that holds a write back. What comes while a batch is under
+// way goes into the next one, and a lone write goes at once.
+//
+// A queue holds no more than Batches batches, those under way included. Whoever
+// comes when it is full waits outside with its data, in order, and only one
+// write of each key asks for room at a time: one session that is written a
+// thousand times does not fill the queue.
 package handover
 
 import (
+	"container/list"
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"sync"
+	"time"
 
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
+
+// Batches is how many batches a queue has room for, in items and in bytes.
+const Batches = 16
 
 // Op is the part of a write that its queue needs. A store embeds it in a struct
 // that says what to write and takes the results. From Start on that struct is
@@ -26,7 +36,16 @@ type Op struct {
 	// the queue.
 	After func(error)
 
-	state state // guarded by the queue
+	size   int64
+	urgent bool
+	until  time.Time // then its caller is told in any case
+
+	// Guarded by the queue.
+	state state
+	left  bool          // the caller was told that the outcome is unknown
+	leave func()        // called then
+	place *list.Element // in the list that it waits in
+	ready chan struct{} // closed once there is room; nil: there was at once
 	err   error
 	done  chan struct{} // closed when err is final
 }
@@ -34,28 +53,24 @@ type Op struct {
 type state int
 
 const (
-	waiting state = iota
-	taken         // it may reach the database from now on
+	_        state = iota
+	behind         // it waits for a write with its key
+	outside        // it waits for room
+	admitted       // it has room; its caller hands it over
+	waiting        // for the writer
+	taken          // it may reach the database from now on
 	settled
 )
 
 func (o *Op) handed() *Op { return o }
 
-func (o *Op) settle(err error) {
-	if o.state == settled {
-		return
-	}
-	o.state, o.err = settled, err
-	if o.After != nil {
-		o.After(err)
-	}
-	close(o.done)
+// Write is a pointer to a struct that embeds Op.
+type Write interface {
+	comparable
+	handed() *Op
 }
 
-// Write is a pointer to a struct that embeds Op.
-type Write interface{ handed() *Op }
-
-// Rules are those of a queue's batches.
+// Rules are those of a queue.
 type Rules[K comparable, W Write] struct {
 	// Items and Bytes are the most that a batch has. One write may have more
 	// bytes.
@@ -64,91 +79,200 @@ type Rules[K comparable, W Write] struct {
 	// Key, if set, keeps writes with one key apart: one is taken at a time, and
 	// the next one not before its Release.
 	Key func(W) K
+	// Own, if set, copies what the caller may use again as soon as it is told. It
+	// is called when there is room for the write, before the writer sees it.
+	Own func(W)
+	// Urgent, if set, tells which writes have room of their own and are taken
+	// first.
+	Urgent func(W) bool
+
+	// Patience is Options.WriteTimeout: for how long a write waits, and What it is.
+	Patience time.Duration
+	What     string
 }
 
-// Queue holds what waits for the writer. The writer calls Take and Wait from
-// one goroutine; all else may be called concurrently.
+// Queue holds what waits for the writer, and counts what it has taken and not
+// settled. The writer calls Take and Wait from one goroutine; all else may be
+// called concurrently.
 type Queue[K comparable, W Write] struct {
 	rules Rules[K, W]
 
-	mu     sync.Mutex
-	writes []W            // some may be settled
-	busy   map[K]struct{} // taken and not released
-	closed bool
-	wake   chan struct{} // holds one
+	mu       sync.Mutex
+	lines    [2]line        // of the urgent ones, and of the others
+	keys     map[K]*turn[W] // of writes that are not settled, or not released
+	behind   int            // writes that wait for one with their key
+	entering int            // writes that are admitted
+	busy     int            // keys that are taken and not released
+	refusals uint64         // writes for which there was no room in time
+	heldUp   error          // why the writer does not go on
+	closed   bool
+	wake     chan struct{} // holds one
 }
 
 // New returns an empty queue.
 func New[K comparable, W Write](rules Rules[K, W]) *Queue[K, W] {
-	return &Queue[K, W]{rules: rules, busy: map[K]struct{}{}, wake: make(chan struct{}, 1)}
+	return &Queue[K, W]{rules: rules, keys: map[K]*turn[W]{}, wake: make(chan struct{}, 1)}
 }
 
 // Do is Start and Await.
 func (q *Queue[K, W]) Do(ctx context.Context, w W) error {
-	if err := q.Start(w); err != nil {
-		return err
-	}
+	_ = q.Start(ctx, w) // Await tells it again
 	return q.Await(ctx, w)
 }
 
-// Start hands writes over. After Close it settles them with session.ErrClosed,
-// which it returns, and takes none of them.
-func (q *Queue[K, W]) Start(writes ...W) error {
+// Start hands writes over, in order, those together for which there is room. For
+// each other one it waits until there is, or ctx ends, or Rules.Patience is over:
+// then it settles that one and those after it with the reason, which it returns.
+// They are not written. After Close the reason is session.ErrClosed.
+func (q *Queue[K, W]) Start(ctx context.Context, writes ...W) error {
+	for len(writes) > 0 {
+		n := q.ask(writes)
+		q.handOver(writes[:n])
+		if writes = writes[n:]; len(writes) == 0 {
+			return nil
+		}
+		first := writes[0]
+		if err := q.awaitRoom(ctx, first); err != nil {
+			q.refuse(writes[1:], err)
+			return err
+		}
+		q.handOver(writes[:1])
+		writes = writes[1:]
+	}
+	return nil
+}
+
+func (q *Queue[K, W]) refuse(writes []W, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, w := range writes {
 		w.handed().done = make(chan struct{})
+		q.settle(w, err)
 	}
-	if q.closed {
-		for _, w := range writes {
-			w.handed().settle(session.ErrClosed)
-		}
-		return session.ErrClosed
-	}
-	q.writes = append(q.writes, writes...)
-	q.signal()
-	return nil
 }
 
 // Await returns what w was settled with. When ctx ends before that, w is settled
-// with the reason if it was not taken yet: it is not written. If it was, Await
-// returns session.ErrUnknown and the reason.
+// with the reason if it was not taken yet: it is not written, and the queue lets
+// go of it. If it was, Await returns session.ErrUnknown and the reason. So it is
+// when Rules.Patience is over, but that a write that was taken has a little longer
+// to be told what came of it.
 func (q *Queue[K, W]) Await(ctx context.Context, w W) error {
 	o := w.handed()
+	why := o.wait(ctx, nil, o.until)
+	if why == errOverdue && q.isTaken(o) {
+		why = o.wait(ctx, nil, o.until.Add(q.least()+answerTime))
+	}
+	if why == nil {
+		return o.err
+	}
+	return q.giveUp(w, why)
+}
+
+// answerTime is for an end of a batch to be told.
+const answerTime = time.Second
+
+// errOverdue stands for the error that overdue makes.
+var errOverdue = errors.New("overdue")
+
+// wait waits until o is settled, or ready.
+func (o *Op) wait(ctx context.Context, ready <-chan struct{}, until time.Time) error {
 	select {
 	case <-o.done:
-		return o.err
-	case <-ctx.Done():
+		return nil
+	default:
 	}
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case <-o.done:
+		return nil
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return wait.Ended(ctx)
+	case <-timer.C:
+		return errOverdue
+	}
+}
+
+func (q *Queue[K, W]) isTaken(o *Op) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if o.state == taken {
-		return fmt.Errorf("%w: %w", session.ErrUnknown, wait.Ended(ctx))
+	return o.state == taken
+}
+
+// giveUp tells a caller that does not wait any longer what is known.
+func (q *Queue[K, W]) giveUp(w W, why error) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	o := w.handed()
+	if why == errOverdue {
+		why = q.overdue()
 	}
-	o.settle(wait.Ended(ctx))
-	q.signal() // for Take to drop it
+	switch o.state {
+	case settled:
+		return o.err
+	case taken:
+		o.left = true
+		if o.leave != nil {
+			o.leave()
+		}
+		return fmt.Errorf("%w: %w", session.ErrUnknown, why)
+	case behind:
+		why = fmt.Errorf("another write of the session is under way, this %s was not done: %w", q.rules.What, why)
+	case outside:
+		q.refusals++
+		l := q.line(o)
+		why = fmt.Errorf("%w, this %s was not done (%d of at most %d writes, %d of at most %d bytes): %w",
+			session.ErrOverloaded, q.rules.What, l.items, q.mostItems(), l.bytes, q.mostBytes(), why)
+	}
+	q.settle(w, why)
 	return o.err
+}
+
+func (q *Queue[K, W]) overdue() error {
+	err := fmt.Errorf("%s took longer than Options.WriteTimeout, %v: %w", q.rules.What, q.rules.Patience, context.DeadlineExceeded)
+	if q.heldUp != nil {
+		err = fmt.Errorf("%w: %w", err, q.heldUp)
+	}
+	return err
 }
 
 // Settle tells w's caller the outcome. What was settled before stays as it is.
 func (q *Queue[K, W]) Settle(w W, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	w.handed().settle(err)
+	q.settle(w, err)
 }
 
-// SettleWaiting settles those of the writes that were not taken yet.
-func (q *Queue[K, W]) SettleWaiting(err error, those func(W) bool) {
+// SettleWaiting settles what the queue holds and nobody has taken.
+func (q *Queue[K, W]) SettleWaiting(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, w := range q.writes {
-		if o := w.handed(); o.state == waiting && those(w) {
-			o.settle(err)
+	for i := range q.lines {
+		for n := q.lines[i].waiting.Len(); n > 0; n-- {
+			q.settle(q.lines[i].waiting.Front().Value.(W), err)
 		}
 	}
 }
 
-// Close has Start refuse. What waits is still to be written.
+// SettleKey settles the writes with a key that nobody has taken.
+func (q *Queue[K, W]) SettleKey(key K, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t := q.keys[key]
+	if t == nil {
+		return
+	}
+	for t.behind.Len() > 0 {
+		q.settle(t.behind.Front().Value.(W), err)
+	}
+	if s := t.holder.handed().state; s == waiting || s == outside {
+		q.settle(t.holder, err)
+	}
+}
+
+// Close has Start refuse. What began to wait before is still to be written.
 func (q *Queue[K, W]) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -156,86 +280,28 @@ func (q *Queue[K, W]) Close() {
 	q.signal()
 }
 
-// Take returns the next batch, in the order of arrival; it is empty if nothing
-// may be written now.
-func (q *Queue[K, W]) Take() (batch []W) {
+// Stats tells what the queue holds, and who waits outside.
+func (q *Queue[K, W]) Stats() session.QueueStats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	bytes, full := 0, false
-	rest := q.writes[:0]
-	for _, w := range q.writes {
-		o := w.handed()
-		if o.state == settled {
-			continue
-		}
-		size := q.rules.Size(w)
-		// Nothing overtakes what has no room: it might have the same key.
-		full = full || len(batch) == q.rules.Items || len(batch) > 0 && bytes+size > q.rules.Bytes
-		if full || !q.begin(w) {
-			rest = append(rest, w)
-			continue
-		}
-		o.state = taken
-		batch = append(batch, w)
-		bytes += size
+	st := session.QueueStats{Waiting: q.behind, Refused: q.refusals}
+	for i := range q.lines {
+		l := &q.lines[i]
+		st.Writes += l.items
+		st.Bytes += l.bytes
+		st.Waiting += l.outside.Len()
 	}
-	clear(q.writes[len(rest):])
-	q.writes = rest
-	return batch
+	return st
 }
 
-// begin reports false if w's key is busy, and makes it so if not.
-func (q *Queue[K, W]) begin(w W) bool {
-	if q.rules.Key == nil {
-		return true
-	}
-	key := q.rules.Key(w)
-	if _, busy := q.busy[key]; busy {
-		return false
-	}
-	q.busy[key] = struct{}{}
-	return true
-}
-
-// Release lets writes be taken that have the keys of these.
-func (q *Queue[K, W]) Release(writes ...W) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, w := range writes {
-		delete(q.busy, q.rules.Key(w))
-	}
-	q.signal()
-}
-
-// Wait waits until there may be something to take. It reports false once
-// nothing will come anymore: the queue is closed and empty, and no key is busy.
-func (q *Queue[K, W]) Wait() bool {
-	q.mu.Lock()
-	q.tidy()
-	more := !q.closed || len(q.writes) > 0 || len(q.busy) > 0
-	q.mu.Unlock()
-	if more {
-		<-q.wake
-	}
-	return more
-}
-
-func (q *Queue[K, W]) signal() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
-}
-
-// Len is how many writes wait to be taken, and how many keys are busy.
+// Len is how many writes wait to be taken, or to be let in, and how many keys
+// are busy.
 func (q *Queue[K, W]) Len() (waits, busy int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.tidy()
-	return len(q.writes), len(q.busy)
-}
-
-// tidy drops those whose caller has given up.
-func (q *Queue[K, W]) tidy() {
-	q.writes = slices.DeleteFunc(q.writes, func(w W) bool { return w.handed().state == settled })
+	waits = q.behind
+	for i := range q.lines {
+		waits += q.lines[i].waiting.Len() + q.lines[i].outside.Len()
+	}
+	return waits, q.busy
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -19,8 +20,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type op struct {
 	handover.Op
 
-	key  string
-	size int
+	key   string
+	size  int
+	owned int // times
 }
 
 var (
@@ -28,24 +30,52 @@ var (
 	errResult = errors.New("the result")
 )
 
-// newQueue returns a queue whose batches have three items and ten bytes.
-func newQueue() *handover.Queue[string, *op] {
-	return handover.New(handover.Rules[string, *op]{
+// rules are those of a queue whose batches have three items and ten bytes.
+func rules() handover.Rules[string, *op] {
+	return handover.Rules[string, *op]{
 		Items: 3, Bytes: 10,
-		Size: func(o *op) int { return o.size },
-		Key:  func(o *op) string { return o.key },
-	})
-}
-
-func start(t *testing.T, q *handover.Queue[string, *op], ops ...*op) {
-	t.Helper()
-	if err := q.Start(ops...); err != nil {
-		t.Fatal(err)
+		Size:     func(o *op) int { return o.size },
+		Key:      func(o *op) string { return o.key },
+		Patience: time.Minute,
+		What:     "save",
 	}
 }
 
+func newQueue() *handover.Queue[string, *op] { return handover.New(rules()) }
+
+// inBubble runs a test in a time of its own, in which goroutines can be waited for.
+func inBubble(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, test)
+}
+
+// start hands ops over, by callers of their own. Those that have to wait are left
+// waiting.
+func start(t *testing.T, q *handover.Queue[string, *op], ops ...*op) {
+	t.Helper()
+	for _, o := range ops {
+		go func() { _ = q.Start(t.Context(), o) }()
+		synctest.Wait()
+	}
+}
+
+// calls is start, but each caller waits for the outcome until ctx ends.
+func calls(ctx context.Context, q *handover.Queue[string, *op], ops ...*op) []<-chan error {
+	var told []<-chan error
+	for _, o := range ops {
+		result := make(chan error, 1)
+		told = append(told, result)
+		go func() { result <- q.Do(ctx, o) }()
+		synctest.Wait()
+	}
+	return told
+}
+
+// takes fails the test unless the next batch is want.
 func takes(t *testing.T, q *handover.Queue[string, *op], want ...*op) {
 	t.Helper()
+	synctest.Wait() // until those have come whose turn it is
 	if got := q.Take(); !slices.Equal(got, want) {
 		t.Fatalf("took %d writes, which are not the %d that are next", len(got), len(want))
 	}
@@ -58,113 +88,121 @@ func ended() context.Context {
 }
 
 func TestACallerThatGivesUpBeforeItsWriteWasTakenIsSure(t *testing.T) {
-	t.Parallel()
-	q := newQueue()
-	var heard []error
-	o := &op{key: "a", Op: handover.Op{After: func(err error) { heard = append(heard, err) }}}
-	err := q.Do(ended(), o)
-	if !errors.Is(err, context.Canceled) || !errors.Is(err, errReason) || errors.Is(err, session.ErrUnknown) {
-		t.Errorf("Do: %v", err)
-	}
-	takes(t, q)
-	q.Settle(o, nil) // too late
-	if again := q.Await(t.Context(), o); !errors.Is(again, errReason) {
-		t.Errorf("Await: %v", again)
-	}
-	if len(heard) != 1 || !errors.Is(heard[0], errReason) {
-		t.Errorf("After heard %v", heard)
-	}
+	inBubble(t, func(t *testing.T) {
+		q := newQueue()
+		var heard []error
+		o := &op{key: "a", Op: handover.Op{After: func(err error) { heard = append(heard, err) }}}
+		err := q.Do(ended(), o)
+		if !errors.Is(err, context.Canceled) || !errors.Is(err, errReason) || errors.Is(err, session.ErrUnknown) {
+			t.Errorf("Do: %v", err)
+		}
+		takes(t, q)
+		q.Settle(o, nil) // too late
+		if again := q.Await(t.Context(), o); !errors.Is(again, errReason) {
+			t.Errorf("Await: %v", again)
+		}
+		if len(heard) != 1 || !errors.Is(heard[0], errReason) {
+			t.Errorf("After heard %v", heard)
+		}
+	})
 }
 
 func TestACallerThatGivesUpAfterItsWriteWasTakenDoesNotKnow(t *testing.T) {
-	t.Parallel()
-	q := newQueue()
-	var heard []error
-	o := &op{key: "a", Op: handover.Op{After: func(err error) { heard = append(heard, err) }}}
-	start(t, q, o)
-	takes(t, q, o)
-	err := q.Await(ended(), o)
-	if !errors.Is(err, session.ErrUnknown) || !errors.Is(err, context.Canceled) || !errors.Is(err, errReason) {
-		t.Errorf("Await: %v", err)
-	}
-	if len(heard) > 0 {
-		t.Errorf("After heard %v before the outcome was known", heard)
-	}
-	q.Settle(o, errResult)
-	if len(heard) != 1 || heard[0] != errResult {
-		t.Errorf("After heard %v", heard)
-	}
+	inBubble(t, func(t *testing.T) {
+		q := newQueue()
+		var heard []error
+		o := &op{key: "a", Op: handover.Op{After: func(err error) { heard = append(heard, err) }}}
+		start(t, q, o)
+		takes(t, q, o)
+		err := q.Await(ended(), o)
+		if !errors.Is(err, session.ErrUnknown) || !errors.Is(err, context.Canceled) || !errors.Is(err, errReason) {
+			t.Errorf("Await: %v", err)
+		}
+		if len(heard) > 0 {
+			t.Errorf("After heard %v before the outcome was known", heard)
+		}
+		q.Settle(o, errResult)
+		if len(heard) != 1 || heard[0] != errResult {
+			t.Errorf("After heard %v", heard)
+		}
+	})
 }
 
 func TestACallerThatGivesUpAfterTheOutcomeIsKnownIsToldIt(t *testing.T) {
-	t.Parallel()
-	q := newQueue()
-	for range 50 { // Await finds either first
-		o := &op{key: "a"}
-		start(t, q, o)
-		takes(t, q, o)
-		q.Release(o)
-		q.Settle(o, errResult)
-		if err := q.Await(ended(), o); err != errResult {
-			t.Fatalf("Await: %v", err)
+	inBubble(t, func(t *testing.T) {
+		q := newQueue()
+		for range 50 { // Await finds either first
+			o := &op{key: "a"}
+			start(t, q, o)
+			takes(t, q, o)
+			q.Release(o)
+			q.Settle(o, errResult)
+			if err := q.Await(ended(), o); err != errResult {
+				t.Fatalf("Await: %v", err)
+			}
 		}
-	}
+	})
 }
 
 func TestBatchesAreInTheOrderOfArrivalAndNotTooLarge(t *testing.T) {
-	t.Parallel()
-	q := newQueue()
-	a, b, c, d := &op{key: "a"}, &op{key: "b"}, &op{key: "c"}, &op{key: "d"}
-	start(t, q, a, b)
-	start(t, q, c, d)
-	takes(t, q, a, b, c)
-	takes(t, q, d)
-	large, fits, over, late := &op{key: "e", size: 11}, &op{key: "f", size: 4}, &op{key: "g", size: 7}, &op{key: "h", size: 3}
-	start(t, q, large, fits, over, late)
-	takes(t, q, large)
-	takes(t, q, fits)
-	takes(t, q, over, late)
-	i, j, k := &op{key: "i", size: 4}, &op{key: "j", size: 4}, &op{key: "k", size: 4}
-	start(t, q, i, j, k)
-	takes(t, q, i, j)
-	takes(t, q, k)
-	takes(t, q)
+	inBubble(t, func(t *testing.T) {
+		q := newQueue()
+		a, b, c, d := &op{key: "a"}, &op{key: "b"}, &op{key: "c"}, &op{key: "d"}
+		start(t, q, a, b)
+		start(t, q, c, d)
+		takes(t, q, a, b, c)
+		takes(t, q, d)
+		large, fits, over, late := &op{key: "e", size: 11}, &op{key: "f", size: 4}, &op{key: "g", size: 7}, &op{key: "h", size: 3}
+		start(t, q, large, fits, over, late)
+		takes(t, q, large)
+		takes(t, q, fits)
+		takes(t, q, over, late)
+		i, j, k := &op{key: "i", size: 4}, &op{key: "j", size: 4}, &op{key: "k", size: 4}
+		start(t, q, i, j, k)
+		takes(t, q, i, j)
+		takes(t, q, k)
+		takes(t, q)
+	})
 }
 
 func TestOneKeyIsNotTakenAgainBeforeItsRelease(t *testing.T) {
-	t.Parallel()
-	q := newQueue()
-	first, other, second, third := &op{key: "a"}, &op{key: "b"}, &op{key: "a"}, &op{key: "a"}
-	start(t, q, first, second, other, third)
-	takes(t, q, first, other)
-	q.Settle(first, nil)
-	q.Release(other)
-	takes(t, q)
-	if waits, busy := q.Len(); waits != 2 || busy != 1 {
-		t.Errorf("%d wait and %d are busy, want 2 and 1", waits, busy)
-	}
-	q.Release(first)
-	takes(t, q, second)
-	q.Release(second)
-	takes(t, q, third)
+	inBubble(t, func(t *testing.T) {
+		q := newQueue()
+		first, other, second, third := &op{key: "a"}, &op{key: "b"}, &op{key: "a"}, &op{key: "a"}
+		start(t, q, first, second, other, third)
+		takes(t, q, first, other)
+		q.Settle(first, nil)
+		q.Release(other)
+		takes(t, q)
+		if waits, busy := q.Len(); waits != 2 || busy != 1 {
+			t.Errorf("%d wait and %d are busy, want 2 and 1", waits, busy)
+		}
+		q.Release(first)
+		takes(t, q, second)
+		q.Release(second)
+		takes(t, q, third)
+	})
 }
 
 func TestWhatHasNoRoomIsNotOvertakenByItsKey(t *testing.T) {
-	t.Parallel()
-	q := newQueue()
-	first, over, small := &op{key: "a", size: 6}, &op{key: "b", size: 6}, &op{key: "b", size: 1}
-	start(t, q, first, over, small)
-	takes(t, q, first)
-	takes(t, q, over)
-	q.Release(over)
-	takes(t, q, small)
+	inBubble(t, func(t *testing.T) {
+		q := newQueue()
+		first, over, small := &op{key: "a", size: 6}, &op{key: "b", size: 6}, &op{key: "b", size: 1}
+		start(t, q, first, over, small)
+		takes(t, q, first)
+		takes(t, q, over)
+		q.Release(over)
+		takes(t, q, small)
+	})
 }
 
 func TestWithoutKeysABatchTakesAll(t *testing.T) {
 	t.Parallel()
-	q := handover.New(handover.Rules[struct{}, *op]{Items: 3, Bytes: 10, Size: func(o *op) int { return o.size }})
+	r := rules()
+	r.Key = nil
+	q := handover.New(r)
 	a, b := &op{key: "a"}, &op{key: "a"}
-	if err := q.Start(a, b); err != nil {
+	if err := q.Start(t.Context(), a, b); err != nil {
 		t.Fatal(err)
 	}
 	if got := q.Take(); !slices.Equal(got, []*op{a, b}) {
@@ -177,83 +215,100 @@ func TestWithoutKeysABatchTakesAll(t *testing.T) {
 }
 
 func TestOnlyWhatWaitsIsSettledTogether(t *testing.T) {
-	t.Parallel()
-	q := newQueue()
-	taken, given, chosen, other := &op{key: "a"}, &op{key: "a"}, &op{key: "a"}, &op{key: "b"}
-	start(t, q, taken)
-	takes(t, q, taken)
-	start(t, q, given, chosen, other)
-	_ = q.Await(ended(), given)
-	q.SettleWaiting(errResult, func(o *op) bool {
-		if o == taken || o == given {
-			t.Error("asked for what does not wait")
+	inBubble(t, func(t *testing.T) {
+		q := newQueue()
+		taken, given, behind, other, waits := &op{key: "a"}, &op{key: "a"}, &op{key: "a"}, &op{key: "b"}, &op{key: "c"}
+		start(t, q, taken)
+		takes(t, q, taken)
+		start(t, q, given, behind, other, waits)
+		_ = q.Await(ended(), given)
+		q.SettleKey("a", errResult)
+		q.SettleKey("c", errResult)
+		q.SettleKey("d", errResult)
+		q.Settle(taken, nil)
+		for o, want := range map[*op]error{taken: nil, behind: errResult, waits: errResult} {
+			if err := q.Await(t.Context(), o); err != want {
+				t.Errorf("told %v, want %v", err, want)
+			}
 		}
-		return o.key == "a"
+		if err := q.Await(t.Context(), given); !errors.Is(err, errReason) {
+			t.Errorf("who had given up: %v", err)
+		}
+		takes(t, q, other)
+		more, next := &op{key: "c"}, &op{key: "c"}
+		start(t, q, more, next)
+		q.SettleWaiting(errResult)
+		if err := q.Await(t.Context(), more); err != errResult {
+			t.Errorf("told %v, want %v", err, errResult)
+		}
+		takes(t, q, next)
+		q.Release(taken)
+		if waits, busy := q.Len(); waits != 0 || busy != 2 {
+			t.Errorf("%d wait and %d are busy, want 0 and 2", waits, busy)
+		}
 	})
-	q.Settle(taken, nil)
-	if err := q.Await(t.Context(), taken); err != nil {
-		t.Errorf("what was taken: %v", err)
-	}
-	if err := q.Await(t.Context(), chosen); err != errResult {
-		t.Errorf("what waited: %v", err)
-	}
-	takes(t, q, other)
 }
 
 func TestAClosedQueueRefusesAndIsEmptied(t *testing.T) {
-	t.Parallel()
-	q := newQueue()
-	first, second, given := &op{key: "a"}, &op{key: "a"}, &op{key: "a"}
-	start(t, q, first, second, given)
-	takes(t, q, first)
-	q.Close()
-	var heard []error
-	late := &op{key: "b", Op: handover.Op{After: func(err error) { heard = append(heard, err) }}}
-	if err := q.Start(late); err != session.ErrClosed {
-		t.Errorf("Start: %v", err)
-	}
-	if len(heard) != 1 || heard[0] != session.ErrClosed {
-		t.Errorf("After heard %v", heard)
-	}
-	if waits, _ := q.Len(); waits != 2 {
-		t.Errorf("%d wait, want 2", waits)
-	}
-	if !q.Wait() {
-		t.Error("it does not wait for the write that waits")
-	}
-	q.Release(first)
-	takes(t, q, second)
-	if err := q.Await(ended(), given); !errors.Is(err, errReason) {
-		t.Errorf("Await: %v", err)
-	}
-	if !q.Wait() {
-		t.Error("it does not wait for the busy key")
-	}
-	q.Release(second)
-	if q.Wait() {
-		t.Error("it waits for nothing")
-	}
+	inBubble(t, func(t *testing.T) {
+		q := newQueue()
+		first, second, given := &op{key: "a"}, &op{key: "a"}, &op{key: "a"}
+		start(t, q, first, second, given)
+		takes(t, q, first)
+		q.Close()
+		var heard []error
+		late := &op{key: "b", Op: handover.Op{After: func(err error) { heard = append(heard, err) }}}
+		if err := q.Start(t.Context(), late); err != session.ErrClosed {
+			t.Errorf("Start: %v", err)
+		}
+		if len(heard) != 1 || heard[0] != session.ErrClosed {
+			t.Errorf("After heard %v", heard)
+		}
+		if waits, _ := q.Len(); waits != 2 {
+			t.Errorf("%d wait, want 2", waits)
+		}
+		if !q.Wait() {
+			t.Error("it does not wait for the write that waits")
+		}
+		q.Release(first)
+		takes(t, q, second)
+		if err := q.Await(ended(), given); !errors.Is(err, errReason) {
+			t.Errorf("Await: %v", err)
+		}
+		if !q.Wait() {
+			t.Error("it does not wait for the busy key")
+		}
+		q.Release(second)
+		if q.Wait() {
+			t.Error("it waits for nothing")
+		}
+	})
 }
 
 func TestWhatWasHandedOverBeforeTheCloseIsTaken(t *testing.T) {
-	t.Parallel()
-	q := newQueue()
-	o := &op{key: "a"}
-	start(t, q, o)
-	q.Close()
-	if !q.Wait() {
-		t.Error("the write is forgotten")
-	}
-	takes(t, q, o)
+	inBubble(t, func(t *testing.T) {
+		q := newQueue()
+		o := &op{key: "a"}
+		start(t, q, o)
+		q.Close()
+		if !q.Wait() {
+			t.Error("the write is forgotten")
+		}
+		takes(t, q, o)
+	})
 }
 
 func TestTheWriterIsWokenByWhatMayLetItTakeOrEnd(t *testing.T) {
 	t.Parallel()
 	for name, wake := range map[string]func(*handover.Queue[string, *op], *op, *op){
-		"a write":   func(q *handover.Queue[string, *op], _, _ *op) { _ = q.Start(&op{key: "b"}) },
+		"a write":   func(q *handover.Queue[string, *op], _, _ *op) { _ = q.Start(context.Background(), &op{key: "b"}) },
 		"a release": func(q *handover.Queue[string, *op], taken, _ *op) { q.Release(taken) },
-		"giving up": func(q *handover.Queue[string, *op], _, waits *op) { _ = q.Await(ended(), waits) },
-		"the end":   func(q *handover.Queue[string, *op], _, _ *op) { q.Close() },
+		"giving up": func(q *handover.Queue[string, *op], taken, waits *op) {
+			q.Close()
+			q.Wait()
+			_ = q.Await(ended(), waits)
+		},
+		"the end": func(q *handover.Queue[string, *op], _, _ *op) { q.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -4,7 +4,6 @@
 package record
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"fmt"
@@ -80,8 +79,8 @@ func text(field, user string, most int) error {
 }
 
 // New checks a session that is to be created, by a clock that shows now, and
-// returns it as it is kept: with a copy of its data, an expiry and times as
-// Deadline and Expiry make them. Its Version and Created stay as they were.
+// returns it as it is kept: with an expiry and times as Deadline and Expiry make
+// them. Its Data is the caller's, its Version and Created stay as they were.
 //
 // Besides the errors of Content, it is session.ErrInvalid if the key has
 // another bucket than the deadline, and else what InTime says.
@@ -101,7 +100,6 @@ func (l Limits) New(rec session.Record, now time.Time) (session.Record, error) {
 	if rec.Key.Bucket != 0 && rec.Key.Bucket != bucket {
 		return rec, Invalid("Record.Key has bucket %d; that of its deadline is %d", rec.Key.Bucket, bucket)
 	}
-	rec.Data = bytes.Clone(rec.Data)
 	return rec, l.InTime(rec, now)
 }
 

@@ -43,6 +43,9 @@ type Harness struct {
 	// required with Hold.
 	Waiting func(t testing.TB, s session.Store) int
 
+	// Queues says that the store has a queue of writes, which Stats.Queue is about.
+	Queues bool
+
 	// Narrow returns another node on the data of s, closed by the suite too, once
 	// the limits are the smallest that the store allows: as much for the longest
 	// lifetime, at most an hour, as for MaxData and MaxUser, at most 16 bytes.
@@ -142,7 +145,7 @@ func Run(t *testing.T, h Harness) {
 	}
 	for _, group := range [][]testCase{
 		createCases(), keyCases(), foreignCases(), saveCases(), touchCases(), renewCases(), deadCases(),
-		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(), nodeCases(), fateCases(), narrowCases(), agedCases(), manyCases(),
+		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(), nodeCases(), fateCases(), narrowCases(), agedCases(), manyCases(), heldCases(),
 	} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
