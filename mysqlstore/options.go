@@ -41,12 +41,14 @@ type Options struct {
 
 	// BatchItems and BatchBytes bound what one transaction writes for
 	// concurrent callers; 0 means 256 and 1 MiB. They are lowered to what
-	// max_allowed_packet allows.
+	// max_allowed_packet allows. Of creates, saves, touches and logouts, sixteen
+	// times as much each may wait or be under way; see session.QueueStats.
 	BatchItems, BatchBytes int
 
-	// WriteTimeout is how long a write may take, waits for rows that others
-	// have locked included; 0 means 10 s, and it must be at least 3 s. Callers
-	// may give up earlier by their context.
+	// WriteTimeout is how long a write may take, waits for those before it and for
+	// rows that others have locked included; 0 means 10 s, and it must be at least
+	// 3 s. Callers may give up earlier by their context. The answer to a write that
+	// was sent may take an eighth of that, and a second, longer.
 	WriteTimeout time.Duration
 
 	// Readers and Writers are how many connections the store reads and writes

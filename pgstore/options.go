@@ -55,11 +55,15 @@ type Options struct {
 	MaxData, MaxUser int
 
 	// BatchItems and BatchBytes bound what one transaction writes for
-	// concurrent callers. Defaults 500 and 1 MiB.
+	// concurrent callers. Defaults 500 and 1 MiB. Of creates, saves, touches and
+	// logouts, sixteen times as much each may wait or be under way; see
+	// session.QueueStats.
 	BatchItems, BatchBytes int
 
-	// WriteTimeout bounds a batch of writes, its retries included; callers may
-	// give up earlier by their context. Default 10 s, most an hour.
+	// WriteTimeout bounds a write, the wait for those before it and retries
+	// included; callers may give up earlier by their context. The answer to one that
+	// was sent may take an eighth of that, and a second, longer. Default 10 s, most an
+	// hour.
 	WriteTimeout time.Duration
 
 	// ReadTimeout bounds a read of the database, and waiting for a connection for

@@ -35,12 +35,13 @@ type Options struct {
 	Synchronous Synchronous
 
 	// BatchItems and BatchBytes bound what one transaction writes for
-	// concurrent callers; 0 means 500 and 1 MiB.
+	// concurrent callers; 0 means 500 and 1 MiB. Of what ends sessions, and of
+	// the rest, sixteen times as much each may wait; see session.QueueStats.
 	BatchItems, BatchBytes int
 
 	// WriteTimeout is how long a call waits for other connections to the file
-	// that keep it locked, before it fails with ErrLocked; 0 means 10 s. Callers
-	// may give up earlier by their context.
+	// that keep it locked, before it fails with ErrLocked, and a write for those
+	// before it; 0 means 10 s. Callers may give up earlier by their context.
 	WriteTimeout time.Duration
 
 	// Readers is how many connections the store reads with at a time; 0 means

@@ -42,12 +42,12 @@ type Op struct {
 
 	// Guarded by the queue.
 	state state
-	left  bool          // the caller was told that the outcome is unknown
-	leave func()        // called then
 	place *list.Element // in the list that it waits in
+	due   *list.Element // in that of those to be told
 	ready chan struct{} // closed once there is room; nil: there was at once
+	leave func()        // called when the caller is told that the outcome is unknown
 	err   error
-	done  chan struct{} // closed when err is final
+	told  chan struct{} // closed when err is there for the caller
 }
 
 type state int
@@ -105,8 +105,16 @@ type Queue[K comparable, W Write] struct {
 	busy     int            // keys that are taken and not released
 	refusals uint64         // writes for which there was no room in time
 	heldUp   error          // why the writer does not go on
-	closed   bool
-	wake     chan struct{} // holds one
+
+	// Of the writes whose callers are not told yet, in the order in which they are
+	// to be: those that have their patience, and those taken that have not.
+	due, late list.List
+	alarm     *time.Timer // for the first of them
+	armed     bool
+	rings     time.Time
+
+	closed bool
+	wake   chan struct{} // holds one
 }
 
 // New returns an empty queue.
@@ -146,7 +154,7 @@ func (q *Queue[K, W]) refuse(writes []W, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, w := range writes {
-		w.handed().done = make(chan struct{})
+		w.handed().told = make(chan struct{})
 		q.settle(w, err)
 	}
 }
@@ -158,84 +166,71 @@ func (q *Queue[K, W]) refuse(writes []W, err error) {
 // to be told what came of it.
 func (q *Queue[K, W]) Await(ctx context.Context, w W) error {
 	o := w.handed()
-	why := o.wait(ctx, nil, o.until)
-	if why == errOverdue && q.isTaken(o) {
-		why = o.wait(ctx, nil, o.until.Add(q.least()+answerTime))
-	}
-	if why == nil {
-		return o.err
-	}
-	return q.giveUp(w, why)
-}
-
-// answerTime is for an end of a batch to be told.
-const answerTime = time.Second
-
-// errOverdue stands for the error that overdue makes.
-var errOverdue = errors.New("overdue")
-
-// wait waits until o is settled, or ready.
-func (o *Op) wait(ctx context.Context, ready <-chan struct{}, until time.Time) error {
 	select {
-	case <-o.done:
-		return nil
-	default:
-	}
-	timer := time.NewTimer(time.Until(until))
-	defer timer.Stop()
-	select {
-	case <-o.done:
-		return nil
-	case <-ready:
-		return nil
+	case <-o.told:
 	case <-ctx.Done():
-		return wait.Ended(ctx)
-	case <-timer.C:
-		return errOverdue
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.giveUp(w, wait.Ended(ctx))
 	}
-}
-
-func (q *Queue[K, W]) isTaken(o *Op) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return o.state == taken
-}
-
-// giveUp tells a caller that does not wait any longer what is known.
-func (q *Queue[K, W]) giveUp(w W, why error) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	o := w.handed()
-	if why == errOverdue {
-		why = q.overdue()
-	}
-	switch o.state {
-	case settled:
-		return o.err
-	case taken:
-		o.left = true
-		if o.leave != nil {
-			o.leave()
-		}
-		return fmt.Errorf("%w: %w", session.ErrUnknown, why)
-	case behind:
-		why = fmt.Errorf("another write of the session is under way, this %s was not done: %w", q.rules.What, why)
-	case outside:
-		q.refusals++
-		l := q.line(o)
-		why = fmt.Errorf("%w, this %s was not done (%d of at most %d writes, %d of at most %d bytes): %w",
-			session.ErrOverloaded, q.rules.What, l.items, q.mostItems(), l.bytes, q.mostBytes(), why)
-	}
-	q.settle(w, why)
 	return o.err
 }
 
-func (q *Queue[K, W]) overdue() error {
-	err := fmt.Errorf("%s took longer than Options.WriteTimeout, %v: %w", q.rules.What, q.rules.Patience, context.DeadlineExceeded)
-	if q.heldUp != nil {
-		err = fmt.Errorf("%w: %w", err, q.heldUp)
+// giveUp tells a caller that does not wait any longer what is known.
+func (q *Queue[K, W]) giveUp(w W, why error) {
+	q.end(w, q.known(w.handed(), why))
+}
+
+// known is what is known of a write whose caller does not wait any longer.
+func (q *Queue[K, W]) known(o *Op, why error) error {
+	switch o.state {
+	case taken:
+		return fmt.Errorf("%w: %w", session.ErrUnknown, why)
+	case behind:
+		return fmt.Errorf("another write of the session is under way, this %s was not done: %w", q.rules.What, why)
+	case outside:
+		l := q.line(o)
+		return fmt.Errorf("%w, this %s was not done (%d of at most %d writes, %d of at most %d bytes): %w",
+			session.ErrOverloaded, q.rules.What, l.items, q.mostItems(), l.bytes, q.mostBytes(), why)
 	}
-	return err
+	return why
+}
+
+// end tells a caller that nobody waits for its write. What was taken is still the
+// writer's.
+func (q *Queue[K, W]) end(w W, err error) {
+	o := w.handed()
+	if errors.Is(err, session.ErrOverloaded) {
+		q.refusals++
+	}
+	if o.state != taken {
+		q.settle(w, err)
+		return
+	}
+	o.tell(err)
+	if o.leave != nil {
+		o.leave()
+	}
+}
+
+// tell answers the caller, once.
+func (o *Op) tell(err error) {
+	select {
+	case <-o.told:
+	default:
+		o.err = err
+		close(o.told)
+	}
+}
+
+// hasLeft reports whether nobody waits for what comes of o.
+func (o *Op) hasLeft() bool {
+	select {
+	case <-o.told:
+		return o.state == taken
+	default:
+		return false
+	}
 }
 
 // Settle tells w's caller the outcome. What was settled before stays as it is.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -37,15 +38,17 @@ func (q *Queue[K, W]) mostBytes() int64 { return Batches * int64(q.rules.Bytes) 
 func (q *Queue[K, W]) ask(writes []W) (n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	until := time.Now().Add(q.rules.Patience)
 	for _, w := range writes {
 		o := w.handed()
-		o.done, o.until = make(chan struct{}), time.Now().Add(q.rules.Patience)
+		o.told = make(chan struct{})
 		o.size = int64(q.rules.Size(w))
 		o.urgent = q.rules.Urgent != nil && q.rules.Urgent(w)
 		if q.closed {
 			q.settle(w, session.ErrClosed)
 			return n
 		}
+		q.watch(w, until)
 		if q.takeTurn(w) {
 			q.seekRoom(w)
 		}
@@ -61,11 +64,16 @@ func (q *Queue[K, W]) ask(writes []W) (n int) {
 // awaitRoom returns nil when there is room for w, and else why not.
 func (q *Queue[K, W]) awaitRoom(ctx context.Context, w W) error {
 	o := w.handed()
-	if why := o.wait(ctx, o.ready, o.until); why != nil {
-		return q.giveUp(w, why)
+	select {
+	case <-o.ready:
+	case <-o.told:
+	case <-ctx.Done():
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.giveUp(w, wait.Ended(ctx))
 	}
 	select {
-	case <-o.done: // before there was room
+	case <-o.told: // before there was room
 		return o.err
 	default:
 		return nil
@@ -180,7 +188,8 @@ func (q *Queue[K, W]) settle(w W, err error) {
 	if was == settled {
 		return
 	}
-	o.state, o.err = settled, err
+	o.state = settled
+	q.unwatch(o)
 	switch was {
 	case behind:
 		q.keys[q.rules.Key(w)].behind.Remove(o.place)
@@ -203,7 +212,7 @@ func (q *Queue[K, W]) settle(w W, err error) {
 	if o.After != nil {
 		o.After(err)
 	}
-	close(o.done)
+	o.tell(err)
 	if q.closed {
 		q.signal() // that may have been the last one
 	}

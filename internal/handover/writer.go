@@ -47,6 +47,9 @@ func (q *Queue[K, W]) Wait() bool {
 	for i := range q.lines {
 		more = more || q.lines[i].waiting.Len() > 0 || q.lines[i].outside.Len() > 0
 	}
+	if !more && q.alarm != nil {
+		q.alarm.Stop()
+	}
 	q.mu.Unlock()
 	if more {
 		<-q.wake
@@ -67,7 +70,7 @@ func (q *Queue[K, W]) Left(batch []W) (left []W) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, w := range batch {
-		if o := w.handed(); o.left && o.state == taken {
+		if w.handed().hasLeft() {
 			left = append(left, w)
 		}
 	}
@@ -80,7 +83,7 @@ func (q *Queue[K, W]) OnLeave(w W, f func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	o := w.handed()
-	if o.left {
+	if o.hasLeft() {
 		f()
 	}
 	o.leave = f
@@ -97,9 +100,6 @@ func (q *Queue[K, W]) Until(batch []W) time.Time {
 	}
 	return until
 }
-
-// least is how much time there is for what was taken at the last moment.
-func (q *Queue[K, W]) least() time.Duration { return q.rules.Patience / 8 }
 
 // HeldUp tells why nothing is taken, for those who wait in vain; nil: it goes on.
 func (q *Queue[K, W]) HeldUp(err error) {
