@@ -336,8 +336,18 @@ func TestTheWriterIsWokenByWhatMayLetItTakeOrEnd(t *testing.T) {
 // Callers come and give up while others are written.
 func TestWhatIsSaidToBeUnwrittenIsNeverTaken(t *testing.T) {
 	t.Parallel()
-	const callers, each = 8, 200
-	q := newQueue()
+	hasty := rules()
+	hasty.Items, hasty.Bytes, hasty.Patience = 1, 1, time.Millisecond // with room for 16
+	for name, r := range map[string]handover.Rules[string, *op]{"patient": rules(), "hasty": hasty} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nothingUnwrittenIsTaken(t, handover.New(r))
+		})
+	}
+}
+
+func nothingUnwrittenIsTaken(t *testing.T, q *handover.Queue[string, *op]) {
+	const callers, each = 40, 100
 	written := map[*op]bool{}
 	var writer, all sync.WaitGroup
 	writer.Go(func() {
@@ -359,7 +369,7 @@ func TestWhatIsSaidToBeUnwrittenIsNeverTaken(t *testing.T) {
 		all.Go(func() {
 			for n := range each {
 				ctx, cancel := context.WithCancel(context.Background())
-				o := &op{key: string(rune('a' + n%2))}
+				o := &op{key: string(rune('a' + (n+i)%30)), size: n % 3}
 				if n%3 == 0 {
 					go cancel()
 				}
@@ -371,6 +381,9 @@ func TestWhatIsSaidToBeUnwrittenIsNeverTaken(t *testing.T) {
 	all.Wait()
 	q.Close()
 	writer.Wait()
+	if st := q.Stats(); st.Writes != 0 || st.Bytes != 0 || st.Waiting != 0 {
+		t.Errorf("the queue holds %+v", st)
+	}
 	for _, of := range results {
 		for o, err := range of {
 			sure := err == nil || !errors.Is(err, session.ErrUnknown)

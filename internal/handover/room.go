@@ -80,7 +80,8 @@ func (q *Queue[K, W]) awaitRoom(ctx context.Context, w W) error {
 	}
 }
 
-// handOver gives writes, for which there is room, to the writer.
+// handOver gives writes, for which there is room, to the writer, but for those
+// whose callers were told meanwhile.
 func (q *Queue[K, W]) handOver(writes []W) {
 	if q.rules.Own != nil {
 		for _, w := range writes {
@@ -91,6 +92,9 @@ func (q *Queue[K, W]) handOver(writes []W) {
 	defer q.mu.Unlock()
 	for _, w := range writes {
 		o := w.handed()
+		if o.state != admitted {
+			continue
+		}
 		o.state, o.place = waiting, q.line(o).waiting.PushBack(w)
 		q.entering--
 	}

@@ -353,3 +353,18 @@ func TestWhoWaitsOutsideWhenTheQueueClosesIsLetIn(t *testing.T) {
 		}
 	})
 }
+
+// The copy may last longer than the patience.
+func TestWhatIsToldWhileItIsCopiedIsNotWritten(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := rules()
+		r.Own = func(*op) { time.Sleep(2 * r.Patience) }
+		q := handover.New(r)
+		o := &op{key: "a", size: 5}
+		if err := q.Do(t.Context(), o); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, session.ErrUnknown) {
+			t.Errorf("told %v", err)
+		}
+		takes(t, q)
+		holds(t, q, 0, 0, 0)
+	})
+}
