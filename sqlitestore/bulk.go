@@ -8,12 +8,12 @@ import (
 	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
-// A transaction that ends sessions looks at so many rows, and stops early when
-// that takes long: much data takes longer to give its room back.
-const (
-	endBatch = 500
-	endTime  = 20 * time.Millisecond
-)
+// endBatch is how many rows one transaction looks at to end their sessions. It is
+// far more than others add meanwhile, so that the walk comes to an end.
+const endBatch = 500
+
+// maxPause bounds the pause between two steps.
+const maxPause = 20 * time.Millisecond
 
 // bulk ends many sessions in steps, each a transaction of its own. It walks along the ids, which only grow: what a session is
 // renewed to between two steps, or is created, is still to come.
@@ -36,7 +36,7 @@ func (b bulk) run(ctx context.Context, s *Store) (total int64, err error) {
 		}
 		after = done.last
 		// Other processes look now and then whether they may write.
-		if !wait.Sleep(ctx, min(max(time.Since(began), prunePause), endTime)) {
+		if !wait.Sleep(ctx, min(max(time.Since(began), prunePause), maxPause)) {
 			return total, wait.Ended(ctx)
 		}
 	}
@@ -50,7 +50,7 @@ type step struct {
 }
 
 func (b bulk) step(t *tx, after int64) (done step, err error) {
-	began, now := time.Now(), t.now()
+	now := t.now()
 	var rows []*row
 	err = t.query(context.Background(), b.page, func(v []driver.Value) error {
 		r, err := rowOf(v)
@@ -61,9 +61,6 @@ func (b bulk) step(t *tx, after int64) (done step, err error) {
 		return done, err
 	}
 	for _, r := range rows {
-		if done.last > 0 && time.Since(began) > endTime {
-			return done, nil
-		}
 		done.last = r.id
 		if !r.ended.IsZero() || b.spared != nil && b.spared(r) {
 			continue

@@ -51,25 +51,6 @@ func TestEndingManyIsDoneInSteps(t *testing.T) {
 	}
 }
 
-// A step that takes long ends early, and the next one goes on where it came to.
-func TestAStepThatTakesLongEndsEarly(t *testing.T) {
-	t.Parallel()
-	path := newPath(t)
-	s := openStore(t, path, quiet)
-	fillLive(t, s, path, "", 10)
-	sqlExec(t, openDB(t, DSN(path)), `
-CREATE TRIGGER slow BEFORE UPDATE ON sojourn_sessions BEGIN
-  SELECT count(*) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) SELECT i FROM n);
-END`)
-	before := s.Stats().Flushes
-	if n, err := s.Clear(t.Context()); n != 10 || err != nil {
-		t.Errorf("Clear = %d, %v; want 10", n, err)
-	}
-	if n := s.Stats().Flushes - before; n < 2 {
-		t.Errorf("it took %d transactions", n)
-	}
-}
-
 func hasty() bool { return flag.Lookup("test.benchtime").Value.String() == "1x" }
 
 // BenchmarkEnding ends many sessions beside logins of another process, and tells
