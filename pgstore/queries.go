@@ -228,15 +228,14 @@ SELECT pg_catalog.set_config('DateStyle', 'ISO', true), pg_catalog.set_config('T
        pg_catalog.set_config('quote_all_identifiers', 'off', true)`
 
 	// limitAll has the server end a transaction that is waited for, or whose client
-	// is not heard of anymore: it is idle, or its host does not answer for 6 s.
-	// Servers before 17 know no limit of the whole; see endSilent.
+	// is not heard of anymore. Servers before 17 have no limit for the whole. There
+	// it is the host that has to answer, within some 10 s; see also endSilent.
 	limitAll = `
        pg_catalog.set_config('lock_timeout', $1, true), pg_catalog.set_config('statement_timeout', $2, true),
        CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
-         THEN pg_catalog.set_config('transaction_timeout', $3, true) END,
-       pg_catalog.set_config('idle_in_transaction_session_timeout', '5s', true),
-       pg_catalog.set_config('tcp_keepalives_idle', '2', true), pg_catalog.set_config('tcp_keepalives_interval', '1', true),
-       pg_catalog.set_config('tcp_keepalives_count', '4', true)`
+         THEN pg_catalog.set_config('transaction_timeout', $3, true)
+         ELSE pg_catalog.concat(pg_catalog.set_config('tcp_keepalives_idle', '1', true), pg_catalog.set_config('tcp_keepalives_interval', '1', true)) END,
+       pg_catalog.set_config('idle_in_transaction_session_timeout', '5s', true)`
 
 	startLone = `
 SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp(),` + pins + `,` + limitAll
