@@ -193,7 +193,7 @@ var mutants = []mutant{
 }
 
 // What a mutant is searched for, per mutant.
-const mutantSeeds = 1500
+const mutantSeeds = 10000
 
 // In the environment: all, or the number of the sample of mutants to search for.
 // Without it a sample is taken by chance; who runs a mutant by its name gets it.

@@ -86,7 +86,7 @@ func TestAWriteWaitsNoLongerThanTheWriteTimeout(t *testing.T) {
 		t.Run(w.kind, func(t *testing.T) {
 			t.Parallel()
 			p := migrated(t)
-			s := p.node(t, Options{WriteTimeout: 3 * time.Second}, 4)
+			s := p.node(t, Options{WriteTimeout: 15 * time.Second}, 4)
 			rec := create(t, s, "")
 			_, commit := p.lockRows(t, rec.Key)
 			err := w.do(t.Context(), s, rec)
