@@ -210,7 +210,11 @@ func agree(opts Options, f *facts) error {
 		{"RetireGrace", opts.RetireGrace, f.grace},
 	} {
 		if c.given != 0 && c.given != c.stored {
-			return fmt.Errorf("the given Options.%s is %v, but the nodes agreed on %v in the database; migrations.SetSettings changes that", c.field, c.given, c.stored)
+			agreed := c.stored.String()
+			if c.stored == 0 {
+				agreed = "the default"
+			}
+			return fmt.Errorf("the given Options.%s is %v, but the nodes agreed on %s in the database; migrations.SetSettings changes that", c.field, c.given, agreed)
 		}
 	}
 	return nil

@@ -211,7 +211,9 @@ type UserIndex interface {
 	DestroyUser(ctx context.Context, user string, except ...Key) (int64, error)
 	// CreateLimited is Create under a limit that holds against all concurrent
 	// creations and renewals under a limit. It also returns the keys of the
-	// sessions it ended to make room; when it fails, it has ended none.
+	// sessions it ended to make room; when it fails, it has ended none. Only of a
+	// user with over a thousand more than the limit allows, as after it was set,
+	// the first ones may have been ended before, in steps.
 	CreateLimited(ctx context.Context, rec Record, limit UserLimit) (Record, []Key, error)
 	// RenewLimited is Renew under a limit on rec.User's sessions, as in
 	// CreateLimited. The old session does not count.
