@@ -127,6 +127,9 @@ func commit(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch, told bool) er
 	case done:
 		return committed{err}
 	}
+	if _, before := errors.AsType[pgx.ErrPreprocessingBatch](err); before { // what comes last was not sent
+		err = notDone{err, conn.Conn().IsClosed()}
+	}
 	if !conn.Conn().IsClosed() && conn.Conn().PgConn().TxStatus() != 'I' {
 		// The pool closes a connection that is left in a transaction.
 		_, _ = conn.Exec(ctx, `ROLLBACK`)

@@ -414,3 +414,24 @@ func TestALogoutEverywhereIsNotStarvedByLogins(t *testing.T) {
 		wantErr(t, "logins", err, nil)
 	}
 }
+
+// A batch whose statements were still being prepared has not begun.
+func TestAWriteThatWasNotSentIsNotUnknown(t *testing.T) {
+	t.Parallel()
+	for _, w := range batchedWrites()[1:] {
+		t.Run(w.kind, func(t *testing.T) {
+			t.Parallel()
+			p := migrated(t)
+			other := p.node(t, Options{}, 2)
+			s, proxy := p.brittle(t, Options{WriteTimeout: 2 * time.Second})
+			rec := create(t, other, "")
+			proxy.SetMode(faultproxy.ToClient, faultproxy.Stall())
+			err := w.do(t.Context(), s, rec)
+			proxy.SetMode(faultproxy.ToClient, faultproxy.Pass())
+			wantErr(t, w.kind, err, context.DeadlineExceeded)
+			if errors.Is(err, session.ErrUnknown) {
+				t.Errorf("nothing was sent: %v", err)
+			}
+		})
+	}
+}
