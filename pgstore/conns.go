@@ -69,6 +69,7 @@ type road struct {
 	control  bool          // what must work whatever the application does
 	own      bool          // the store's own connections come first
 	limit    time.Duration // of an attempt, from when it has its connection; 0: none, and only the caller's pool will do
+	lastWait time.Duration // see lastWait
 	lockWait time.Duration // for each lock
 	places   chan struct{} // for those that wait for locks
 }

@@ -52,7 +52,7 @@ func migratedAt(t testing.TB, dsn, schema string, settings migrations.Settings) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := migrations.Up(t.Context(), config, migrations.Config{Schema: schema, Settings: settings}); err != nil {
+	if err := migrations.Up(t.Context(), config, migrations.Config{Schema: schema, Settings: settings, LockWait: -1}); err != nil {
 		t.Fatal(err)
 	}
 	return place{dsn: dsn, schema: schema, pool: dbtest.Pool(t, dsn, nil)}

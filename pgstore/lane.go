@@ -243,7 +243,7 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 				mode.patience = careful
 				continue
 			}
-			if mayWait(ctx) {
+			if l.road.mayWait(ctx) {
 				l.s.stats.retries.Add(1)
 				return ops
 			}

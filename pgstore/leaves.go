@@ -184,8 +184,9 @@ func parseBound(text string) (lo, hi int64, ok bool) {
 // makeLeaf has the database make the leaf of bucket, if it lacks one. Whoever
 // needs a leaf may do so; the database checks that the bucket is in range.
 func (s *Store) makeLeaf(ctx context.Context, r road, bucket int32) error {
+	r.lockWait = 200 * time.Millisecond
 	return s.retry(ctx, func(ctx context.Context) error {
-		b := s.batchFrom(startBatch, limits(ctx, 200*time.Millisecond))
+		b := s.newBatch(ctx, r)
 		b.Queue(s.parent.makeLeaf, bucket)
 		return send(ctx, r, b)
 	})

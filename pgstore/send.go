@@ -26,7 +26,7 @@ type moment struct{ server, clock time.Time }
 
 // newBatch begins a batch with the settings that all of them need.
 func (s *Store) newBatch(ctx context.Context, r road) *batch {
-	return s.batchFrom(startBatch, limits(ctx, r.lockWait))
+	return s.batchFrom(startBatch, r.limits(ctx))
 }
 
 func (s *Store) batchFrom(start string, limits []any) *batch {
@@ -39,7 +39,7 @@ func (s *Store) batchFrom(start string, limits []any) *batch {
 
 // newTellingBatch begins a batch of which other nodes are told.
 func (s *Store) newTellingBatch(ctx context.Context, r road, payloads ...string) *batch {
-	return s.tellingFrom(startTelling, limits(ctx, r.lockWait), payloads)
+	return s.tellingFrom(startTelling, r.limits(ctx), payloads)
 }
 
 func (s *Store) tellingFrom(start string, limits []any, payloads []string) *batch {
@@ -78,11 +78,15 @@ const (
 	longestHold = 8 * time.Second
 )
 
+// lastWait is how long before the end of a write it waits for a lock for the last
+// time. A busy machine takes long for an answer too.
+func lastWait(writeTimeout time.Duration) time.Duration { return answerTime + writeTimeout/8 }
+
 // limits are how long the server lets a statement wait for a lock and run, and
 // the transaction last. They end before ctx does: the server must have time to
 // say what came of it, or the outcome would be unknown.
-func limits(ctx context.Context, wait time.Duration) []any {
-	run, hold := time.Duration(0), time.Duration(0) // without a bound
+func (r road) limits(ctx context.Context) []any {
+	wait, run, hold := r.lockWait, time.Duration(0), time.Duration(0) // without a bound
 	if end, ok := ctx.Deadline(); ok {
 		left := time.Until(end)
 		run = max(left-answerTime, left/2, time.Millisecond)
@@ -95,9 +99,9 @@ func limits(ctx context.Context, wait time.Duration) []any {
 func millis(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
 
 // mayWait reports whether there is time to wait for a lock once more.
-func mayWait(ctx context.Context) bool {
+func (r road) mayWait(ctx context.Context) bool {
 	end, ok := ctx.Deadline()
-	return ctx.Err() == nil && (!ok || time.Until(end) > answerTime)
+	return ctx.Err() == nil && (!ok || time.Until(end) > r.lastWait)
 }
 
 // send runs the statements of b. Results count only when it returns nil.
@@ -154,7 +158,7 @@ func (s *Store) begin(ctx context.Context, r road, do func(context.Context, *tra
 }
 
 func (s *Store) beginOn(ctx context.Context, conn *pgxpool.Conn, r road, do func(context.Context, *transaction) error) error {
-	opened, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: startAlone(limits(ctx, r.lockWait))})
+	opened, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: startAlone(r.limits(ctx))})
 	if err != nil {
 		return notDone{err, conn.Conn().IsClosed()}
 	}
@@ -239,7 +243,7 @@ func (s *Store) settle(ctx context.Context, r road, same any, attempt func(conte
 				s.endSilent(ctx, s.control)
 			}
 		}
-		again := lost != nil || f == fateConflict || f == fateLocked && mayWait(ctx)
+		again := lost != nil || f == fateConflict || f == fateLocked && r.mayWait(ctx)
 		if lost != nil {
 			did, cannotTell := false, error(nil)
 			if landed != nil {

@@ -164,9 +164,9 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		return nil, wrap("new", err)
 	}
 	s.cut = func() { stop(session.ErrClosed) }
-	limit := attemptLimit(opts.WriteTimeout)
-	s.app = road{conns: s.conns, limit: limit, lockWait: quickWait, places: make(chan struct{}, waiters)}
-	s.control = road{conns: s.conns, control: true, limit: limit, lockWait: quickWait, places: make(chan struct{}, waiters)}
+	limit, last := attemptLimit(opts.WriteTimeout), lastWait(opts.WriteTimeout)
+	s.app = road{conns: s.conns, limit: limit, lastWait: last, lockWait: quickWait, places: make(chan struct{}, waiters)}
+	s.control = road{conns: s.conns, control: true, limit: limit, lastWait: last, lockWait: quickWait, places: make(chan struct{}, waiters)}
 	first, err := s.askFacts(ctx)
 	if err == nil {
 		err = agree(opts, first)

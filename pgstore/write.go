@@ -52,9 +52,9 @@ func (s *Store) newWrite(ctx context.Context, ops []*op, mode flushMode, tell bo
 		lone = !slices.ContainsFunc(w.parts, func(p span) bool { return len(p.ops) > 1 })
 	}
 	if tell {
-		w.batch = s.tellingFrom(either(lone, startLoneTelling, startTelling), limits(ctx, w.road.lockWait), s.tellKeys(ops))
+		w.batch = s.tellingFrom(either(lone, startLoneTelling, startTelling), w.road.limits(ctx), s.tellKeys(ops))
 	} else {
-		w.batch = s.batchFrom(either(lone, startLoneAsync, startBatchAsync), limits(ctx, w.road.lockWait))
+		w.batch = s.batchFrom(either(lone, startLoneAsync, startBatchAsync), w.road.limits(ctx))
 	}
 	return w
 }
