@@ -9,19 +9,15 @@ import (
 	"strings"
 )
 
-// How long a fuzz test looks for inputs: enough to notice that it fails at once,
-// which takes some seconds, and a hundred times as long. It is a number of
-// inputs, since the go command can fail where a time is up (go.dev/issue/75804).
-const (
-	fuzzMoment = "20000x"
-	fuzzLong   = "2000000x"
-)
+// inputsPerFuzz is a number of inputs, since the go command can fail where a time
+// is up (go.dev/issue/75804).
+const inputsPerFuzz = "2000000x"
 
 var fuzzFunc = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
 
 // fuzz lets each fuzz test look for inputs of its own. The committed ones are
 // part of the tests.
-func fuzz(r *runner, fuzzTime string) error {
+func fuzz(r *runner) error {
 	return filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -37,7 +33,7 @@ func fuzz(r *runner, fuzzTime string) error {
 		}
 		for _, found := range fuzzFunc.FindAllSubmatch(source, -1) {
 			dir := "./" + filepath.ToSlash(filepath.Dir(path))
-			if err := r.command("go", "test", "-run=^$", "-fuzz=^"+string(found[1])+"$", "-fuzztime="+fuzzTime, dir); err != nil {
+			if err := r.command("go", "test", "-run=^$", "-fuzz=^"+string(found[1])+"$", "-fuzztime="+inputsPerFuzz, dir); err != nil {
 				return err
 			}
 		}

@@ -24,7 +24,7 @@ func nightly(r *runner) error {
 	return r.finish(errors.Join(proofs,
 		r.goTest("races and faults, three times", "test", "-race", "-count=3", "-parallel=8", testLimit, "-p=1",
 			"./pgstore", "./mysqlstore", "./sqlitestore", "./leader"),
-		r.step("fuzz tests, for long", func() error { return fuzz(r, fuzzLong) }),
+		r.step("fuzz tests", func() error { return fuzz(r) }),
 		matrix(r, nil),
 	))
 }

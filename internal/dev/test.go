@@ -35,7 +35,6 @@ func test(r *runner) error {
 		func() error {
 			return r.goTest("live interop with Node", "-C", "test", "test", "-race", "-count=1", "-parallel=8", testLimit, "./...")
 		},
-		func() error { return r.step("fuzz tests, for a moment", func() error { return fuzz(r, fuzzMoment) }) },
 		func() error {
 			return r.goTest("benchmarks, once", "test", "-run=^$", "-bench=.", "-benchtime=1x", testLimit, "./...")
 		},
