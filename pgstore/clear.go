@@ -39,8 +39,8 @@ func (s *Store) clear(ctx context.Context) (total int64, err error) {
 		began := f.now()
 		since := began.Add(-f.graceInForce) // no write that had begun lasts longer
 		parts := s.allParts(f)
-		for _, part := range parts {
-			ended, err := s.clearPart(ctx, part, since)
+		for i, part := range parts {
+			ended, err := s.clearPart(ctx, part, parts[i+1:], since)
 			total += ended
 			if err != nil {
 				return total, err
@@ -71,7 +71,8 @@ func (s *Store) allParts(f *facts) []leaf {
 	return parts
 }
 
-func (s *Store) clearPart(ctx context.Context, l leaf, since time.Time) (total int64, err error) {
+// clearPart walks through l, before later ones.
+func (s *Store) clearPart(ctx context.Context, l leaf, later []leaf, since time.Time) (total int64, err error) {
 	last := session.Key{}
 	for {
 		var page clearedPage
@@ -87,9 +88,9 @@ func (s *Store) clearPart(ctx context.Context, l leaf, since time.Time) (total i
 			return total, nil
 		}
 		last = slices.MaxFunc(page.met, pageOrder)
-		ahead := func(key session.Key) bool {
-			at := int64(key.Bucket)
-			return at >= l.hi || at >= l.lo && pageOrder(key, last) > 0
+		ahead := func(key session.Key) bool { // which it is not in a partition that was made since
+			return l.takes(key.Bucket) && pageOrder(key, last) > 0 ||
+				slices.ContainsFunc(later, func(l leaf) bool { return l.takes(key.Bucket) })
 		}
 		ended, err := s.endRenewed(ctx, page.renewed, ahead)
 		total += ended

@@ -62,6 +62,35 @@ FROM generate_series(1, 3000) AS i, to_timestamp(%[2]d::float8 * 3600) AS d`, p.
 	}
 }
 
+func TestClearEndsWhatIsRenewedIntoANewPartition(t *testing.T) {
+	t.Parallel()
+	p := alone(t, hourly)
+	bucket := p.hour(t) + 5
+	a, b := p.open(t, quiet), p.open(t, quiet)
+	held, err := a.Create(t.Context(), at(lasting(a, bucket), 0x80))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := a.Create(t.Context(), lasting(a, bucket+1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.exec(t, `DROP TABLE `+p.table(t, p.partOf(t, bucket+10).name))
+	_, commit := p.lockRows(t, held.Key)
+	clear := async(func() error { _, err := b.Clear(t.Context()); return err })
+	p.waiting(t, "%WITH page AS%")
+	next := lasting(a, bucket+10)
+	next.Version = rec.Version
+	if next, err = a.Renew(t.Context(), rec.Key, next, 0); err != nil {
+		t.Fatal(err)
+	}
+	commit()
+	wantErr(t, "Clear", <-clear, nil)
+	if isLive(t, p, next.Key) {
+		t.Error("what a session was renewed to, in a partition that was made meanwhile, is live after Clear")
+	}
+}
+
 func TestClearStartsAgainWhenAPartitionVanishes(t *testing.T) {
 	t.Parallel()
 	p := alone(t, hourly)

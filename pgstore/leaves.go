@@ -21,6 +21,8 @@ type leaf struct {
 	q            *queries
 }
 
+func (l leaf) takes(bucket int32) bool { return l.lo <= int64(bucket) && int64(bucket) < l.hi }
+
 // leafMap is a snapshot of the partitions. It may be out of date: a bucket
 // that it lacks goes through the parent, and so does a statement whose leaf
 // turns out to be gone.
