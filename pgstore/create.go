@@ -51,8 +51,8 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 }
 
 // newRecord checks what Create and Renew are given for a new session, and
-// returns it in the form that is written, with the caller's data. What is refused by the clock is so by
-// one that was read since.
+// returns it in the form that is written, with the caller's data. It refuses a
+// time only by a clock that was read since.
 func (s *Store) newRecord(ctx context.Context, rec session.Record, longest func(*facts) time.Duration) (session.Record, error) {
 	f := s.facts.Load()
 	made, err := s.recordAt(rec, f.now(), longest(f))
