@@ -36,12 +36,13 @@ func (p place) node(t testing.TB, opts Options, conns int32, mods ...func(*pgxpo
 }
 
 // brittle opens a store whose connections all go through a proxy. Its pool has
-// one connection, and so has each of its own that is in use.
+// one connection, and so has each of its own that is in use. It gives up only
+// connections that are broken: a busy server is late with its answer.
 func (p place) brittle(t testing.TB, opts Options, mods ...func(*pgxpool.Config)) (*Store, *faultproxy.Proxy) {
 	t.Helper()
 	proxy, dsn := dbtest.Proxy(t, p.dsn)
 	p.dsn = dsn
-	return p.node(t, opts, 1, mods...), proxy
+	return unhurried(p.node(t, opts, 1, mods...)), proxy
 }
 
 // blocked is how many connections of the stores of p.node wait for a lock.
