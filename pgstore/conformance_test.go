@@ -17,13 +17,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	sessiontest.Run(t, harness(fewParts))
-}
-
-// fewParts is quicker made than a table with a partition a day.
-func fewParts(t testing.TB) place {
-	dsn, schema := dbtest.Postgres(t).Schema(t)
-	return migratedAt(t, dsn, schema, migrations.Settings{LeafWidth: 5 * 24 * time.Hour})
+	sessiontest.Run(t, harness(migrated))
 }
 
 func TestConformanceCached(t *testing.T) { sessiontest.Run(t, cachedHarness()) }
@@ -32,7 +26,7 @@ func TestHTTPCached(t *testing.T) { sessiontest.RunHTTP(t, cachedHarness()) }
 
 // cachedHarness is for nodes that read from their memory whatever they can.
 func cachedHarness() sessiontest.Harness {
-	h := harness(fewParts)
+	h := harness(migrated)
 	var mu sync.Mutex
 	nodes := map[string][]*Store{} // by schema
 	warm := func(t testing.TB, place *Store) session.Store {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -46,7 +45,7 @@ func TestConformanceElsewhere(t *testing.T) {
 	var number atomic.Int64
 	sessiontest.Run(t, harness(func(t testing.TB) place {
 		// Few partitions: planning is what takes the time here.
-		p := migratedAt(t, dsn, fmt.Sprintf("place %d", number.Add(1)), migrations.Settings{LeafWidth: 15 * 24 * time.Hour})
+		p := migratedAt(t, dsn, fmt.Sprintf("place %d", number.Add(1)), migrations.Settings{})
 		return p.by(t, dsn, inMode(pgx.QueryExecModeExec))
 	}))
 }

@@ -73,7 +73,7 @@ func TestAPartitionIsKeptWhoseCommentSaysSo(t *testing.T) {
 		p := migrated(t)
 		s := at(p).open(t, quiet)
 		present, past := p.partOf(t, p.hour(t)+400), p.ended(t, 10)
-		other := p.addPart(t, p.hour(t)-300, p.hour(t)-250, 7)
+		other := p.addPart(t, p.hour(t)-550, p.hour(t)-500, 7)
 		rec, err := s.Create(t.Context(), lasting(s, p.hour(t)+400))
 		if err != nil {
 			t.Fatal(err)

@@ -46,8 +46,13 @@ func migrated(t testing.TB) place {
 	return migratedAt(t, dsn, schema, migrations.Settings{})
 }
 
+// migratedAt makes a table of few partitions, which is quicker made, unless
+// settings say otherwise.
 func migratedAt(t testing.TB, dsn, schema string, settings migrations.Settings) place {
 	t.Helper()
+	if settings.LongestLifetime == 0 {
+		settings.LeafWidth = cmp.Or(settings.LeafWidth, 15*24*time.Hour)
+	}
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func hostile(t testing.TB, level string, mode pgx.QueryExecMode, readOnly bool) 
 	var number atomic.Int64
 	return func(t testing.TB) place {
 		// Few partitions: custom plans are slow to make.
-		p := migratedAt(t, dsn, fmt.Sprint("place_", number.Add(1)), migrations.Settings{LeafWidth: 15 * 24 * time.Hour})
+		p := migratedAt(t, dsn, fmt.Sprint("place_", number.Add(1)), migrations.Settings{})
 		p.as, p.mode = role, mode
 		if readOnly {
 			p.direct = dsn

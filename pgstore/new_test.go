@@ -105,8 +105,8 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 		t.Parallel()
 		p := migrated(t)
 		refusedNew(t, p, Options{LongestLifetime: time.Hour}, nil, "Options.LongestLifetime", "1h0m0s", "720h0m0s")
-		refusedNew(t, p, Options{LeafWidth: time.Hour}, nil, "Options.LeafWidth", "1h0m0s", "83h0m0s")
-		p.node(t, Options{LongestLifetime: 720 * time.Hour, LeafWidth: 83 * time.Hour}, 2)
+		refusedNew(t, p, Options{LeafWidth: time.Hour}, nil, "Options.LeafWidth", "1h0m0s", "360h0m0s")
+		p.node(t, Options{LongestLifetime: 720 * time.Hour, LeafWidth: 360 * time.Hour}, 2)
 	})
 	t.Run("a direct DSN that is none", func(t *testing.T) {
 		t.Parallel()

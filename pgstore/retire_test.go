@@ -19,7 +19,7 @@ import (
 func (p place) ended(t testing.TB, rows int) part {
 	t.Helper()
 	hour := p.hour(t)
-	return p.addPart(t, hour-200, hour-150, rows)
+	return p.addPart(t, hour-450, hour-400, rows)
 }
 
 func TestAPartitionPastItsGraceIsDropped(t *testing.T) {
@@ -127,7 +127,7 @@ func TestAnInterruptedRetirementIsFinished(t *testing.T) {
 		s := p.open(t, quiet)
 		first := p.ended(t, 10)
 		hour := p.hour(t)
-		second := p.addPart(t, hour-300, hour-250, 0)
+		second := p.addPart(t, hour-550, hour-500, 0)
 		rec := create(t, s, "user")
 		endReader := p.reader(t)
 		pruned := make(chan error, 1)

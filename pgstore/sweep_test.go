@@ -33,8 +33,8 @@ func TestMostlyIdlePartitionsAreThinned(t *testing.T) {
 		bucket := hour + 400
 		table := p.table(t, p.partOf(t, bucket).name)
 		p.idle(t, table, bucket, 9)
-		other := p.table(t, p.partOf(t, hour+200).name)
-		p.idle(t, other, hour+200, 2)
+		other := p.table(t, p.partOf(t, hour+10).name)
+		p.idle(t, other, hour+10, 2)
 		ended, recent, live := numbered(11, bucket), numbered(12, bucket), numbered(19, bucket)
 		p.exec(t, `UPDATE `+table+` SET ended_at = expires_at, user_id = NULL, data = NULL WHERE key = $1`, ended.Hash[:])
 		// A write that began before it expired may still be under way.
