@@ -10,6 +10,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/internal/faultproxy"
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -132,7 +133,7 @@ func TestCutsAtAnyByteNeverMakeTheStoreLie(t *testing.T) {
 			b := newBrittle(t, dbtest.MariaDB(t), Options{})
 			rnd := rand.New(rand.NewPCG(7, uint64(i)))
 			outcomes := map[string]int{}
-			for round := range 10 {
+			for round := range rounds.Of(32) {
 				direction := faultproxy.Direction(round % 2)
 				n := rnd.IntN(600)
 				what := fmt.Sprintf("round %d: cut after %d bytes in direction %d", round, n, direction)

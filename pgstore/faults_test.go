@@ -16,6 +16,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/internal/faultproxy"
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -104,7 +105,7 @@ func (k trialKind) holdOthers(t testing.TB, s *Store) (release func()) {
 
 // staysLost is about answers that get lost while nobody can be asked again.
 func (k trialKind) staysLost(t *testing.T, p place) {
-	s, proxy := p.brittle(t, Options{NodeName: "hasty", WriteTimeout: 5 * time.Second})
+	s, proxy := p.brittle(t, Options{NodeName: "hasty", WriteTimeout: 3 * time.Second})
 	k.warm(t, p, s)
 	for _, fault := range []faultproxy.Fault{faultproxy.CutAfterwards, faultproxy.CutBefore, faultproxy.HangAfterwards} {
 		tr := k.prepare(t, p, s)
@@ -242,7 +243,7 @@ func TestCutsAtAnyByteNeverMakeTheStoreLie(t *testing.T) {
 			s, proxy := p.brittle(t, Options{WriteTimeout: time.Minute})
 			rnd := rand.New(rand.NewPCG(7, uint64(i)))
 			outcomes := map[string]int{}
-			for round := range 12 {
+			for round := range rounds.Of(32) {
 				direction := faultproxy.Direction(round % 2)
 				// Most transactions take less, but then those of the next connection are cut.
 				n := rnd.IntN(1500)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -40,13 +41,13 @@ func chain(ctx context.Context, s *Store, rec session.Record) error {
 
 // concurrently runs round in several goroutines, until each has done its share
 // or the test has failed.
-func concurrently(t testing.TB, workers, rounds int, round func(n int)) {
+func concurrently(t testing.TB, workers, times int, round func(n int)) {
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
-			for r := range rounds {
+			for r := range times {
 				if !t.Failed() {
-					round(w*rounds + r)
+					round(w*times + r)
 				}
 			}
 		})
@@ -59,7 +60,7 @@ func TestDestroyUserEndsWhatIsBeingRenewed(t *testing.T) {
 	destroyUserEndsWhatIsBeingRenewed(t, migrated(t), 60)
 }
 
-func destroyUserEndsWhatIsBeingRenewed(t *testing.T, p place, rounds int) {
+func destroyUserEndsWhatIsBeingRenewed(t *testing.T, p place, times int) {
 	a, b := p.node(t, Options{}, 8), p.node(t, Options{}, 8)
 
 	// One renewal is under way and has not yet added its row, then one comes
@@ -89,7 +90,7 @@ func destroyUserEndsWhatIsBeingRenewed(t *testing.T, p place, rounds int) {
 		}
 	}
 
-	concurrently(t, 4, rounds, func(n int) {
+	concurrently(t, 4, rounds.Of(times), func(n int) {
 		user := fmt.Sprint("user", n)
 		nodes := []*Store{a, b}
 		var chains []<-chan error
@@ -128,7 +129,7 @@ func TestDestroyOfAnOldKeyEndsWhatItIsRenewedTo(t *testing.T) {
 		t.Error("the session lives on under its new key")
 	}
 
-	concurrently(t, 4, 60, func(n int) {
+	concurrently(t, 4, rounds.Of(60), func(n int) {
 		user := fmt.Sprint("user", n)
 		nodes := []*Store{a, b}
 		rec, err := a.Create(t.Context(), fresh(a, user))
@@ -150,10 +151,10 @@ func TestClearEndsWhatIsBeingRenewed(t *testing.T) {
 	clearEndsWhatIsBeingRenewed(t, migrated(t), 6)
 }
 
-func clearEndsWhatIsBeingRenewed(t *testing.T, p place, rounds int) {
+func clearEndsWhatIsBeingRenewed(t *testing.T, p place, times int) {
 	a, b := p.node(t, Options{}, 8), p.node(t, Options{}, 8)
 	nodes := []*Store{a, b}
-	for round := range rounds {
+	for round := range rounds.Of(times) {
 		var chains []<-chan error
 		for i := range 12 {
 			user := []string{"before", ""}[i%2]
@@ -273,7 +274,7 @@ func TestOneOfTwoCreatesOfOneIDWins(t *testing.T) {
 	t.Parallel()
 	p := migrated(t)
 	nodes := []*Store{p.node(t, Options{}, 8), p.node(t, Options{}, 8)}
-	concurrently(t, 4, 25, func(n int) {
+	concurrently(t, 4, rounds.Of(25), func(n int) {
 		rec := fresh(nodes[0], "ada")
 		if n%4 == 3 {
 			rec.Key = session.ForeignKey("test", fmt.Sprint(n))
@@ -302,7 +303,7 @@ func TestOnceDestroyedNeverLive(t *testing.T) {
 	t.Parallel()
 	p := migrated(t)
 	nodes := []*Store{p.node(t, Options{}, 8), p.node(t, Options{}, 8)}
-	concurrently(t, 3, 12, func(n int) {
+	concurrently(t, 3, rounds.Of(12), func(n int) {
 		rec, err := nodes[0].Create(t.Context(), fresh(nodes[0], "ada"))
 		wantErr(t, "create", err, nil)
 		stop := make(chan struct{})

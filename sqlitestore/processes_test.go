@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -15,14 +16,11 @@ import (
 // written, and the file stays whole.
 func TestKilledProcessesLoseNothingAcknowledged(t *testing.T) {
 	t.Parallel()
-	rounds := 100
-	if testing.Short() {
-		rounds = 10
-	}
 	path := newPath(t)
 	beside := openStore(t, path, quiet) // so that a process reads all the time
 	total := acknowledged{}
-	for range rounds {
+	times := rounds.Of(100)
+	for range times {
 		p := startChild(t, "write "+path)
 		acks := acknowledged{}
 		n := acks.read(t, p, 1+rand.IntN(60))
@@ -45,7 +43,7 @@ func TestKilledProcessesLoseNothingAcknowledged(t *testing.T) {
 	again := openStore(t, path, quiet)
 	total.check(t, again)
 	integrity(t, again)
-	if len(total) < rounds {
+	if len(total) < times {
 		t.Errorf("only %d sessions were written", len(total))
 	}
 }

@@ -22,12 +22,13 @@ func test(r *runner) error {
 	r.note("The cache's protocol is tried with a sample, %s; nightly does more.", strings.Join(sample, " "))
 	r.env = append(r.env, sample...)
 	packages := fmt.Sprint("-p=", min(runtime.NumCPU(), 4)) // each package runs servers of its own
-	// Tests wait for servers more than they compute, hence -parallel.
+	// Tests wait for servers more than they compute, hence -parallel. With -short
+	// what chance decides is repeated less often.
 	steps := []func() error{
 		func() error { return r.step("setup", r.setupAll) },
 		func() error { return lint(r) },
 		func() error {
-			return r.goTest("tests", "test", "-race", "-count=1", "-parallel=8", testLimit, packages, "./...")
+			return r.goTest("tests", "test", "-race", "-short", "-count=1", "-parallel=8", testLimit, packages, "./...")
 		},
 		func() error {
 			return r.goTest("tests of bench", "-C", "bench", "test", "-race", "-count=1", testLimit, "./...")

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -125,12 +126,12 @@ func agedMiddle(e *env) {
 // by. In the end each key whose deadline has not passed stands for the last one.
 func agedChains(e *env) {
 	e.needAge()
-	const chains, rounds, step = 32, 4, 3 * day
+	const times, step = 4, 3 * day
 	seed := uint64(time.Now().UnixNano())
 	rng := rand.New(rand.NewPCG(seed, 1))
 	e.Logf("seed %d", seed)
 	until := func() time.Time { return e.now().Add(step + time.Duration(1+rng.IntN(24))*day) }
-	all := make([][]*session.Record, chains)
+	all := make([][]*session.Record, rounds.Of(32))
 	var recs []*session.Record
 	add := func(i int, rec session.Record) {
 		all[i] = append(all[i], &rec)
@@ -144,7 +145,7 @@ func agedChains(e *env) {
 		rec.User = e.unique("user")
 		add(i, e.create(rec))
 	}
-	for range rounds {
+	for range times {
 		for i := range all {
 			head := func() *session.Record { return all[i][len(all[i])-1] }
 			n := rng.IntN(3)

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -96,7 +97,7 @@ func pruneWhileWriting(e *env) {
 	for i := range 8 {
 		store := e.node(i)
 		wg.Go(func() {
-			for range 15 {
+			for range rounds.Of(15) {
 				rec, err := store.Create(e.ctx, e.record())
 				if err == nil {
 					rec, err = store.Save(e.ctx, rec)

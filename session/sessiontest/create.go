@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -178,7 +179,7 @@ func createTwice(e *env) {
 
 func createConcurrently(e *env) {
 	const rivals = 8
-	for round := range 20 {
+	for round := range rounds.Of(20) {
 		rec := e.record()
 		if round%2 == 1 {
 			rec = e.foreign()

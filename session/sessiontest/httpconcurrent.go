@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -13,7 +14,7 @@ import (
 
 func concurrentCases() []webCase {
 	return []webCase{
-		{name: "two that write different keys lose nothing in 1,000 rounds", protocols: onlyHTTP, run: twoWriters},
+		{name: "two that write different keys lose nothing", protocols: onlyHTTP, run: twoWriters},
 		{name: "of two that write the same key the last one wins", protocols: both, run: lastWins},
 		{name: "concurrent updates of two counters all count", protocols: both, run: counters},
 		{name: "flashes of concurrent requests are all there, once", protocols: both, run: flashes},
@@ -28,12 +29,12 @@ func concurrentCases() []webCase {
 // before either of them writes. One of them reads past the cache, in turns, and
 // finds what both have written in the round before.
 func twoWriters(w *web) {
-	const rounds = 1000
+	last := rounds.Of(1000)
 	nodes := []*node{w.serve(0, session.Options{}), w.serve(1, session.Options{})}
 	b, _ := nodes[0].loggedIn(w.unique("user"))
 	browsers := []*browser{b, b.twin(nodes[0])}
 	keys := []string{"a", "b"}
-	for round := 1; round <= rounds && !w.Failed(); round++ {
+	for round := 1; round <= last && !w.Failed(); round++ {
 		var read sync.WaitGroup
 		read.Add(2)
 		all(2, func(i int) {
@@ -53,8 +54,8 @@ func twoWriters(w *web) {
 	}
 	b.silent(nodes[0], func(v *visit) {
 		v.must("Reload", v.s.Reload(v.r.Context()))
-		want(v, "a", rounds)
-		want(v, "b", rounds)
+		want(v, "a", last)
+		want(v, "b", last)
 	})
 	for _, n := range nodes {
 		n.happened(0, session.EventSaveDropped)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -299,7 +300,7 @@ func clearAll(e *env) {
 func clearAgainstRenew(e *env) {
 	const sessions = 8
 	e.peer()
-	for round := range 8 {
+	for round := range rounds.Of(8) {
 		var wg, renewing sync.WaitGroup
 		var done atomic.Bool
 		keys := make([][]session.Key, sessions)
@@ -353,7 +354,7 @@ func clearAgainstCreate(e *env) {
 		started := sync.OnceFunc(creating.Done)
 		wg.Go(func() {
 			defer started()
-			for n := 0; !done.Load() && n < 200; n++ {
+			for n := 0; !done.Load() && n < rounds.Of(200); n++ {
 				rec, err := store.Create(e.ctx, e.record())
 				if err != nil {
 					e.Errorf("Create: %v", err)
@@ -367,7 +368,7 @@ func clearAgainstCreate(e *env) {
 		})
 	}
 	creating.Wait()
-	for range 5 {
+	for range rounds.Of(5) {
 		mu.Lock()
 		before := slices.Clone(created)
 		mu.Unlock()

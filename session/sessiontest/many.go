@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -89,7 +90,7 @@ func (e *env) endMany(end func(context.Context) (int64, error)) {
 		first := sync.OnceFunc(begun.Done)
 		creating.Go(func() {
 			defer first()
-			for n := 0; !over.Load() && n < 1000; n++ {
+			for n := 0; !over.Load() && n < rounds.Of(1000); n++ {
 				rec, err := e.logIn(store, manyUser, n%2 == 0)
 				if err != nil {
 					// What it renews is ended by Clear.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -102,7 +103,7 @@ func (s *slot) set(rec session.Record) {
 }
 
 func mixed(e *env) {
-	const players, moves, sessions = 64, 40, 16
+	const players, sessions = 64, 16
 	e.peer()
 	h := &history{known: map[[32]byte]*life{}}
 	slots := make([]*slot, sessions)
@@ -115,7 +116,7 @@ func mixed(e *env) {
 	for i := range players {
 		p := &player{env: e, history: h, rng: rand.New(rand.NewPCG(1, uint64(i))), slots: slots}
 		wg.Go(func() {
-			for range moves {
+			for range rounds.Of(40) {
 				p.move(e.node(p.rng.IntN(2)))
 			}
 		})

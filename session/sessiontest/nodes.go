@@ -1,6 +1,7 @@
 package sessiontest
 
 import (
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -53,7 +54,7 @@ func endsEverywhere(e *env) {
 
 func replacedEverywhere(e *env) {
 	rec := e.create(e.record())
-	for range 20 {
+	for range rounds.Of(20) {
 		if _, err := e.peer().Get(e.ctx, rec.Key); err != nil {
 			e.Fatalf("Get by the other node: %v", err)
 		}

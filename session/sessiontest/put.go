@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -178,7 +179,7 @@ func putOutOfRange(e *env) {
 
 func putConcurrently(e *env) {
 	const rivals = 8
-	for range 15 {
+	for range rounds.Of(15) {
 		rec := e.foreign()
 		var wg sync.WaitGroup
 		var put [rivals]session.Record
@@ -215,7 +216,7 @@ func putConcurrently(e *env) {
 
 func putAgainstCreate(e *env) {
 	e.peer()
-	for range 25 {
+	for range rounds.Of(25) {
 		rec := e.foreign()
 		later := rec
 		later.Deadline = rec.Deadline.Add(5 * time.Hour)
@@ -244,7 +245,7 @@ func putAgainstCreate(e *env) {
 
 func putAgainstSave(e *env) {
 	e.peer()
-	for range 25 {
+	for range rounds.Of(25) {
 		rec := e.create(e.foreign())
 		saved, put := rec, rec
 		saved.Data, put.Data = []byte("saved"), []byte("put")
@@ -271,7 +272,7 @@ func putAgainstSave(e *env) {
 
 func putAgainstDestroy(e *env) {
 	e.peer()
-	for range 50 {
+	for range rounds.Of(50) {
 		rec := e.create(e.foreign())
 		var wg sync.WaitGroup
 		var put, destroyed error

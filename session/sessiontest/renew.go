@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -318,7 +319,7 @@ func renewExpiredHead(e *env) {
 
 func renewConcurrently(e *env) {
 	const rivals = 8
-	for round := range 20 {
+	for round := range rounds.Of(20) {
 		grace := time.Duration(round%2) * time.Hour
 		old := e.create([]session.Record{e.record(), e.foreign()}[round/2%2])
 		var wg sync.WaitGroup
@@ -354,7 +355,7 @@ func renewConcurrently(e *env) {
 }
 
 func renewAgainstSave(e *env) {
-	for range 25 {
+	for range rounds.Of(25) {
 		old := e.create(e.record())
 		next := e.successor(old)
 		changed := old
@@ -377,7 +378,7 @@ func renewAgainstSave(e *env) {
 
 func renewAgainstDestroy(e *env) {
 	e.peer()
-	for i := range 50 {
+	for i := range rounds.Of(50) {
 		old := e.create([]session.Record{e.record(), e.foreign()}[i%2])
 		next := e.successor(old)
 		var wg sync.WaitGroup

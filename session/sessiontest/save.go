@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -165,7 +166,7 @@ func saveConcurrently(e *env) {
 	const rivals = 8
 	for _, rec := range []session.Record{e.record(), e.foreign()} {
 		rec = e.create(rec)
-		for range 25 {
+		for range rounds.Of(25) {
 			var wg sync.WaitGroup
 			errs := make([]error, rivals)
 			for i := range rivals {

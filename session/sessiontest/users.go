@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -218,7 +219,7 @@ func userExceptRenewed(e *env) {
 func userDestroyAgainstRenew(e *env) {
 	const sessions = 8
 	e.peer()
-	for round := range 12 {
+	for round := range rounds.Of(12) {
 		user := e.unique("user")
 		var wg, renewing sync.WaitGroup
 		var done atomic.Bool
@@ -260,7 +261,7 @@ func userDestroyAgainstRenew(e *env) {
 }
 
 func userDestroyAgainstCreate(e *env) {
-	const creators, rounds = 8, 6
+	const creators = 8
 	user := e.unique("user")
 	var mu sync.Mutex
 	var created []session.Key
@@ -272,7 +273,7 @@ func userDestroyAgainstCreate(e *env) {
 		started := sync.OnceFunc(creating.Done)
 		wg.Go(func() {
 			defer started()
-			for n := 0; !done.Load() && n < 300; n++ {
+			for n := 0; !done.Load() && n < rounds.Of(300); n++ {
 				rec, err := e.logIn(store, user, n%2 == 0)
 				if err != nil {
 					e.Errorf("Create or Renew: %v", err)
@@ -286,7 +287,7 @@ func userDestroyAgainstCreate(e *env) {
 		})
 	}
 	creating.Wait()
-	for range rounds {
+	for range rounds.Of(6) {
 		mu.Lock()
 		before := slices.Clone(created)
 		mu.Unlock()
@@ -329,7 +330,7 @@ func (e *env) logIn(store session.Store, user string, renew bool) (session.Recor
 func userDestroyAgainstDestroy(e *env) {
 	const sessions = 20
 	e.peer()
-	for range 10 {
+	for range rounds.Of(10) {
 		user := e.unique("user")
 		var keys []session.Key
 		for range sessions {
