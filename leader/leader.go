@@ -134,7 +134,7 @@ func (e *elector[C]) campaign(ctx context.Context) (Session[C], error) {
 // that it had waited at least once, so that a caller which retries at once does
 // not spin. A session that failed is closed, because it may hold the lock.
 func (e *elector[C]) follow(ctx context.Context) (s Session[C], polled bool, err error) {
-	err = within(ctx, "connect", e.opts.ConnectTimeout, func(ctx context.Context) (err error) {
+	err = limited(ctx, "connect", e.opts.ConnectTimeout, func(ctx context.Context) (err error) {
 		s, err = e.locker.Open(ctx)
 		return err
 	})
@@ -143,13 +143,13 @@ func (e *elector[C]) follow(ctx context.Context) (s Session[C], polled bool, err
 	}
 	for {
 		granted := false
-		err = within(ctx, "lock", e.opts.Timeout, func(ctx context.Context) (err error) {
+		err = limited(ctx, "lock", e.opts.Timeout, func(ctx context.Context) (err error) {
 			granted, err = s.TryLock(ctx)
 			return err
 		})
 		if err == nil && granted {
 			// Some servers say yes to every lock: the proof is that it is listed.
-			err = within(ctx, "verify", e.opts.Timeout, s.Verify)
+			err = limited(ctx, "verify", e.opts.Timeout, s.Verify)
 		}
 		if err != nil {
 			hangUp(ctx, s, e.opts.Timeout, e.report)
@@ -203,7 +203,7 @@ func (e *elector[C]) lead(ctx context.Context, s Session[C]) time.Duration {
 	failed := err != nil || errors.Is(end, ErrLost)
 	if !failed || time.Since(t.Since) > e.opts.MaxBackoff {
 		e.failed = 0
-		e.report.settled()
+		e.report.forgetTerms()
 	}
 	if failed {
 		e.failed++
@@ -217,7 +217,7 @@ func hangUp[C any](ctx context.Context, s Session[C], limit time.Duration, r *re
 	if ctx.Err() != nil { // whoever stopped it waits for this
 		limit = min(limit, resignGrace)
 	}
-	if err := within(context.WithoutCancel(ctx), "close", limit, s.Close); err != nil {
+	if err := limited(context.WithoutCancel(ctx), "close", limit, s.Close); err != nil {
 		r.closeFailed(err)
 	}
 }
@@ -240,15 +240,15 @@ func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d-d/2)
 }
 
-// within limits f and names in its error what was not done in time.
-func within(ctx context.Context, what string, limit time.Duration, f func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, limit)
+// limited runs f and names in its error what was not done in time.
+func limited(ctx context.Context, what string, limit time.Duration, f func(context.Context) error) error {
+	call, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := f(limited)
+	err := f(call)
 	switch {
 	case err == nil:
 		return nil
-	case limited.Err() != nil && ctx.Err() == nil:
+	case call.Err() != nil && ctx.Err() == nil:
 		return fmt.Errorf("leader: %s: no answer within %v: %w", what, limit, err)
 	default:
 		return fmt.Errorf("leader: %s: %w", what, err)

@@ -37,18 +37,18 @@ type reporter struct {
 
 	// What was logged last and still lasts, apart for the ability to compete and
 	// for the terms themselves, which fail and recover independently.
-	competing, terms trouble
+	competing, terms failureText
 
 	damper logging.Damper // of those that come again after they were over
 	damped bool           // the newest one was held back, so its end is too
 }
 
-// trouble is the text of a lasting failure, "" when all is well. Digits are left
+// failureText is the text of a lasting failure, "" when all is well. Digits are left
 // out: local ports and times differ between failures that are the same.
-type trouble string
+type failureText string
 
-func troubleOf(err error) trouble {
-	return trouble(strings.Map(func(r rune) rune {
+func textOf(err error) failureText {
+	return failureText(strings.Map(func(r rune) rune {
 		if unicode.IsDigit(r) {
 			return -1
 		}
@@ -101,8 +101,8 @@ func (r *reporter) stuck(term int64) {
 	r.place(false, false)
 }
 
-// settled forgets the troubles of earlier terms.
-func (r *reporter) settled() { r.terms = "" }
+// forgetTerms forgets the failures of earlier terms.
+func (r *reporter) forgetTerms() { r.terms = "" }
 
 // ended is called when work has returned, err being its failure.
 func (r *reporter) ended(term int64, err error) {
@@ -136,8 +136,8 @@ func (r *reporter) place(connected, leading bool) {
 
 // problem logs a failure, quietly while the same one lasts, and now and then
 // when it is over and comes again.
-func (r *reporter) problem(lasting *trouble, err error, msg string, fields ...zap.Field) {
-	text := troubleOf(err)
+func (r *reporter) problem(lasting *failureText, err error, msg string, fields ...zap.Field) {
+	text := textOf(err)
 	level := zap.DebugLevel
 	if *lasting != text {
 		*lasting = text

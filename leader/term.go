@@ -68,7 +68,7 @@ func (t *Term[C]) Do(ctx context.Context, limit time.Duration, f func(ctx contex
 	}
 	// Not under the term's context: a shutdown would tear down the connection on
 	// which f has just succeeded.
-	gone := within(context.WithoutCancel(ctx), "verify", t.opts.Timeout, t.session.Verify)
+	gone := limited(context.WithoutCancel(ctx), "verify", t.opts.Timeout, t.session.Verify)
 	switch {
 	case gone == nil:
 		return err
@@ -166,7 +166,7 @@ func (t *Term[C]) watch(returned <-chan struct{}) {
 			return
 		case t.busy <- struct{}{}:
 		}
-		err := within(t.leading, "verify", t.opts.Timeout, t.session.Verify)
+		err := limited(t.leading, "verify", t.opts.Timeout, t.session.Verify)
 		<-t.busy
 		if err != nil {
 			t.lose(err)

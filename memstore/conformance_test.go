@@ -83,7 +83,7 @@ func harness(now func() time.Time) sessiontest.Harness {
 		Waiting: waiting,
 		Require: []sessiontest.Ability{
 			sessiontest.Clock, sessiontest.Putter, sessiontest.Lister, sessiontest.Clearer,
-			sessiontest.UserIndex, sessiontest.Pruner, sessiontest.Teller, sessiontest.Statser,
+			sessiontest.UserIndex, sessiontest.Pruner, sessiontest.Explainer, sessiontest.Statser,
 		},
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Store is a session.Store in memory. It has the optional interfaces Clock,
-// Putter, Lister, Clearer, UserIndex, Pruner, Teller and Statser. All
+// Putter, Lister, Clearer, UserIndex, Pruner, Explainer and Statser. All
 // methods may be called concurrently.
 type Store struct {
 	opts   Options
@@ -120,7 +120,7 @@ func (s *Store) Get(ctx context.Context, key session.Key) (rec session.Record, e
 	return rec, err
 }
 
-// Fate implements session.Teller.
+// Fate implements session.Explainer.
 func (s *Store) Fate(ctx context.Context, key session.Key) (fate session.Fate, err error) {
 	err = s.read(ctx, "fate", func(now time.Time) error {
 		s.stats.Gets++

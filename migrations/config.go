@@ -59,7 +59,7 @@ type Roles struct {
 	// It needs an Owner.
 	Maintainer string
 	// App may read and write sessions and call the function that makes
-	// leaves. It is given no right to make, change or drop tables; before
+	// partitions. It is given no right to make, change or drop tables; before
 	// PostgreSQL 15 everybody has one in the schema public.
 	App string
 }

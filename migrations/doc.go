@@ -10,15 +10,15 @@
 // In a schema of your choice, for a table called sessions:
 //
 //	sessions              the sessions, partitioned by the hour of their deadline
-//	sessions_499950 …     its partitions, called leaves
+//	sessions_499950 …     its partitions
 //	sessions_meta         one row: the version, and what all nodes must agree on
-//	sessions_make_leaf    a function that returns the leaf of an hour and makes it
+//	sessions_make_partition    a function that returns the partition of an hour and makes it
 //	                      if it is missing
 //	sessions_version      tern's version number
 //
 // The function runs with the rights of the tables' owner. It takes an hour,
 // refuses one that no new session can have, and does nothing else, so that a
-// role which may only read and write rows can make the leaf it needs. Where
+// role which may only read and write rows can make the partition it needs. Where
 // that is not wanted, revoke EXECUTE from it after Up, which grants it to
 // Roles.App.
 //

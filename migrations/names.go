@@ -18,28 +18,28 @@ import (
 // cuts longer ones without an error, so two of them may become one.
 const maxName = 63
 
-// leafSuffix is the longest that may follow a leaf's prefix: a bucket of ten
+// partitionSuffix is the longest that may follow a partition's prefix: a bucket of ten
 // digits, an underscore and three digits to tell it from a name in use.
-const leafSuffix = 14
+const partitionSuffix = 14
 
 // Names are the names of everything that belongs to one sessions table. Two
 // pairs of schema and table never share one.
 type Names struct {
 	// Schema and Table are the names as given, unquoted.
 	Schema, Table string
-	// Sessions, Meta, Version and MakeLeaf are the sessions table, the table
+	// Sessions, Meta, Version and MakePartition are the sessions table, the table
 	// of what all nodes agree on, tern's version table and the function that
-	// makes a leaf: quoted and with their schema, ready to be put into SQL.
-	Sessions, Meta, Version, MakeLeaf string
-	// LeafPrefix, unquoted, is what the names of leaves begin with. The lower
+	// makes a partition: quoted and with their schema, ready to be put into SQL.
+	Sessions, Meta, Version, MakePartition string
+	// PartitionPrefix, unquoted, is what the names of partitions begin with. The lower
 	// bound follows and, if that name was in use, an underscore and a number.
-	LeafPrefix string
+	PartitionPrefix string
 	// MigrateKey is the advisory lock key that Up holds, DDLKey the one under
-	// which leaves are made and retired.
+	// which partitions are made and retired.
 	MigrateKey, DDLKey int64
 
-	metaTable, versionTable, makeLeaf string
-	primaryKey, userIndex, metaKey    string
+	metaTable, versionTable, makePartition string
+	primaryKey, userIndex, metaKey         string
 }
 
 // NamesOf derives the names from those of a schema and a table. Any name that
@@ -54,48 +54,48 @@ func NamesOf(schema, table string) (Names, error) {
 	}
 	n := Names{
 		Schema: schema, Table: table,
-		LeafPrefix:   derive(table, "_", leafSuffix),
-		MigrateKey:   leader.Key("sojourn", schema, table, "migrate"),
-		DDLKey:       leader.Key("sojourn", schema, table, "ddl"),
-		metaTable:    derive(table, "_meta", 0),
-		versionTable: derive(table, "_version", 0),
-		makeLeaf:     derive(table, "_make_leaf", 0),
-		primaryKey:   derive(table, "_pkey", 0),
-		userIndex:    derive(table, "_user_idx", 0),
-		metaKey:      derive(table, "_meta_pkey", 0),
+		PartitionPrefix: derive(table, "_", partitionSuffix),
+		MigrateKey:      leader.Key("sojourn", schema, table, "migrate"),
+		DDLKey:          leader.Key("sojourn", schema, table, "ddl"),
+		metaTable:       derive(table, "_meta", 0),
+		versionTable:    derive(table, "_version", 0),
+		makePartition:   derive(table, "_make_partition", 0),
+		primaryKey:      derive(table, "_pkey", 0),
+		userIndex:       derive(table, "_user_idx", 0),
+		metaKey:         derive(table, "_meta_pkey", 0),
 	}
 	n.Sessions = n.Qualify(table)
 	n.Meta = n.Qualify(n.metaTable)
 	n.Version = n.Qualify(n.versionTable)
-	n.MakeLeaf = n.Qualify(n.makeLeaf)
+	n.MakePartition = n.Qualify(n.makePartition)
 	return n, nil
 }
 
-// Qualify returns the name of a relation in the schema, such as a leaf,
+// Qualify returns the name of a relation in the schema, such as a partition,
 // quoted and with its schema.
 func (n Names) Qualify(relation string) string {
 	return pgx.Identifier{n.Schema, relation}.Sanitize()
 }
 
-// LeafComment is the comment that marks a table as a leaf for the buckets from
-// lo up to, but not including, hi. It stays when the leaf is detached.
-func (n Names) LeafComment(lo, hi int32) string {
-	return n.leafMark() + strconv.Itoa(int(lo)) + " to " + strconv.Itoa(int(hi))
+// PartitionComment is the comment that marks a table as a partition for the buckets from
+// lo up to, but not including, hi. It stays when the partition is detached.
+func (n Names) PartitionComment(lo, hi int32) string {
+	return n.partitionMark() + strconv.Itoa(int(lo)) + " to " + strconv.Itoa(int(hi))
 }
 
-func (n Names) leafMark() string {
-	return "sojourn leaf of " + n.Schema + "." + n.Table + ": "
+func (n Names) partitionMark() string {
+	return "sojourn partition of " + n.Schema + "." + n.Table + ": "
 }
 
-var leafBounds = regexp.MustCompile(`\A(-?[0-9]{1,10}) to (-?[0-9]{1,10})\z`)
+var partitionBounds = regexp.MustCompile(`\A(-?[0-9]{1,10}) to (-?[0-9]{1,10})\z`)
 
-// ParseLeafComment reads what LeafComment wrote for the same schema and table.
-func (n Names) ParseLeafComment(comment string) (lo, hi int32, ok bool) {
-	rest, ok := strings.CutPrefix(comment, n.leafMark())
+// ParsePartitionComment reads what PartitionComment wrote for the same schema and table.
+func (n Names) ParsePartitionComment(comment string) (lo, hi int32, ok bool) {
+	rest, ok := strings.CutPrefix(comment, n.partitionMark())
 	if !ok {
 		return 0, 0, false
 	}
-	m := leafBounds.FindStringSubmatch(rest)
+	m := partitionBounds.FindStringSubmatch(rest)
 	if m == nil {
 		return 0, 0, false
 	}

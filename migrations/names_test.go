@@ -20,8 +20,8 @@ func TestDerivedNamesFitAndDiffer(t *testing.T) {
 			t.Fatal(err)
 		}
 		for what, name := range map[string]string{
-			"meta": n.metaTable, "version": n.versionTable, "function": n.makeLeaf, "primary key": n.primaryKey,
-			"index": n.userIndex, "meta key": n.metaKey, "leaf": n.LeafPrefix + "2147483647_999",
+			"meta": n.metaTable, "version": n.versionTable, "function": n.makePartition, "primary key": n.primaryKey,
+			"index": n.userIndex, "meta key": n.metaKey, "partition": n.PartitionPrefix + "2147483647_999",
 		} {
 			if len(name) > 63 || !utf8.ValidString(name) {
 				t.Errorf("%s of %q is %q: %d bytes", what, table, name, len(name))
@@ -43,11 +43,11 @@ func TestNamesStayWhatTheyAre(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
 		{n.Sessions, `"sojourn"."sessions"`},
 		{n.Meta, `"sojourn"."sessions_meta"`},
-		{n.MakeLeaf, `"sojourn"."sessions_make_leaf"`},
+		{n.MakePartition, `"sojourn"."sessions_make_partition"`},
 		{n.Version, `"sojourn"."sessions_version"`},
-		{n.LeafPrefix, "sessions_"},
+		{n.PartitionPrefix, "sessions_"},
 		{n.Qualify(`a"b`), `"sojourn"."a""b"`},
-		{n.LeafComment(-5, 83), "sojourn leaf of sojourn.sessions: -5 to 83"},
+		{n.PartitionComment(-5, 83), "sojourn partition of sojourn.sessions: -5 to 83"},
 	} {
 		if c.got != c.want {
 			t.Errorf("got %s, want %s", c.got, c.want)
@@ -63,14 +63,14 @@ func TestNamesStayWhatTheyAre(t *testing.T) {
 	}
 }
 
-func TestLeafCommentsAreReadBack(t *testing.T) {
+func TestPartitionCommentsAreReadBack(t *testing.T) {
 	t.Parallel()
 	for _, name := range strangeNames {
 		n, err := NamesOf(name.schema, name.table)
 		if err != nil {
 			t.Fatal(err)
 		}
-		lo, hi, ok := n.ParseLeafComment(n.LeafComment(-12, 2147483647))
+		lo, hi, ok := n.ParsePartitionComment(n.PartitionComment(-12, 2147483647))
 		if !ok || lo != -12 || hi != 2147483647 {
 			t.Errorf("%q: got %d, %d, %v", n.Table, lo, hi, ok)
 		}
@@ -80,10 +80,10 @@ func TestLeafCommentsAreReadBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, comment := range []string{
-		"", "sojourn leaf of s.t: ", "sojourn leaf of s.t: 1 to 1", "sojourn leaf of s.t: 2 to 1", "sojourn leaf of s.t: 1 to 2 ",
-		"sojourn leaf of s.tt: 1 to 2", " sojourn leaf of s.t: 1 to 2", "sojourn leaf of s.t: 1 to 99999999999", "sojourn leaf of s.t: 1 to 3000000000",
+		"", "sojourn partition of s.t: ", "sojourn partition of s.t: 1 to 1", "sojourn partition of s.t: 2 to 1", "sojourn partition of s.t: 1 to 2 ",
+		"sojourn partition of s.tt: 1 to 2", " sojourn partition of s.t: 1 to 2", "sojourn partition of s.t: 1 to 99999999999", "sojourn partition of s.t: 1 to 3000000000",
 	} {
-		if lo, hi, ok := n.ParseLeafComment(comment); ok {
+		if lo, hi, ok := n.ParsePartitionComment(comment); ok {
 			t.Errorf("%q was read as %d to %d", comment, lo, hi)
 		}
 	}
@@ -106,8 +106,8 @@ func TestBadConfigurationNamesTheFieldAndTheLimit(t *testing.T) {
 		{Config{Settings: Settings{LongestLifetime: -1}}, []string{"LongestLifetime", "1h0m0s", "87600h"}},
 		{Config{Settings: Settings{LongestLifetime: MaxLifetime + 1}}, []string{"LongestLifetime"}},
 		{Config{Settings: Settings{LongestLifetime: 90 * 60e9}}, []string{"LongestLifetime", "1h30m0s", "multiple of 1h"}},
-		{Config{Settings: Settings{LeafWidth: 60e9}}, []string{"LeafWidth"}},
-		{Config{Settings: Settings{LeafWidth: 3 * time.Hour}}, []string{"LeafWidth", "3h", "248", "200"}},
+		{Config{Settings: Settings{PartitionWidth: 60e9}}, []string{"PartitionWidth"}},
+		{Config{Settings: Settings{PartitionWidth: 3 * time.Hour}}, []string{"PartitionWidth", "3h", "248", "200"}},
 		{Config{Settings: Settings{Lease: 99e6}}, []string{"Lease", "100ms", "1m0s"}},
 		{Config{Settings: Settings{Lease: 61e9}}, []string{"Lease", "1m1s"}},
 		{Config{Settings: Settings{Lease: 100e6 + 1}}, []string{"Lease", "multiple of 1ms"}},
@@ -138,16 +138,16 @@ func TestBadConfigurationNamesTheFieldAndTheLimit(t *testing.T) {
 	}
 }
 
-func TestDefaultSettingsGiveNineLeaves(t *testing.T) {
+func TestDefaultSettingsGiveNinePartitions(t *testing.T) {
 	t.Parallel()
 	for hours, width := range map[int]int{720: 83, 1: 3, 24: 6, 100: 14, 87600: 9736} {
 		got := Settings{LongestLifetime: time.Duration(hours) * time.Hour}.withDefaults()
-		if got.LeafWidth != time.Duration(width)*time.Hour {
-			t.Errorf("longest %d h: width is %s, want %d h", hours, got.LeafWidth, width)
+		if got.PartitionWidth != time.Duration(width)*time.Hour {
+			t.Errorf("longest %d h: width is %s, want %d h", hours, got.PartitionWidth, width)
 		}
 	}
 	got := Settings{}.withDefaults()
-	if want := (Settings{LongestLifetime: time.Duration(720) * time.Hour, LeafWidth: time.Duration(83) * time.Hour, Lease: 2e9}); got != want {
+	if want := (Settings{LongestLifetime: time.Duration(720) * time.Hour, PartitionWidth: time.Duration(83) * time.Hour, Lease: 2e9}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -174,7 +174,7 @@ func FuzzDerivedNamesFit(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, name := range []string{n.metaTable, n.versionTable, n.makeLeaf, n.primaryKey, n.userIndex, n.metaKey, n.LeafPrefix + "2147483647_999"} {
+		for _, name := range []string{n.metaTable, n.versionTable, n.makePartition, n.primaryKey, n.userIndex, n.metaKey, n.PartitionPrefix + "2147483647_999"} {
 			if len(name) > 63 || !utf8.ValidString(name) {
 				t.Errorf("%q: %d bytes", name, len(name))
 			}

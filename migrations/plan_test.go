@@ -27,23 +27,23 @@ func genericPlan(t testing.TB, conn *pgx.Conn, statement string) string {
 	return strings.Join(lines, "\n")
 }
 
-// A plan made for an empty leaf is kept while the leaf fills, so it must use
+// A plan made for an empty partition is kept while the partition fills, so it must use
 // the index then already. Vacuum and analyze tell the planner how empty it is.
-func TestPlansForEmptyLeavesUseTheIndex(t *testing.T) {
+func TestPlansForEmptyPartitionsUseTheIndex(t *testing.T) {
 	t.Parallel()
 	s := dbtest.Start(t, dbtest.Config{Settings: map[string]string{"autovacuum_naptime": "1s"}})
 	dsn := s.DSN("postgres")
 	n := mustNames(t, Config{})
 	mustUp(t, dsn, Config{})
 	conn := dbtest.Conn(t, dsn)
-	leaves := leavesOf(t, conn, n)
-	check := func(t *testing.T, when, leaf string) {
+	partitions := partitionsOf(t, conn, n)
+	check := func(t *testing.T, when, partition string) {
 		t.Helper()
 		where := " WHERE key = $1 AND bucket = $2"
 		for _, statement := range []string{
-			"SELECT data FROM " + leaf + where,
-			"SELECT data FROM " + leaf + where + " FOR UPDATE",
-			"UPDATE " + leaf + " SET expires_at = now()" + where,
+			"SELECT data FROM " + partition + where,
+			"SELECT data FROM " + partition + where + " FOR UPDATE",
+			"UPDATE " + partition + " SET expires_at = now()" + where,
 			"SELECT data FROM " + n.Sessions + where,
 		} {
 			plan := genericPlan(t, conn, statement)
@@ -53,21 +53,21 @@ func TestPlansForEmptyLeavesUseTheIndex(t *testing.T) {
 			}
 		}
 		t.Logf("%s: %d pages, %v rows", when,
-			queryOne[int](t, conn, "SELECT relpages FROM pg_class WHERE oid = to_regclass($1)", leaf),
-			queryOne[float32](t, conn, "SELECT reltuples FROM pg_class WHERE oid = to_regclass($1)", leaf))
+			queryOne[int](t, conn, "SELECT relpages FROM pg_class WHERE oid = to_regclass($1)", partition),
+			queryOne[float32](t, conn, "SELECT reltuples FROM pg_class WHERE oid = to_regclass($1)", partition))
 	}
 
-	leaf := n.Qualify(leaves[0].name)
-	check(t, "new", leaf)
-	mustExec(t, conn, "ANALYZE "+leaf)
-	check(t, "analyzed", leaf)
+	partition := n.Qualify(partitions[0].name)
+	check(t, "new", partition)
+	mustExec(t, conn, "ANALYZE "+partition)
+	check(t, "analyzed", partition)
 	for _, when := range []string{"vacuumed", "vacuumed twice"} {
 		mustExec(t, conn, "VACUUM (ANALYZE) "+n.Sessions)
-		mustExec(t, conn, "VACUUM ANALYZE "+leaf)
-		check(t, when, leaf)
+		mustExec(t, conn, "VACUUM ANALYZE "+partition)
+		check(t, when, partition)
 	}
 
-	auto := n.Qualify(makeLeaf(t, conn, n, leaves[len(leaves)-1].hi))
+	auto := n.Qualify(makePartition(t, conn, n, partitions[len(partitions)-1].hi))
 	mustExec(t, conn, "ALTER TABLE "+auto+" SET (autovacuum_vacuum_insert_threshold = 0, autovacuum_analyze_threshold = 0)")
 	dbtest.Eventually(t, "autovacuum has come by", func() bool {
 		return queryOne[bool](t, conn, `SELECT last_autovacuum IS NOT NULL AND last_autoanalyze IS NOT NULL
@@ -75,13 +75,13 @@ func TestPlansForEmptyLeavesUseTheIndex(t *testing.T) {
 	})
 	check(t, "vacuumed by the server", auto)
 
-	// A leaf that was full and whose sessions are all gone is no other case.
+	// A partition that was full and whose sessions are all gone is no other case.
 	for i := range 500 {
 		insertLive(t, conn, n.Sessions, i, time.Hour)
 	}
 	mustExec(t, conn, "DELETE FROM "+n.Sessions+" WHERE version > 0")
-	mustExec(t, conn, "VACUUM ANALYZE "+leaf)
-	check(t, "emptied and vacuumed", leaf)
-	mustExec(t, conn, "VACUUM (FULL, ANALYZE) "+leaf)
-	check(t, "rewritten", leaf)
+	mustExec(t, conn, "VACUUM ANALYZE "+partition)
+	check(t, "emptied and vacuumed", partition)
+	mustExec(t, conn, "VACUUM (FULL, ANALYZE) "+partition)
+	check(t, "rewritten", partition)
 }

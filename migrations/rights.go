@@ -3,25 +3,25 @@ package migrations
 // FollowRights is a query for what a partition must change to give the rights
 // that its parent gives, on the table and on columns, to everybody but the
 // owner: one statement a row, in column sql, to be run in order. There is none
-// where nothing differs. parent and leaf are SQL expressions of type oid.
+// where nothing differs. parent and partition are SQL expressions of type oid.
 //
 // What differs is made anew as a whole: a right that somebody passed on can only
 // be taken from the one who did.
-func FollowRights(parent, leaf string) string {
+func FollowRights(parent, partition string) string {
 	return `
-WITH wanted AS (` + rightsOf(parent) + `), present AS (` + rightsOf(leaf) + `), differing AS (
+WITH wanted AS (` + rightsOf(parent) + `), present AS (` + rightsOf(partition) + `), differing AS (
   (SELECT * FROM wanted EXCEPT SELECT * FROM present) UNION ALL (SELECT * FROM present EXCEPT SELECT * FROM wanted)
-), leaf AS (
+), partition AS (
   SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
-  FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = ` + leaf + `
+  FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = ` + partition + `
 )
 SELECT sql FROM (
-  SELECT DISTINCT 1 AS turn, pg_catalog.format('REVOKE ALL ON %s FROM %s CASCADE', leaf.name, p.role) AS sql
-  FROM present AS p, leaf
+  SELECT DISTINCT 1 AS turn, pg_catalog.format('REVOKE ALL ON %s FROM %s CASCADE', partition.name, p.role) AS sql
+  FROM present AS p, partition
   UNION ALL
   SELECT 2, pg_catalog.format('GRANT %s%s ON %s TO %s%s', w.privilege_type, '(' || pg_catalog.quote_ident(w.attname) || ')',
-    leaf.name, w.role, CASE WHEN w.grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-  FROM wanted AS w, leaf
+    partition.name, w.role, CASE WHEN w.grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+  FROM wanted AS w, partition
 ) AS statements
 WHERE EXISTS (SELECT FROM differing) ORDER BY turn`
 }

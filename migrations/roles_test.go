@@ -73,14 +73,14 @@ func appRole(t *testing.T, conn, admin *pgx.Conn, n Names, cfg Config) {
 	if err := Up(t.Context(), conn.Config(), cfg); err != nil {
 		t.Errorf("Up, with nothing to do: %v", err)
 	}
-	leaves := leavesOf(t, conn, n)
-	next := makeLeaf(t, conn, n, leaves[len(leaves)-1].hi)
+	partitions := partitionsOf(t, conn, n)
+	next := makePartition(t, conn, n, partitions[len(partitions)-1].hi)
 	if got := queryOne[string](t, admin, "SELECT r.rolname::text FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner WHERE c.oid = to_regclass($1)", n.Qualify(next)); got != cfg.Roles.Owner {
-		t.Errorf("the new leaf belongs to %q, want %q", got, cfg.Roles.Owner)
+		t.Errorf("the new partition belongs to %q, want %q", got, cfg.Roles.Owner)
 	}
 	insertLive(t, conn, n.Sessions, 1, time.Hour)
-	leaf := n.Qualify(makeLeaf(t, conn, n, hourNow(t, conn)+1))
-	for _, table := range []string{n.Sessions, leaf, n.Qualify(next)} {
+	partition := n.Qualify(makePartition(t, conn, n, hourNow(t, conn)+1))
+	for _, table := range []string{n.Sessions, partition, n.Qualify(next)} {
 		mustExec(t, conn, "SELECT key FROM "+table+" FOR UPDATE")
 		mustExec(t, conn, "UPDATE "+table+" SET version = version + 1")
 		mustExec(t, conn, "DELETE FROM "+table)
@@ -99,7 +99,7 @@ func appRole(t *testing.T, conn, admin *pgx.Conn, n Names, cfg Config) {
 		"UPDATE " + n.Meta + " SET schema_version = 7",
 		"DELETE FROM " + n.Meta,
 		"SELECT 1 FROM " + n.Version,
-		"DROP FUNCTION " + n.MakeLeaf,
+		"DROP FUNCTION " + n.MakePartition,
 		"SET ROLE " + quoted(cfg.Roles.Owner),
 	} {
 		if _, err := conn.Exec(t.Context(), sql); code(err) != "42501" {
@@ -122,7 +122,7 @@ func appRole(t *testing.T, conn, admin *pgx.Conn, n Names, cfg Config) {
 	}
 	for i := range int32(2) { // the first may be from a plan that was made before
 		mustExec(t, conn, "DISCARD PLANS")
-		if got := makeLeaf(t, conn, n, leaves[len(leaves)-1].hi+i); got != next {
+		if got := makePartition(t, conn, n, partitions[len(partitions)-1].hi+i); got != next {
 			t.Errorf("got %s, want %s", got, next)
 		}
 	}
@@ -133,13 +133,13 @@ func maintainerRole(t *testing.T, conn *pgx.Conn, n Names, cfg Config) {
 		t.Error(err)
 	}
 	insertLive(t, conn, n.Sessions, 2, 100*time.Hour)
-	leaf := n.Qualify(makeLeaf(t, conn, n, hourNow(t, conn)+100))
-	b := leavesOf(t, conn, n)
+	partition := n.Qualify(makePartition(t, conn, n, hourNow(t, conn)+100))
+	b := partitionsOf(t, conn, n)
 	last := b[len(b)-1]
 	for _, sql := range []string{
-		"ALTER TABLE " + leaf + " SET (autovacuum_enabled = off)",
-		"ALTER TABLE " + n.Sessions + " DETACH PARTITION " + leaf + " CONCURRENTLY",
-		"DROP TABLE " + leaf,
+		"ALTER TABLE " + partition + " SET (autovacuum_enabled = off)",
+		"ALTER TABLE " + n.Sessions + " DETACH PARTITION " + partition + " CONCURRENTLY",
+		"DROP TABLE " + partition,
 		fmt.Sprintf("ALTER TABLE %s DETACH PARTITION %s", n.Sessions, n.Qualify(last.name)),
 		fmt.Sprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)", n.Sessions, n.Qualify(last.name), last.lo, last.hi),
 	} {
@@ -150,7 +150,7 @@ func maintainerRole(t *testing.T, conn *pgx.Conn, n Names, cfg Config) {
 	}
 }
 
-func TestOthersMayNotMakeLeaves(t *testing.T) {
+func TestOthersMayNotMakePartitions(t *testing.T) {
 	t.Parallel()
 	s := dbtest.Postgres(t)
 	role := roleNames(t, s, "stranger")[0]
@@ -158,8 +158,8 @@ func TestOthersMayNotMakeLeaves(t *testing.T) {
 	login(t, conn, role, "")
 	mustExec(t, conn, "GRANT USAGE ON SCHEMA sojourn TO "+quoted(role))
 	stranger := connectAs(t, dsn, role)
-	if _, err := stranger.Exec(t.Context(), "SELECT "+n.MakeLeaf+"(1)"); code(err) != "42501" {
-		t.Errorf("make_leaf: got %v, want 42501", err)
+	if _, err := stranger.Exec(t.Context(), "SELECT "+n.MakePartition+"(1)"); code(err) != "42501" {
+		t.Errorf("make_partition: got %v, want 42501", err)
 	}
 	if err := Validate(t.Context(), stranger, Config{}); !errors.Is(err, ErrPermission) || code(err) != "42501" {
 		t.Errorf("Validate: got %v, want ErrPermission and the server's error", err)
@@ -232,10 +232,10 @@ func TestRolesAreAddedLater(t *testing.T) {
 	for _, sql := range []string{
 		"REVOKE DELETE ON " + n.Sessions + " FROM " + r[2],
 		"REVOKE SELECT ON " + n.Meta + " FROM " + r[2],
-		"REVOKE EXECUTE ON FUNCTION " + n.MakeLeaf + " FROM " + r[2],
+		"REVOKE EXECUTE ON FUNCTION " + n.MakePartition + " FROM " + r[2],
 		"REVOKE USAGE ON SCHEMA sojourn FROM " + r[2],
 		"REVOKE " + r[0] + " FROM " + r[1],
-		"ALTER TABLE " + n.Qualify(leavesOf(t, admin, n)[0].name) + " OWNER TO postgres",
+		"ALTER TABLE " + n.Qualify(partitionsOf(t, admin, n)[0].name) + " OWNER TO postgres",
 		"ALTER TABLE " + n.Meta + " OWNER TO postgres",
 	} {
 		want := catalog(t, admin, n)

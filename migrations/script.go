@@ -39,30 +39,30 @@ func TemplateData(cfg Config) (map[string]any, error) {
 		return nil, err
 	}
 	data := map[string]any{
-		"schema":              pgx.Identifier{n.Schema}.Sanitize(),
-		"sessions":            n.Sessions,
-		"meta":                n.Meta,
-		"version":             n.Version,
-		"make_leaf":           n.MakeLeaf,
-		"primary_key":         pgx.Identifier{n.primaryKey}.Sanitize(),
-		"user_index":          pgx.Identifier{n.userIndex}.Sanitize(),
-		"meta_key":            pgx.Identifier{n.metaKey}.Sanitize(),
-		"schema_literal":      literal(n.Schema),
-		"sessions_literal":    literal(n.Sessions),
-		"meta_literal":        literal(n.Meta),
-		"version_literal":     literal(n.Version),
-		"make_leaf_literal":   literal(n.MakeLeaf + "(integer)"),
-		"leaf_prefix_literal": literal(n.LeafPrefix),
-		"leaf_mark_literal":   literal(n.leafMark()),
-		"migrate_key":         strconv.FormatInt(n.MigrateKey, 10),
-		"ddl_key":             strconv.FormatInt(n.DDLKey, 10),
-		"marker":              n.marker(),
-		"follow_rights":       FollowRights("parent", "leaf::regclass"),
-		"quote":               n.dollarQuote(cfg.Roles),
-		"longest_hours":       cfg.Settings.longestHours(),
-		"width_hours":         cfg.Settings.widthHours(),
-		"lease_ms":            cfg.Settings.leaseMillis(),
-		"retire_grace_s":      cfg.Settings.retireSeconds(),
+		"schema":                   pgx.Identifier{n.Schema}.Sanitize(),
+		"sessions":                 n.Sessions,
+		"meta":                     n.Meta,
+		"version":                  n.Version,
+		"make_partition":           n.MakePartition,
+		"primary_key":              pgx.Identifier{n.primaryKey}.Sanitize(),
+		"user_index":               pgx.Identifier{n.userIndex}.Sanitize(),
+		"meta_key":                 pgx.Identifier{n.metaKey}.Sanitize(),
+		"schema_literal":           literal(n.Schema),
+		"sessions_literal":         literal(n.Sessions),
+		"meta_literal":             literal(n.Meta),
+		"version_literal":          literal(n.Version),
+		"make_partition_literal":   literal(n.MakePartition + "(integer)"),
+		"partition_prefix_literal": literal(n.PartitionPrefix),
+		"partition_mark_literal":   literal(n.partitionMark()),
+		"migrate_key":              strconv.FormatInt(n.MigrateKey, 10),
+		"ddl_key":                  strconv.FormatInt(n.DDLKey, 10),
+		"marker":                   n.marker(),
+		"follow_rights":            FollowRights("parent", "partition::regclass"),
+		"quote":                    n.dollarQuote(cfg.Roles),
+		"longest_hours":            cfg.Settings.longestHours(),
+		"width_hours":              cfg.Settings.widthHours(),
+		"lease_ms":                 cfg.Settings.leaseMillis(),
+		"retire_grace_s":           cfg.Settings.retireSeconds(),
 	}
 	for field, role := range map[string]string{
 		"owner": cfg.Roles.Owner, "maintainer": cfg.Roles.Maintainer, "app": cfg.Roles.App,
@@ -76,7 +76,7 @@ func TemplateData(cfg Config) (map[string]any, error) {
 	return data, nil
 }
 
-// marker is in the text of make_leaf, which holds the names: after a schema
+// marker is in the text of make_partition, which holds the names: after a schema
 // was renamed it tells that the function still means the old one.
 func (n Names) marker() string {
 	sum := sha256.Sum256([]byte(n.Sessions))
@@ -101,10 +101,10 @@ func literal(s string) string {
 
 // script is the migrations with their names filled in.
 type script struct {
-	steps    []*migrate.Migration
-	makeLeaf string // makes the function, or replaces it
-	metaRow  string
-	roles    string // empty if there are none
+	steps         []*migrate.Migration
+	makePartition string // makes the function, or replaces it
+	metaRow       string
+	roles         string // empty if there are none
 }
 
 func newScript(cfg Config, fsys fs.FS) (script, error) {
@@ -122,7 +122,7 @@ func newScript(cfg Config, fsys fs.FS) (script, error) {
 		return script{}, fmt.Errorf("migrations: load: %w", err)
 	}
 	s := script{steps: m.Migrations}
-	if s.makeLeaf, err = fill(fsys, "shared/make_leaf.sql", data); err != nil {
+	if s.makePartition, err = fill(fsys, "shared/make_partition.sql", data); err != nil {
 		return script{}, err
 	}
 	if s.metaRow, err = fill(fsys, "shared/meta_row.sql", data); err != nil {

@@ -80,7 +80,7 @@ func TestSQLGivesWhatUpGives(t *testing.T) {
 				mustExec(t, sql, "RESET ALL")
 				want, got := catalog(t, up, n), catalog(t, sql, n)
 				if hourNow(t, up) != hour {
-					continue // the first leaf may be another one now
+					continue // the first partition may be another one now
 				}
 				if got != want {
 					t.Errorf("%s", firstDifference(want, got))

@@ -19,9 +19,9 @@ const (
 	// goes back to the default where zero changes nothing.
 	MinRetireGrace     = time.Minute
 	DefaultRetireGrace = -time.Second
-	// MaxLeaves is how many partitions may lie ahead: a lookup that does not
+	// MaxPartitions is how many partitions may lie ahead: a lookup that does not
 	// know the deadline asks each of them.
-	MaxLeaves = 200
+	MaxPartitions = 200
 )
 
 // Settings is what all nodes that share the sessions must agree on. The
@@ -30,10 +30,10 @@ type Settings struct {
 	// LongestLifetime is how far ahead the deadline of a session may lie:
 	// whole hours, from 1 h to MaxLifetime. 0 means 30 days.
 	LongestLifetime time.Duration
-	// LeafWidth is how many hours of deadlines one partition holds: whole
-	// hours, from 1 h to MaxLifetime, and so wide that MaxLeaves of them hold
+	// PartitionWidth is how many hours of deadlines one partition holds: whole
+	// hours, from 1 h to MaxLifetime, and so wide that MaxPartitions of them hold
 	// the longest lifetime and a day. 0 means a ninth of that, rounded up.
-	LeafWidth time.Duration
+	PartitionWidth time.Duration
 	// Lease is for how long after its last proof of being in touch a node may
 	// answer from its cache: whole milliseconds from MinLease to MaxLease. 0
 	// means 2 s.
@@ -49,9 +49,9 @@ func (s Settings) withDefaults() Settings {
 	if s.LongestLifetime == 0 {
 		s.LongestLifetime = 30 * 24 * time.Hour
 	}
-	if s.LeafWidth == 0 {
+	if s.PartitionWidth == 0 {
 		hours := (s.LongestLifetime + 24*time.Hour + 9*time.Hour - 1) / (9 * time.Hour)
-		s.LeafWidth = hours * time.Hour
+		s.PartitionWidth = hours * time.Hour
 	}
 	if s.Lease == 0 {
 		s.Lease = 2 * time.Second
@@ -64,9 +64,9 @@ func (s Settings) validate() error {
 	if err := s.validateFields(); err != nil {
 		return err
 	}
-	if leaves := (s.LongestLifetime + 24*time.Hour) / s.LeafWidth; leaves > MaxLeaves {
-		return fmt.Errorf("%w: Settings.LeafWidth is %s, which makes %d partitions for a LongestLifetime of %s; the limit is %d",
-			ErrInvalid, s.LeafWidth, leaves, s.LongestLifetime, MaxLeaves)
+	if partitions := (s.LongestLifetime + 24*time.Hour) / s.PartitionWidth; partitions > MaxPartitions {
+		return fmt.Errorf("%w: Settings.PartitionWidth is %s, which makes %d partitions for a LongestLifetime of %s; the limit is %d",
+			ErrInvalid, s.PartitionWidth, partitions, s.LongestLifetime, MaxPartitions)
 	}
 	return nil
 }
@@ -76,7 +76,7 @@ func (s Settings) validateFields() error {
 	if err := checkDuration("LongestLifetime", s.LongestLifetime, time.Hour, time.Hour, MaxLifetime); err != nil {
 		return err
 	}
-	if err := checkDuration("LeafWidth", s.LeafWidth, time.Hour, time.Hour, MaxLifetime); err != nil {
+	if err := checkDuration("PartitionWidth", s.PartitionWidth, time.Hour, time.Hour, MaxLifetime); err != nil {
 		return err
 	}
 	if s.RetireGrace != DefaultRetireGrace {
@@ -100,7 +100,7 @@ func checkDuration(field string, d, unit, least, most time.Duration) error {
 }
 
 func (s Settings) longestHours() int32 { return int32(s.LongestLifetime / time.Hour) }
-func (s Settings) widthHours() int32   { return int32(s.LeafWidth / time.Hour) }
+func (s Settings) widthHours() int32   { return int32(s.PartitionWidth / time.Hour) }
 func (s Settings) leaseMillis() int32  { return int32(s.Lease / time.Millisecond) }
 
 // retireSeconds is as it is stored: 0 for the default.
@@ -169,7 +169,7 @@ func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Setti
 		s.longestHours(), s.widthHours(), s.leaseMillis(), s.retireSeconds(), s.RetireGrace != 0))
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "23514" { // check_violation
-		return Settings{}, names.errorf(ErrInvalid, "Settings.LeafWidth and LongestLifetime would make more than %d partitions: %w", MaxLeaves, err)
+		return Settings{}, names.errorf(ErrInvalid, "Settings.PartitionWidth and LongestLifetime would make more than %d partitions: %w", MaxPartitions, err)
 	}
 	if err != nil {
 		return Settings{}, names.explain("set settings", err)
@@ -184,7 +184,7 @@ func scanSettings(row pgx.Row) (Settings, error) {
 	}
 	return Settings{
 		LongestLifetime: time.Duration(longest) * time.Hour,
-		LeafWidth:       time.Duration(width) * time.Hour,
+		PartitionWidth:  time.Duration(width) * time.Hour,
 		Lease:           time.Duration(lease) * time.Millisecond,
 		RetireGrace:     time.Duration(retire) * time.Second,
 	}, nil

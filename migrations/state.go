@@ -26,7 +26,7 @@ type state struct {
 	kind, key, primary     string
 	columns                []string // of the sessions: name and type
 	metaColumns            []string // likewise of the meta table
-	function               string   // the text of make_leaf; empty if there is none
+	function               string   // the text of make_partition; empty if there is none
 	versionTable           bool     // tern's is there
 	version, minCompatible int32    // 0: no meta row
 }
@@ -55,7 +55,7 @@ func inspect(ctx context.Context, db Querier, n Names) (state, error) {
 		LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = $1::text
 		LEFT JOIN pg_catalog.pg_class AS s ON s.relnamespace = n.oid AND s.relname = $2::text
 		LEFT JOIN pg_catalog.pg_class AS m ON m.relnamespace = n.oid AND m.relname = $3::text`,
-		n.Schema, n.Table, n.metaTable, n.makeLeaf, n.versionTable,
+		n.Schema, n.Table, n.metaTable, n.makePartition, n.versionTable,
 	).Scan(&st.schema, &st.sessions, &st.meta, &st.kind, &st.key, &st.primary, &st.columns,
 		&st.metaColumns, &st.versionTable, &st.function)
 	if err != nil {
@@ -124,7 +124,7 @@ func (st state) foreign(n Names) error {
 		return n.errorf(ErrForeignTable, "the meta table %s exists, but the table does not", n.Meta)
 	}
 	if st.function != "" && !st.sessions {
-		return n.errorf(ErrForeignTable, "the function %s exists, but the table does not", n.MakeLeaf)
+		return n.errorf(ErrForeignTable, "the function %s exists, but the table does not", n.MakePartition)
 	}
 	return nil
 }
@@ -143,7 +143,7 @@ func (st state) rowless() bool {
 // of the tables alone has no function.
 func (st state) whole() bool { return st.versionTable && st.function != "" }
 
-// renamed says that make_leaf was made for a schema of another name. Another
+// renamed says that make_partition was made for a schema of another name. Another
 // version's is left to those who know it.
 func (st state) renamed(n Names, version int32) bool {
 	return st.version == version && st.function != "" && !strings.Contains(st.function, n.marker())
@@ -191,7 +191,7 @@ func (st state) usable(n Names, version int32) error {
 	case st.version < version:
 		return n.errorf(ErrOutdated, "it has version %d, this program needs %d: run migrations.Up", st.version, version)
 	case st.renamed(n, version):
-		return n.errorf(ErrOutdated, "the schema was renamed and the function %s still means the old name: run migrations.Up", n.MakeLeaf)
+		return n.errorf(ErrOutdated, "the schema was renamed and the function %s still means the old name: run migrations.Up", n.MakePartition)
 	}
 	return nil
 }

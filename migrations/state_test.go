@@ -27,10 +27,10 @@ func TestTablesOfAnotherShape(t *testing.T) {
 		"alone":              {`CREATE TABLE s.sessions (` + columns + `bytea, PRIMARY KEY (key, bucket)) PARTITION BY RANGE (bucket)`, `meta table "s"."sessions_meta" does not`},
 		"meta":               {`CREATE TABLE s.sessions_meta (a int)`, "schema_version"},
 		"empty meta":         {`CREATE TABLE s.sessions_meta (schema_version int, min_compatible int)`, "but the table does not"},
-		"function":           {`CREATE FUNCTION s.sessions_make_leaf(integer) RETURNS text LANGUAGE sql AS 'SELECT ''theirs'''`, "function"},
+		"function":           {`CREATE FUNCTION s.sessions_make_partition(integer) RETURNS text LANGUAGE sql AS 'SELECT ''theirs'''`, "function"},
 		"index name":         {`CREATE TABLE s.t (a int); CREATE INDEX sessions_user_idx ON s.t (a)`, "sessions_user_idx"},
 		"type of that name":  {`CREATE DOMAIN s.sessions AS int`, "sessions"},
-		"procedure":          {`CREATE PROCEDURE s.sessions_make_leaf(integer) LANGUAGE sql AS 'SELECT 1'`, "sessions_make_leaf"},
+		"procedure":          {`CREATE PROCEDURE s.sessions_make_partition(integer) LANGUAGE sql AS 'SELECT 1'`, "sessions_make_partition"},
 		"sequence and index": {`CREATE SEQUENCE s.sessions`, "not a partitioned table"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestValidateSaysWhatIsMissing(t *testing.T) {
 	if err := Validate(t.Context(), conn, Config{}); err != nil {
 		t.Errorf("one more column: %v", err)
 	}
-	mustExec(t, conn, "DROP FUNCTION "+n.MakeLeaf)
+	mustExec(t, conn, "DROP FUNCTION "+n.MakePartition)
 	if err := Validate(t.Context(), conn, Config{}); err != nil {
 		t.Errorf("without the function: %v", err)
 	}
@@ -121,31 +121,31 @@ func TestRenamedSchema(t *testing.T) {
 	mustUp(t, dsn, Config{}) // another one under the old name
 	moved := mustNames(t, cfg)
 	bucket := hourNow(t, conn) + 720 + 160
-	name := makeLeaf(t, conn, moved, bucket)
+	name := makePartition(t, conn, moved, bucket)
 	if !queryOne[bool](t, conn, "SELECT to_regclass($1) IS NOT NULL", moved.Qualify(name)) {
-		t.Errorf("leaf %s was not made in the renamed schema", name)
+		t.Errorf("partition %s was not made in the renamed schema", name)
 	}
 	if queryOne[bool](t, conn, "SELECT to_regclass($1) IS NOT NULL", n.Qualify(name)) {
-		t.Errorf("leaf %s was made in the other schema", name)
+		t.Errorf("partition %s was made in the other schema", name)
 	}
 }
 
 func TestSettingsAreChangedOnlyOnPurpose(t *testing.T) {
 	t.Parallel()
-	first := Settings{LongestLifetime: 100 * time.Hour, LeafWidth: 9 * time.Hour, Lease: 1500 * time.Millisecond}
+	first := Settings{LongestLifetime: 100 * time.Hour, PartitionWidth: 9 * time.Hour, Lease: 1500 * time.Millisecond}
 	_, dsn, conn := prepared(t, Config{Settings: first})
 	mustUp(t, dsn, Config{Settings: Settings{LongestLifetime: 200 * time.Hour}})
 	if got, err := LoadSettings(t.Context(), conn, Config{}); err != nil || got != first {
 		t.Errorf("after the second Up: %+v, %v; want %+v", got, err, first)
 	}
 
-	want := Settings{LongestLifetime: 100 * time.Hour, LeafWidth: 9 * time.Hour, Lease: 5 * time.Second}
+	want := Settings{LongestLifetime: 100 * time.Hour, PartitionWidth: 9 * time.Hour, Lease: 5 * time.Second}
 	for _, c := range []struct {
 		set   Settings
 		apply func()
 	}{
 		{Settings{Lease: 5 * time.Second}, func() { want.Lease = 5 * time.Second }},
-		{Settings{LeafWidth: 20 * time.Hour}, func() { want.LeafWidth = 20 * time.Hour }},
+		{Settings{PartitionWidth: 20 * time.Hour}, func() { want.PartitionWidth = 20 * time.Hour }},
 		{Settings{LongestLifetime: 300 * time.Hour}, func() { want.LongestLifetime = 300 * time.Hour }},
 		{Settings{}, func() {}},
 	} {
@@ -172,7 +172,7 @@ func TestSettingsAreChangedOnlyOnPurpose(t *testing.T) {
 			}
 		}
 	}
-	for _, bad := range []Settings{{Lease: -1}, {LongestLifetime: time.Minute}, {LeafWidth: MaxLifetime + time.Hour}, {LeafWidth: time.Hour}} {
+	for _, bad := range []Settings{{Lease: -1}, {LongestLifetime: time.Minute}, {PartitionWidth: MaxLifetime + time.Hour}, {PartitionWidth: time.Hour}} {
 		if _, err := SetSettings(t.Context(), conn, Config{}, bad); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%+v: got %v, want ErrInvalid", bad, err)
 		}
@@ -188,8 +188,8 @@ func TestUpMendsARestore(t *testing.T) {
 	t.Parallel()
 	for name, lost := range map[string]string{
 		"version table": "DROP TABLE {version}",
-		"function":      "DROP FUNCTION {make_leaf}",
-		"both":          "DROP TABLE {version}; DROP FUNCTION {make_leaf}",
+		"function":      "DROP FUNCTION {make_partition}",
+		"both":          "DROP TABLE {version}; DROP FUNCTION {make_partition}",
 		"rows":          "DELETE FROM {version}; DELETE FROM {meta}",
 		"meta row":      "DELETE FROM {meta}",
 	} {
@@ -203,14 +203,14 @@ func TestUpMendsARestore(t *testing.T) {
 				}
 				n, dsn, conn := prepared(t, cfg)
 				insertLive(t, conn, n.Sessions, 1, time.Hour)
-				mustExec(t, conn, strings.NewReplacer("{version}", n.Version, "{meta}", n.Meta, "{make_leaf}", n.MakeLeaf).Replace(lost))
+				mustExec(t, conn, strings.NewReplacer("{version}", n.Version, "{meta}", n.Meta, "{make_partition}", n.MakePartition).Replace(lost))
 				for range 2 {
 					mustUp(t, dsn, cfg)
 				}
 				if err := Validate(t.Context(), conn, cfg); err != nil {
 					t.Error(err)
 				}
-				makeLeaf(t, conn, n, hourNow(t, conn)+1)
+				makePartition(t, conn, n, hourNow(t, conn)+1)
 				if got, err := LoadSettings(t.Context(), conn, cfg); err != nil || got.LongestLifetime != 48*time.Hour {
 					t.Errorf("LoadSettings: %+v, %v", got, err)
 				}
@@ -234,7 +234,7 @@ func TestUpMendsARestore(t *testing.T) {
 func TestNamesBeginWithTheTables(t *testing.T) {
 	t.Parallel()
 	n := mustNames(t, Config{Table: "logins"})
-	for _, name := range []string{n.metaTable, n.versionTable, n.makeLeaf, n.LeafPrefix, n.primaryKey, n.userIndex, n.metaKey} {
+	for _, name := range []string{n.metaTable, n.versionTable, n.makePartition, n.PartitionPrefix, n.primaryKey, n.userIndex, n.metaKey} {
 		if !strings.HasPrefix(name, "logins_") {
 			t.Errorf("%q does not begin with the table's name", name)
 		}

@@ -132,10 +132,10 @@ func (r runner) run(ctx context.Context) error {
 		}
 	}
 	if st.function == "" || st.renamed(r.names, r.version) {
-		if _, err := r.conn.Exec(ctx, r.script.makeLeaf); err != nil {
-			return r.names.explain("make the function that makes leaves", err)
+		if _, err := r.conn.Exec(ctx, r.script.makePartition); err != nil {
+			return r.names.explain("make the function that makes partitions", err)
 		}
-		r.log("made the function that makes leaves")
+		r.log("made the function that makes partitions")
 	}
 	if err := r.makeRoles(ctx); err != nil {
 		return err
@@ -304,7 +304,7 @@ func (r runner) rolesDone(ctx context.Context) (done bool, err error) {
 				(SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $3::text) AS app,
 				pg_catalog.to_regclass($4::text)::oid AS sessions,
 				pg_catalog.to_regclass($5::text)::oid AS meta,
-				pg_catalog.to_regprocedure($6::text)::oid AS make_leaf,
+				pg_catalog.to_regprocedure($6::text)::oid AS make_partition,
 				pg_catalog.to_regnamespace($7::text)::oid AS space
 		)
 		SELECT ($1::text = '' OR coalesce((
@@ -322,9 +322,9 @@ func (r runner) rolesDone(ctx context.Context) (done bool, err error) {
 				AND pg_catalog.has_table_privilege(r.app, r.meta, 'SELECT')
 				AND pg_catalog.has_column_privilege(r.app, r.meta, 'maintained_at', 'UPDATE')
 				AND pg_catalog.has_column_privilege(r.app, r.meta, 'retired_at', 'UPDATE')
-				AND (r.make_leaf IS NULL OR pg_catalog.has_function_privilege(r.app, r.make_leaf, 'EXECUTE')), false))
+				AND (r.make_partition IS NULL OR pg_catalog.has_function_privilege(r.app, r.make_partition, 'EXECUTE')), false))
 		FROM r`,
-		roles.Owner, roles.Maintainer, roles.App, n.Sessions, n.Meta, n.MakeLeaf+"(integer)",
+		roles.Owner, roles.Maintainer, roles.App, n.Sessions, n.Meta, n.MakePartition+"(integer)",
 		pgx.Identifier{n.Schema}.Sanitize()).Scan(&done)
 	if err != nil {
 		return false, n.explain("check the roles", err)

@@ -278,9 +278,9 @@ func TestSettingsOfTheRoleDoNotReachUp(t *testing.T) {
 	if err := Validate(t.Context(), conn, cfg); err != nil {
 		t.Error(err)
 	}
-	makeLeaf := "SELECT " + mustNames(t, cfg).MakeLeaf + "($1)"
-	if got := queryOne[string](t, conn, makeLeaf, hourNow(t, admin)+700); !strings.HasPrefix(got, `it's \n_`) {
-		t.Errorf("make_leaf returned %q", got)
+	makePartition := "SELECT " + mustNames(t, cfg).MakePartition + "($1)"
+	if got := queryOne[string](t, conn, makePartition, hourNow(t, admin)+700); !strings.HasPrefix(got, `it's \n_`) {
+		t.Errorf("make_partition returned %q", got)
 	}
 }
 

@@ -159,7 +159,7 @@ func TestTheMetaTableDecidesNotTernsVersion(t *testing.T) {
 		t.Errorf("without a version table: %v", err)
 	}
 	mustExec(t, conn, "DROP TABLE "+n.Sessions+", "+n.Meta)
-	mustExec(t, conn, "DROP FUNCTION "+n.MakeLeaf)
+	mustExec(t, conn, "DROP FUNCTION "+n.MakePartition)
 	mustUp(t, dsn, Config{})
 	if err := Validate(t.Context(), conn, Config{}); err != nil {
 		t.Error(err)

@@ -76,7 +76,7 @@ UPDATE sojourn_sessions SET bucket = bucket - ?, kept_to = kept_to - ?, expires_
 		Precision: time.Microsecond,
 		Require: []sessiontest.Ability{
 			sessiontest.Clock, sessiontest.Putter, sessiontest.Lister, sessiontest.Clearer,
-			sessiontest.UserIndex, sessiontest.Pruner, sessiontest.Teller, sessiontest.Statser,
+			sessiontest.UserIndex, sessiontest.Pruner, sessiontest.Explainer, sessiontest.Statser,
 		},
 	}
 }

@@ -44,7 +44,7 @@ func (s *Store) destroy(ctx context.Context, keys []session.Key) (live int64, er
 		if o.live {
 			live++
 			for _, l := range []*lane{s.saves, s.touches} {
-				l.SettleKey(o.key.Hash, session.ErrNotFound)
+				l.FinishKey(o.key.Hash, session.ErrNotFound)
 			}
 		}
 	}

@@ -47,18 +47,18 @@ type notDone struct{ error }
 
 func (e notDone) Unwrap() error { return e.error }
 
-// fate is what an error says about the transaction that failed with it.
-type fate int
+// txOutcome is what an error says about the transaction that failed with it.
+type txOutcome int
 
 const (
-	fateFailed   fate = iota // nothing was written, and repeating it would not help
-	fateOpen                 // the answer was lost: it may have been committed
-	fateConflict             // nothing was written, because of others: repeat it
-	fateCut                  // nothing was written, the connection was lost or there was none: try another one
-	fateBusy                 // the server takes no more connections now
-	fateLocked               // a row stayed locked
-	fateReadOnly             // the server is read-only; another one may not be
-	fateItem                 // nothing was written, because of one of the items
+	txFailed   txOutcome = iota // nothing was written, and repeating it would not help
+	txOpen                      // the answer was lost: it may have been committed
+	txConflict                  // nothing was written, because of others: repeat it
+	txCut                       // nothing was written, the connection was lost or there was none: try another one
+	txBusy                      // the server takes no more connections now
+	txLocked                    // a row stayed locked
+	txReadOnly                  // the server is read-only; another one may not be
+	txItem                      // nothing was written, because of one of the items
 )
 
 // The servers' error numbers (dev.mysql.com/doc/mysql-errors,
@@ -68,32 +68,32 @@ const (
 	errPacketSize = 1153
 )
 
-var fates = map[uint16]fate{
-	1213: fateConflict, // ER_LOCK_DEADLOCK
-	1614: fateConflict, // ER_XA_RBDEADLOCK
-	1020: fateConflict, // ER_CHECKREAD: MariaDB, changed since the snapshot
-	3101: fateConflict, // ER_TRANSACTION_ROLLBACK_DURING_COMMIT
-	1615: fateConflict, // ER_NEED_REPREPARE
-	1243: fateCut,      // ER_UNKNOWN_STMT_HANDLER: another server behind a proxy
-	1205: fateLocked,   // ER_LOCK_WAIT_TIMEOUT
-	3572: fateLocked,   // ER_LOCK_NOWAIT
+var txOutcomes = map[uint16]txOutcome{
+	1213: txConflict, // ER_LOCK_DEADLOCK
+	1614: txConflict, // ER_XA_RBDEADLOCK
+	1020: txConflict, // ER_CHECKREAD: MariaDB, changed since the snapshot
+	3101: txConflict, // ER_TRANSACTION_ROLLBACK_DURING_COMMIT
+	1615: txConflict, // ER_NEED_REPREPARE
+	1243: txCut,      // ER_UNKNOWN_STMT_HANDLER: another server behind a proxy
+	1205: txLocked,   // ER_LOCK_WAIT_TIMEOUT
+	3572: txLocked,   // ER_LOCK_NOWAIT
 
-	1040: fateBusy, // ER_CON_COUNT_ERROR
-	1203: fateBusy, // ER_TOO_MANY_USER_CONNECTIONS
-	1226: fateBusy, // ER_USER_LIMIT_REACHED
+	1040: txBusy, // ER_CON_COUNT_ERROR
+	1203: txBusy, // ER_TOO_MANY_USER_CONNECTIONS
+	1226: txBusy, // ER_USER_LIMIT_REACHED
 
-	1290: fateReadOnly, // ER_OPTION_PREVENTS_STATEMENT
-	1792: fateReadOnly, // ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
-	1836: fateReadOnly, // ER_READ_ONLY_MODE
+	1290: txReadOnly, // ER_OPTION_PREVENTS_STATEMENT
+	1792: txReadOnly, // ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
+	1836: txReadOnly, // ER_READ_ONLY_MODE
 
-	1045: fateFailed, // ER_ACCESS_DENIED_ERROR
-	1044: fateFailed, // ER_DBACCESS_DENIED_ERROR
-	1049: fateFailed, // ER_BAD_DB_ERROR
-	1054: fateFailed, // ER_BAD_FIELD_ERROR
-	1142: fateFailed, // ER_TABLEACCESS_DENIED_ERROR
-	1143: fateFailed, // ER_COLUMNACCESS_DENIED_ERROR
-	1146: fateFailed, // ER_NO_SUCH_TABLE
-	1461: fateFailed, // ER_MAX_PREPARED_STMT_COUNT_REACHED
+	1045: txFailed, // ER_ACCESS_DENIED_ERROR
+	1044: txFailed, // ER_DBACCESS_DENIED_ERROR
+	1049: txFailed, // ER_BAD_DB_ERROR
+	1054: txFailed, // ER_BAD_FIELD_ERROR
+	1142: txFailed, // ER_TABLEACCESS_DENIED_ERROR
+	1143: txFailed, // ER_COLUMNACCESS_DENIED_ERROR
+	1146: txFailed, // ER_NO_SUCH_TABLE
+	1461: txFailed, // ER_MAX_PREPARED_STMT_COUNT_REACHED
 }
 
 // Answers of a server that ends the connection, or the statement: like no
@@ -123,24 +123,24 @@ func numberOf(err error) uint16 {
 // isAnswer reports whether err leaves the connection usable.
 func isAnswer(err error) bool {
 	n := numberOf(err)
-	return n != 0 && !endings[n] && n != errPacketSize && fates[n] != fateReadOnly && fates[n] != fateCut
+	return n != 0 && !endings[n] && n != errPacketSize && txOutcomes[n] != txReadOnly && txOutcomes[n] != txCut
 }
 
-func fateOf(err error) fate {
+func outcomeOf(err error) txOutcome {
 	_, before := errors.AsType[notDone](err)
 	n := numberOf(err)
 	switch {
 	case errors.Is(err, session.ErrTooLarge), errors.Is(err, mysql.ErrPktTooLarge): // it was not sent
-		return fateItem
+		return txItem
 	case n == 0 && (before || errors.Is(err, driver.ErrBadConn)), endings[n] && before:
-		return fateCut
+		return txCut
 	case n == 0 || endings[n]:
-		return fateOpen
+		return txOpen
 	}
-	if f, ok := fates[n]; ok {
+	if f, ok := txOutcomes[n]; ok {
 		return f
 	}
-	return fateItem
+	return txItem
 }
 
 // explain adds to an error of the driver what it means.
@@ -150,11 +150,11 @@ func explain(err error) error {
 	switch {
 	case n == 1114 || n == 1021 || n == 1041 || n == 28: // ER_RECORD_FILE_FULL, ER_DISK_FULL, ...
 		meaning = ErrFull
-	case fates[n] == fateReadOnly:
+	case txOutcomes[n] == txReadOnly:
 		meaning = ErrReadOnly
-	case fates[n] == fateLocked:
+	case txOutcomes[n] == txLocked:
 		meaning = ErrLocked
-	case fates[n] == fateBusy:
+	case txOutcomes[n] == txBusy:
 		meaning = ErrBusy
 	case n == errPacketSize:
 		err = fmt.Errorf("the server's max_allowed_packet is smaller than it was: %w", err)

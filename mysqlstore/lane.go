@@ -47,7 +47,7 @@ type manner struct {
 	// was written, and the others find out why.
 	lone func(t *tx, o *op) (bool, error)
 	// batch writes ops, sorted by key, in a transaction, and sets written or
-	// refusal of those that it has settled.
+	// refusal of those that it has finished.
 	batch func(t *tx, ops []*op) error
 	// apart writes o in a transaction, and waits for the row.
 	apart func(t *tx, o *op) error
@@ -116,7 +116,7 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// write settles ops, at the latest when the last caller's time is over. What
+// write finishes ops, at the latest when the last caller's time is over. What
 // others hold is waited for beside the lane.
 func (l *lane) write(ctx context.Context, ops []*op) {
 	ctx, cancel := l.s.lasting(ctx, l.name, l.Until(ops))
@@ -136,7 +136,7 @@ func (l *lane) write(ctx context.Context, ops []*op) {
 	l.waiting.Go(func() { rest.Wait(); cancel() })
 }
 
-// alone writes o by one statement, and reports whether that settled it.
+// alone writes o by one statement, and reports whether that finished it.
 func (l *lane) alone(ctx context.Context, o *op) bool {
 	done := false
 	err := l.s.writes.do(ctx, func(c *conn) (err error) {
@@ -145,10 +145,10 @@ func (l *lane) alone(ctx context.Context, o *op) bool {
 	})
 	if err != nil {
 		l.s.stats.retries.Add(1)
-		switch fateOf(err) {
-		case fateOpen:
+		switch outcomeOf(err) {
+		case txOpen:
 			o.lost = err
-		case fateLocked:
+		case txLocked:
 			o.kept = err
 		}
 		return false
@@ -181,21 +181,21 @@ func (l *lane) together(ctx context.Context, ops []*op) (held []*op) {
 			return l.landed(ops)
 		}
 		again := slices.ContainsFunc(ops, func(o *op) bool { return o.lost != nil })
-		switch fateOf(err) {
-		case fateOpen:
+		switch outcomeOf(err) {
+		case txOpen:
 			for _, o := range ops {
 				o.lost = err
 			}
 			again = true
-		case fateConflict, fateBusy:
+		case txConflict, txBusy:
 			again = true
-		case fateCut:
+		case txCut:
 			again = again || try < askAgain
-		case fateReadOnly:
+		case txReadOnly:
 			again = again || time.Since(began) < retryReadOnly
-		case fateLocked:
+		case txLocked:
 			return ops
-		case fateItem:
+		case txItem:
 			if len(ops) == 1 {
 				return ops
 			}
@@ -228,7 +228,7 @@ func (l *lane) wanted(ctx context.Context, ops []*op) []*op {
 
 var errLeft = errors.New("the caller has given up")
 
-// landed settles what a batch has written or refused.
+// landed finishes what a batch has written or refused.
 func (l *lane) landed(ops []*op) (held []*op) {
 	for _, o := range ops {
 		if !o.written && o.refusal == nil {
@@ -240,11 +240,11 @@ func (l *lane) landed(ops []*op) (held []*op) {
 	return held
 }
 
-// end settles o, and lets others be taken that have its key.
+// end finishes o, and lets others be taken that have its key.
 func (l *lane) end(o *op, err error) {
 	l.s.refused(err)
 	l.Release(o)
-	l.Settle(o, err)
+	l.Finish(o, err)
 }
 
 func (l *lane) fail(ctx context.Context, ops []*op, err error) {
@@ -271,7 +271,7 @@ func (l *lane) separate(ctx context.Context, o *op) {
 	if !l.anyway {
 		l.OnLeave(o, func() { leave(errLeft) })
 	}
-	err := l.s.settle(waits, o.lost, o.kept, func(lost error) error {
+	err := l.s.untilKnown(waits, o.lost, o.kept, func(lost error) error {
 		return l.s.waits.do(waits, func(c *conn) error {
 			return c.transaction(ctx, func() error { // which is not cut short when the caller leaves
 				return l.apart(&tx{conn: c, s: l.s, ctx: ctx, lost: lost}, o)

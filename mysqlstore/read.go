@@ -43,7 +43,7 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 	return rec, nil
 }
 
-// Fate implements session.Teller.
+// Fate implements session.Explainer.
 func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error) {
 	if err := s.begun(ctx); err != nil {
 		return session.FateUnknown, wrap("fate", err)
@@ -113,10 +113,10 @@ func (s *Store) ask(ctx context.Context, g *gate, f func(*conn) error) error {
 			return err
 		}
 		again := false
-		switch fateOf(err) {
-		case fateCut, fateOpen:
+		switch outcomeOf(err) {
+		case txCut, txOpen:
 			again = try < askAgain
-		case fateConflict, fateBusy:
+		case txConflict, txBusy:
 			again = time.Now().Before(until)
 		}
 		if !again || !pause(ctx, try) {

@@ -27,7 +27,7 @@ var _ interface {
 	session.Clearer
 	session.UserIndex
 	session.Pruner
-	session.Teller
+	session.Explainer
 	session.Statser
 } = (*Store)(nil)
 

@@ -50,7 +50,7 @@ func writeBy[T any](ctx context.Context, s *Store, g *gate, what string, f func(
 	defer leave()
 	ctx, cancel := s.within(ctx, what)
 	defer cancel()
-	err = s.settle(ctx, nil, nil, func(lost error) error {
+	err = s.untilKnown(ctx, nil, nil, func(lost error) error {
 		return g.do(ctx, func(c *conn) error {
 			return c.transaction(ctx, func() (err error) {
 				result, err = f(&tx{conn: c, s: s, ctx: ctx, lost: lost})
@@ -75,10 +75,10 @@ func (s *Store) refused(err error) {
 // connections: they may lead to another one after a failover.
 const retryReadOnly = 500 * time.Millisecond
 
-// settle makes attempts until the outcome is known, or ctx ends. Each is told
+// untilKnown makes attempts until the outcome is known, or ctx ends. Each is told
 // of an earlier one whose outcome is open; lost is that of an attempt before,
 // and kept what another one failed with.
-func (s *Store) settle(ctx context.Context, lost, kept error, attempt func(lost error) error) error {
+func (s *Store) untilKnown(ctx context.Context, lost, kept error, attempt func(lost error) error) error {
 	cuts, began := 0, time.Now()
 	for try := 1; ; try++ {
 		err := attempt(lost)
@@ -89,17 +89,17 @@ func (s *Store) settle(ctx context.Context, lost, kept error, attempt func(lost 
 			return s.counted(err)
 		}
 		again := lost != nil
-		switch fateOf(err) {
-		case fateOpen:
+		switch outcomeOf(err) {
+		case txOpen:
 			lost, again = err, true
-		case fateConflict, fateBusy:
+		case txConflict, txBusy:
 			again = true
-		case fateCut:
+		case txCut:
 			cuts++
 			again = again || cuts < askAgain
-		case fateLocked:
+		case txLocked:
 			again = mayWait(ctx)
-		case fateReadOnly:
+		case txReadOnly:
 			again = again || time.Since(began) < retryReadOnly
 		}
 		if again && pause(ctx, try) {

@@ -205,7 +205,7 @@ func (s *Session) cookie() Cookie {
 // and the browser is told only if a value changes too, or after Save or
 // Regenerate. This request's touch goes by it all the same. It fails as Set.
 func (s *Session) SetCookie(c Cookie) error {
-	c, err := s.m.rules.settle(c, s.m.https(s.r))
+	c, err := s.m.rules.complete(c, s.m.https(s.r))
 	if err != nil {
 		return fmt.Errorf("nodestore: %w: %w", session.ErrInvalid, err)
 	}

@@ -63,8 +63,8 @@ type Cookie struct {
 // none is MaxAge where there is none.
 const none = -1
 
-// settled fills in what is empty.
-func (c Cookie) settled(maxAge time.Duration) Cookie {
+// withDefaults fills in what is empty.
+func (c Cookie) withDefaults(maxAge time.Duration) Cookie {
 	c.Path = cmp.Or(c.Path, "/")
 	c.MaxAge = max(cmp.Or(c.MaxAge, maxAge), none)
 	return c
@@ -73,7 +73,7 @@ func (c Cookie) settled(maxAge time.Duration) Cookie {
 // domain is what both packages take for one.
 var domain = regexp.MustCompile(`(?i)^\.?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 
-// check is about a settled Cookie.
+// check is about a Cookie with its defaults.
 func (c Cookie) check() error {
 	switch {
 	case c.Domain != "" && !domain.MatchString(c.Domain):

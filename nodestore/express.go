@@ -99,7 +99,7 @@ func newExpress(store entries, opts ExpressOptions) (*Express, error) {
 	e := &Express{opts: opts, cookies: expressCookie{opts.Name, opts.Secrets}}
 	var err error
 	e.site, err = newSite(store, expressRules{e}, common{
-		opts.Name, opts.Cookie.settled(none), opts.User, opts.TrustProxy, opts.GenerateID, opts.ErrorHandler, opts.OnEvent, opts.Logger,
+		opts.Name, opts.Cookie.withDefaults(none), opts.User, opts.TrustProxy, opts.GenerateID, opts.ErrorHandler, opts.OnEvent, opts.Logger,
 	})
 	return e, err
 }
@@ -178,7 +178,7 @@ func (x expressRules) plan(s state) plan {
 }
 
 func (x expressRules) fresh(now time.Time, https bool) (*Document, error) {
-	c, err := x.settle(x.e.site.opts.cookie, https)
+	c, err := x.complete(x.e.site.opts.cookie, https)
 	if err != nil {
 		return nil, err
 	}
@@ -189,8 +189,8 @@ func (x expressRules) fresh(now time.Time, https bool) (*Document, error) {
 	return split(object(fields))
 }
 
-func (x expressRules) settle(c Cookie, https bool) (Cookie, error) {
-	c = c.settled(none)
+func (x expressRules) complete(c Cookie, https bool) (Cookie, error) {
+	c = c.withDefaults(none)
 	if c.Secure == SecureAuto {
 		c.Secure = SecureNever
 		if https {

@@ -93,7 +93,7 @@ func newKoa(store entries, opts KoaOptions) (*Koa, error) {
 		}
 	}
 	k := &Koa{opts: opts, cookies: koaCookie{opts.Name, opts.Keys, opts.Unsigned}}
-	cookie, err := koaRules{k}.settle(opts.Cookie, false)
+	cookie, err := koaRules{k}.complete(opts.Cookie, false)
 	if err != nil {
 		return nil, fmt.Errorf("nodestore: %w: Options.%w", session.ErrInvalid, err)
 	}
@@ -160,7 +160,7 @@ func (x koaRules) plan(s state) plan {
 // does.
 func (x koaRules) fresh(time.Time, bool) (*Document, error) {
 	var given, left []field
-	defaults := koaFields(Cookie{}.settled(day), false)
+	defaults := koaFields(Cookie{}.withDefaults(day), false)
 	for i, f := range koaFields(x.k.site.opts.cookie, x.k.opts.Unsigned) {
 		if string(f.value) == string(defaults[i].value) {
 			left = append(left, f)
@@ -171,8 +171,8 @@ func (x koaRules) fresh(time.Time, bool) (*Document, error) {
 	return split(object(append(given, left...)))
 }
 
-func (x koaRules) settle(c Cookie, _ bool) (Cookie, error) {
-	c = c.settled(day)
+func (x koaRules) complete(c Cookie, _ bool) (Cookie, error) {
+	c = c.withDefaults(day)
 	if c.Secure == SecureAuto {
 		c.Secure = SecureDefault
 	}

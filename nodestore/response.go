@@ -33,7 +33,7 @@ func (s *Session) commit(header http.Header) error {
 		if !s.loaded || s.refused || s.failure != nil {
 			return s.failure
 		}
-		if err := s.settle(); err != nil && !s.dead {
+		if err := s.writeRest(); err != nil && !s.dead {
 			s.failure = err
 		}
 		return s.failure // if it ended meanwhile the events tell; the answer may well be right

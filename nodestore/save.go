@@ -55,8 +55,8 @@ func (s *Session) Touch() error {
 	})
 }
 
-// settle does what is left to do before the answer.
-func (s *Session) settle() error {
+// writeRest does what is left to do before the answer.
+func (s *Session) writeRest() error {
 	switch {
 	case s.unset && s.m.endUnset && s.entry.ID != "":
 		ctx, cancel := s.lasting()

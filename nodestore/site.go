@@ -43,7 +43,7 @@ type site struct {
 // common are the options of both.
 type common struct {
 	name         string
-	cookie       Cookie // settled
+	cookie       Cookie // with its defaults
 	user         []string
 	trustProxy   bool
 	generateID   func(*http.Request) (string, error)
@@ -62,8 +62,8 @@ type rules interface {
 	correct(f presented, https bool) []cookieLine
 	// fresh is the cookie object of a new session.
 	fresh(now time.Time, https bool) (*Document, error)
-	// settle fills in what is empty, and checks the rest.
-	settle(c Cookie, https bool) (Cookie, error)
+	// complete fills in what is empty, and checks the rest.
+	complete(c Cookie, https bool) (Cookie, error)
 	// parse reads a cookie object.
 	parse(cookie *Document) (Cookie, error)
 	// fields are those of a cookie object.

@@ -37,10 +37,10 @@ func (s *Store) ask(ctx context.Context, r road, read func(context.Context, *pgx
 			return nil
 		}
 		again := try < readTries && ctx.Err() == nil && s.conns.cut.Err() == nil
-		switch f := fateOf(err); {
+		switch f := outcomeOf(err); {
 		case again && isLost(err):
 			r.own = true
-		case again && (f == fateConflict || f == fateLocked) && pause(ctx, try):
+		case again && (f == txConflict || f == txLocked) && pause(ctx, try):
 		default:
 			return because(ctx, err)
 		}

@@ -160,17 +160,17 @@ func BenchmarkGet(b *testing.B) {
 	}
 }
 
-// BenchmarkGetUnknownBucket searches through the leaves, as the first Get of a
+// BenchmarkGetUnknownBucket searches through the partitions, as the first Get of a
 // foreign token does on each node.
 func BenchmarkGetUnknownBucket(b *testing.B) {
 	ctx := context.Background()
-	for _, leaves := range []int{6, 12} {
+	for _, partitions := range []int{6, 12} {
 		longest := 720 * time.Hour
-		width := ((longest + 25*time.Hour) / time.Duration(leaves)).Truncate(time.Hour) + time.Hour
-		p := benchPlace(b, migrations.Settings{LongestLifetime: longest, LeafWidth: width})
+		width := ((longest + 25*time.Hour) / time.Duration(partitions)).Truncate(time.Hour) + time.Hour
+		p := benchPlace(b, migrations.Settings{LongestLifetime: longest, PartitionWidth: width})
 		s := p.open(b, quiet)
 		keys := fill(b, p, s, size(100_000))
-		newest := s.facts.Load().leaves
+		newest := s.facts.Load().partitions
 		first := newest[len(newest)-3].lo // the newest that is full, the last being made ahead
 		var recent []session.Key
 		for _, k := range keys {
@@ -179,7 +179,7 @@ func BenchmarkGetUnknownBucket(b *testing.B) {
 			}
 		}
 		for _, goroutines := range []int{1, 8} {
-			b.Run(fmt.Sprintf("leaves=%d/goroutines=%d", len(newest), goroutines), func(b *testing.B) {
+			b.Run(fmt.Sprintf("partitions=%d/goroutines=%d", len(newest), goroutines), func(b *testing.B) {
 				search := func(keys []session.Key) func(*rand.Rand) error {
 					return func(r *rand.Rand) error {
 						at, err := s.probe(ctx, s.app, session.Key{Hash: keys[r.IntN(len(keys))].Hash})
@@ -252,7 +252,7 @@ func BenchmarkWrite(b *testing.B) {
 		_, err := p.pool.Exec(ctx, `INSERT INTO bench.flat (sid, data, expires) VALUES ($1, $2, $3)`, sum[:], payload, expires)
 		return err
 	}}
-	// Sessions of all ages are in all leaves, those that began lately in one.
+	// Sessions of all ages are in all partitions, those that began lately in one.
 	var young []int
 	newest := s.facts.Load().find(session.BucketOf(s.Now().Add(s.facts.Load().longest - 80*time.Hour)))
 	for i, k := range keys {
@@ -270,7 +270,7 @@ func BenchmarkWrite(b *testing.B) {
 		return err
 	}
 	save := variant{"save", func(r *rand.Rand) error { return saveAt(r.IntN(len(keys))) }}
-	saveYoung := variant{"save_one_leaf", func(r *rand.Rand) error { return saveAt(young[r.IntN(len(young))]) }}
+	saveYoung := variant{"save_one_partition", func(r *rand.Rand) error { return saveAt(young[r.IntN(len(young))]) }}
 	createOne := variant{"create", func(*rand.Rand) error {
 		deadline := s.Now().Add(24 * time.Hour)
 		_, err := s.Create(ctx, session.Record{Key: session.NewID(deadline).Key(), Deadline: deadline, Data: payload})
@@ -309,7 +309,7 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-// BenchmarkRetire removes a million expired sessions, by dropping their leaf
+// BenchmarkRetire removes a million expired sessions, by dropping their partition
 // and by DELETE, while lookups of live ones go on.
 func BenchmarkRetire(b *testing.B) {
 	n := size(1_000_000)
@@ -317,7 +317,7 @@ func BenchmarkRetire(b *testing.B) {
 	p := benchPlace(b, migrations.Settings{})
 	s := p.open(b, quiet)
 	keys := fill(b, p, s, size(50_000))
-	past := int32(s.facts.Load().leaves[0].lo) - 20
+	past := int32(s.facts.Load().partitions[0].lo) - 20
 	p.exec(b, `CREATE TABLE bench.past (LIKE bench.sessions INCLUDING ALL) WITH (fillfactor = 85)`)
 	p.exec(b, `INSERT INTO bench.past (key, bucket, version, expires_at, deadline, created_at, data)
 		SELECT sha256(int8send(i)), $1, 1, t, t, t, $2 FROM generate_series(1, $3::bigint) AS i, to_timestamp($1::double precision * 3600) AS t`, past, payload, n)

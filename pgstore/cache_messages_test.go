@@ -67,8 +67,8 @@ func publicWrites() []struct {
 			one(t, int(n), err)
 			return after{}
 		}},
-		{"DestroyStrict", "k", func(t testing.TB, s *Store, rec session.Record) after {
-			n, err := s.DestroyStrict(t.Context(), rec.Key)
+		{"DestroyOnAllNodes", "k", func(t testing.TB, s *Store, rec session.Record) after {
+			n, err := s.DestroyOnAllNodes(t.Context(), rec.Key)
 			one(t, int(n), err)
 			return after{}
 		}},
@@ -142,12 +142,12 @@ func publicWrites() []struct {
 func TestAWriteOnOneNodeHoldsOnAll(t *testing.T) {
 	t.Parallel()
 	p := leasing(t, lasting60)
-	brief := leasing(t, migrations.MinLease) // which strict writes wait out
+	brief := leasing(t, migrations.MinLease) // which writes that wait for all nodes wait out
 	nodes := map[place][2]*Store{p: {p.cached(t, Options{}), p.cached(t, Options{})}, brief: {brief.cached(t, Options{}), brief.cached(t, Options{})}}
 	for _, w := range publicWrites() {
 		for _, foreign := range []bool{false, true} {
 			at := p
-			if strings.HasSuffix(w.name, "Strict") {
+			if strings.HasSuffix(w.name, "OnAllNodes") {
 				at = brief
 			}
 			a, b := nodes[at][0], nodes[at][1]
@@ -220,8 +220,8 @@ func TestNotificationsAreFewAndSayNothing(t *testing.T) {
 			_, _, err := s.CreateLimited(t.Context(), fresh(s, "alone"), session.UserLimit{Max: 1, Evict: true})
 			return err
 		},
-		"ListUser": func(rec session.Record) error { _, err := s.ListUser(t.Context(), rec.User); return err },
-		"Settle":   func(session.Record) error { return s.Settle(t.Context()) },
+		"ListUser":        func(rec session.Record) error { _, err := s.ListUser(t.Context(), rec.User); return err },
+		"WaitForAllNodes": func(session.Record) error { return s.WaitForAllNodes(t.Context()) },
 	}
 	rec, err := s.Create(t.Context(), secret)
 	if err != nil {

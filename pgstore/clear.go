@@ -50,8 +50,8 @@ func (s *Store) clear(ctx context.Context) (total int64, err error) {
 			return total, err
 		}
 		left := s.allParts(f)
-		gone := slices.ContainsFunc(parts, func(was leaf) bool {
-			return was.hi > began.Unix()/3600 && !slices.ContainsFunc(left, func(l leaf) bool { return l.lo == was.lo && l.hi == was.hi })
+		gone := slices.ContainsFunc(parts, func(was partition) bool {
+			return was.hi > began.Unix()/3600 && !slices.ContainsFunc(left, func(part partition) bool { return part.lo == was.lo && part.hi == was.hi })
 		})
 		if !gone {
 			return total, nil
@@ -62,22 +62,22 @@ func (s *Store) clear(ctx context.Context) (total int64, err error) {
 
 // allParts are all partitions in order. Some can be reached through the parent
 // alone.
-func (s *Store) allParts(f *facts) []leaf {
-	parts := slices.Clone(f.leaves)
+func (s *Store) allParts(f *facts) []partition {
+	parts := slices.Clone(f.partitions)
 	for _, o := range f.others {
-		parts = append(parts, leaf{lo: o.lo, hi: o.hi, q: s.onParent})
+		parts = append(parts, partition{lo: o.lo, hi: o.hi, q: s.onParent})
 	}
-	slices.SortFunc(parts, func(a, b leaf) int { return cmp.Compare(a.lo, b.lo) })
+	slices.SortFunc(parts, func(a, b partition) int { return cmp.Compare(a.lo, b.lo) })
 	return parts
 }
 
-// clearPart walks through l, before later ones.
-func (s *Store) clearPart(ctx context.Context, l leaf, later []leaf, since time.Time) (total int64, err error) {
+// clearPart walks through part, before later ones.
+func (s *Store) clearPart(ctx context.Context, part partition, later []partition, since time.Time) (total int64, err error) {
 	last := session.Key{}
 	for {
 		var page clearedPage
-		err := s.settle(ctx, s.control, nil, func(ctx context.Context, r road) (err error) {
-			page, err = s.clearPage(ctx, r, l, last, since)
+		err := s.untilKnown(ctx, s.control, nil, func(ctx context.Context, r road) (err error) {
+			page, err = s.clearPage(ctx, r, part, last, since)
 			return err
 		}, nil) // doing it again does no harm
 		if err != nil {
@@ -89,8 +89,8 @@ func (s *Store) clearPart(ctx context.Context, l leaf, later []leaf, since time.
 		}
 		last = slices.MaxFunc(page.met, pageOrder)
 		ahead := func(key session.Key) bool { // which it is not in a partition that was made since
-			return l.takes(key.Bucket) && pageOrder(key, last) > 0 ||
-				slices.ContainsFunc(later, func(l leaf) bool { return l.takes(key.Bucket) })
+			return part.takes(key.Bucket) && pageOrder(key, last) > 0 ||
+				slices.ContainsFunc(later, func(part partition) bool { return part.takes(key.Bucket) })
 		}
 		ended, err := s.endRenewed(ctx, page.renewed, ahead)
 		total += ended
@@ -107,12 +107,12 @@ type clearedPage struct {
 	live    int64         // how many it ended
 }
 
-func (s *Store) clearPage(ctx context.Context, r road, l leaf, after session.Key, since time.Time) (page clearedPage, err error) {
-	err = s.onLeaf(l, func(q *queries) error {
+func (s *Store) clearPage(ctx context.Context, r road, part partition, after session.Key, since time.Time) (page clearedPage, err error) {
+	err = s.onPartition(part, func(q *queries) error {
 		page = clearedPage{}
 		ended := map[session.Key]bool{}
-		b := s.newTellingBatch(ctx, r, s.cache.Sender().All())
-		b.Queue(q.clear, after.Hash[:], after.Bucket, endBatch, l.lo, l.hi, since).Query(func(rows pgx.Rows) error {
+		b := s.newNotifyingBatch(ctx, r, s.cache.Sender().All())
+		b.Queue(q.clear, after.Hash[:], after.Bucket, endBatch, part.lo, part.hi, since).Query(func(rows pgx.Rows) error {
 			var hash []byte
 			var bucket int32
 			var written, marked bool

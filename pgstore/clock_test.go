@@ -59,8 +59,8 @@ func usesOf(t *testing.T, s *Store, forget func(), make func() session.Record) {
 			return true, err
 		}},
 		{"Destroy", func(rec session.Record) (bool, error) { n, err := s.Destroy(ctx, rec.Key); return n == 1, err }},
-		{"DestroyStrict", func(rec session.Record) (bool, error) {
-			n, err := s.DestroyStrict(ctx, rec.Key)
+		{"DestroyOnAllNodes", func(rec session.Record) (bool, error) {
+			n, err := s.DestroyOnAllNodes(ctx, rec.Key)
 			return n == 1, err
 		}},
 	} {
@@ -86,7 +86,7 @@ func TestAClockThatJumpsHidesNoSession(t *testing.T) {
 	} {
 		t.Run(c.interval, func(t *testing.T) {
 			t.Parallel()
-			p, jump := jumping(t, migrations.Settings{LongestLifetime: 24 * time.Hour, LeafWidth: time.Hour, Lease: migrations.MinLease})
+			p, jump := jumping(t, migrations.Settings{LongestLifetime: 24 * time.Hour, PartitionWidth: time.Hour, Lease: migrations.MinLease})
 			s := p.open(t, quiet)
 			known := s.facts.Load()
 			jump(c.interval)
@@ -117,7 +117,7 @@ func TestAClockThatJumpsHidesNoSession(t *testing.T) {
 // A shorter longest lifetime hides nothing that was made under a longer one.
 func TestAShorterLongestLifetimeHidesNoSession(t *testing.T) {
 	t.Parallel()
-	p := migratedAt(t, dbtest.Postgres(t).Database(t), "sojourn", migrations.Settings{LongestLifetime: 48 * time.Hour, LeafWidth: time.Hour, Lease: migrations.MinLease})
+	p := migratedAt(t, dbtest.Postgres(t).Database(t), "sojourn", migrations.Settings{LongestLifetime: 48 * time.Hour, PartitionWidth: time.Hour, Lease: migrations.MinLease})
 	old := p.open(t, quiet)
 	var recs []session.Record
 	for range 20 {

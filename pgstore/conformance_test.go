@@ -123,7 +123,7 @@ SELECT count(*) FROM w`, key.Hash[:]).Scan(&n)
 		Narrow: func(t testing.TB, s session.Store) session.Store {
 			opts := s.(*Store).opts
 			config := migrations.Config{Schema: opts.Schema, Table: opts.Table}
-			settings := migrations.Settings{LongestLifetime: time.Hour, LeafWidth: migrations.MaxLifetime, Lease: migrations.MinLease}
+			settings := migrations.Settings{LongestLifetime: time.Hour, PartitionWidth: migrations.MaxLifetime, Lease: migrations.MinLease}
 			if _, err := migrations.SetSettings(t.Context(), around(s), config, settings); err != nil {
 				t.Fatal(err)
 			}
@@ -174,7 +174,7 @@ SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND positio
 		Require: []sessiontest.Ability{
 			sessiontest.Clock, sessiontest.Putter, sessiontest.Lister, sessiontest.Clearer,
 			sessiontest.UserIndex, sessiontest.Pruner, sessiontest.FreshGetter, sessiontest.LateToucher,
-			sessiontest.Strict, sessiontest.Teller, sessiontest.Statser,
+			sessiontest.NodeWaiter, sessiontest.Explainer, sessiontest.Statser,
 		},
 	}
 }
@@ -206,7 +206,7 @@ FROM gone ORDER BY bucket`, hours, d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range f.leaves {
+	for _, l := range f.partitions {
 		pages := query[int64](t, p, `SELECT pg_relation_size($1::text::regclass) / 8192`, l.table)
 		m := &maintenance{s: s, hand: hand{s: s, conn: conn}, sweep: &sweeper{table: l.table}}
 		if err := m.walk(t.Context(), l, pages, f.graceInForce.Seconds(), time.Now().Add(time.Hour)); err != nil {

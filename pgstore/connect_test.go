@@ -19,8 +19,8 @@ import (
 	"github.com/sojourn-go/sojourn/migrations"
 )
 
-// leaves lists the partitions.
-func (p place) leaves(t testing.TB) string {
+// partitions lists the partitions.
+func (p place) partitions(t testing.TB) string {
 	t.Helper()
 	return query[string](t, p, `SELECT coalesce(string_agg(inhrelid::regclass::text, ' ' ORDER BY 1), '')
 		FROM pg_inherits WHERE inhparent = '`+p.names(t).Sessions+`'::regclass`)
@@ -30,7 +30,7 @@ func TestADirectDSNThatLeadsElsewhereDoesNothingThere(t *testing.T) {
 	t.Parallel()
 	p, other := alone(t, migrations.Settings{}), alone(t, migrations.Settings{})
 	past, foreign := p.ended(t, 10), other.ended(t, 10)
-	made := other.leaves(t)
+	made := other.partitions(t)
 
 	core, logs := observer.New(zap.DebugLevel)
 	var background told
@@ -53,7 +53,7 @@ func TestADirectDSNThatLeadsElsewhereDoesNothingThere(t *testing.T) {
 	if s.Stats().Leading || s.Stats().Term != 0 {
 		t.Error("it leads elsewhere")
 	}
-	if got := other.leaves(t); got != made || !other.exists(t, foreign.name) || !p.exists(t, past.name) {
+	if got := other.partitions(t); got != made || !other.exists(t, foreign.name) || !p.exists(t, past.name) {
 		t.Errorf("partitions were dropped or made: %s, was %s", got, made)
 	}
 	if _, err := s.Get(t.Context(), create(t, s, "ada").Key); err != nil {

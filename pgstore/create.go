@@ -33,7 +33,7 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 	}
 	rec.Version = record.Version(0)
 	var o *op
-	err = s.inLeaf(ctx, rec.Key.Bucket, func() error {
+	err = s.inPartition(ctx, rec.Key.Bucket, func() error {
 		o = &op{key: rec.Key, rec: rec}
 		t := s.cache.Reserve(rec.Key)
 		o.After = func(err error) {
@@ -112,28 +112,28 @@ func microsecond(deadline time.Time) time.Time {
 	return t
 }
 
-// inLeaf runs write, which adds a row of that bucket. A leaf that this node
+// inPartition runs write, which adds a row of that bucket. A partition that this node
 // knew of may be gone: then it is made, and write runs again.
-func (s *Store) inLeaf(ctx context.Context, bucket int32, write func() error) error {
+func (s *Store) inPartition(ctx context.Context, bucket int32, write func() error) error {
 	known := s.facts.Load().find(bucket) != nil
-	if err := s.needLeaf(ctx, bucket); err != nil {
+	if err := s.needPartition(ctx, bucket); err != nil {
 		return err
 	}
 	err := write()
-	if fateOf(err) == fateNoLeaf && known {
-		if _, refreshErr := s.refresh(ctx); refreshErr == nil && s.needLeaf(ctx, bucket) == nil {
+	if outcomeOf(err) == txNoPartition && known {
+		if _, refreshErr := s.refresh(ctx); refreshErr == nil && s.needPartition(ctx, bucket) == nil {
 			err = write()
 		}
 	}
-	if fateOf(err) == fateNoLeaf && !errors.Is(err, session.ErrNoPartition) {
+	if outcomeOf(err) == txNoPartition && !errors.Is(err, session.ErrNoPartition) {
 		err = fmt.Errorf("%w: %w", session.ErrNoPartition, err)
 	}
 	return err
 }
 
-// needLeaf makes the leaf of bucket if this node knows of none. Failing that,
+// needPartition makes the partition of bucket if this node knows of none. Failing that,
 // the write goes to the parent, which has the last word.
-func (s *Store) needLeaf(ctx context.Context, bucket int32) error {
+func (s *Store) needPartition(ctx context.Context, bucket int32) error {
 	if s.facts.Load().find(bucket) != nil {
 		return nil
 	}
@@ -143,7 +143,7 @@ func (s *Store) needLeaf(ctx context.Context, bucket int32) error {
 		if f, err := s.refresh(call); err != nil || f.find(bucket) != nil {
 			return nil, err
 		}
-		if err := s.makeLeaf(call, s.control, bucket); err != nil {
+		if err := s.makePartition(call, s.control, bucket); err != nil {
 			s.backgroundError("make a partition", err)
 			return nil, nil
 		}
@@ -212,19 +212,19 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 		case ok:
 			o.rec.Expires, o.rec.Deadline, o.rec.Created = r.expires.UTC(), r.deadline.UTC(), r.created.UTC()
 			o.ran = b.began
-			s.creates.Settle(o, nil)
+			s.creates.Finish(o, nil)
 		case mode.patience == quick:
 			held = append(held, o)
 		case o.lost == nil && !o.rec.Expires.After(now):
-			s.creates.Settle(o, fmt.Errorf("%w: Record.Expires has passed", session.ErrDeadline))
+			s.creates.Finish(o, fmt.Errorf("%w: Record.Expires has passed", session.ErrDeadline))
 		case o.lost == nil && o.rec.Deadline.After(now.Add(time.Duration(longest*float64(time.Second)))):
-			s.creates.Settle(o, fmt.Errorf("%w: Record.Deadline is beyond the longest lifetime", session.ErrDeadline))
+			s.creates.Finish(o, fmt.Errorf("%w: Record.Deadline is beyond the longest lifetime", session.ErrDeadline))
 		case busy[stripeOf(o.rec.User)]:
 			held = append(held, o)
 		case o.lost != nil:
-			s.creates.Settle(o, s.createdAfterAll(ctx, o))
+			s.creates.Finish(o, s.createdAfterAll(ctx, o))
 		default:
-			s.creates.Settle(o, session.ErrExists)
+			s.creates.Finish(o, session.ErrExists)
 		}
 	}
 	return held, nil

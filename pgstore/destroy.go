@@ -47,7 +47,7 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 			seen[at] = o
 			ops = append(ops, o)
 		}
-		for _, o := range ops { // which all come to be settled
+		for _, o := range ops { // which all come to be finished
 			w := s.cache.Begin(o.key)
 			o.After = func(error) { w.End() }
 		}
@@ -107,12 +107,12 @@ func (s *Store) endHeads(ctx context.Context, keys []session.Key) (live int64, e
 func (s *Store) endHeadOf(ctx context.Context, key session.Key) (wasLive bool, err error) {
 	w := s.cache.Begin()
 	defer w.End()
-	err = s.settle(ctx, s.control, nil, func(ctx context.Context, r road) error {
+	err = s.untilKnown(ctx, s.control, nil, func(ctx context.Context, r road) error {
 		return s.begin(ctx, r, func(ctx context.Context, tx *transaction) error {
 			head, live, err := s.endHead(ctx, tx, key)
 			wasLive = live
 			w.Add(head)
-			tx.tell(s.cache.Sender().Keys(head)...)
+			tx.notify(s.cache.Sender().Keys(head)...)
 			return err
 		})
 	}, nil) // doing it again does no harm
@@ -176,9 +176,9 @@ func (s *Store) flushDestroys(ctx context.Context, ops []*op, mode flushMode) ([
 		was, there := w.was[o]
 		o.live, o.next, o.gone = now.live, was.next, !written && !there
 		for _, l := range []*lane{s.saves, s.touches} {
-			l.SettleKey(o.key, session.ErrNotFound)
+			l.FinishKey(o.key, session.ErrNotFound)
 		}
-		s.destroys.Settle(o, nil)
+		s.destroys.Finish(o, nil)
 	}
 	return held, nil
 }

@@ -6,7 +6,7 @@
 //	Save ─┐                       one transaction, one round trip
 //	Save ─┼─▶ lane ─▶ batch ─▶ ┌──────────────────────────────────────┐
 //	Save ─┘            ▲       │ settings for safe plans              │
-//	                   │       │ per leaf: lock what is free, in key  │
+//	                   │       │ per partition: lock what is free, in key  │
 //	   what arrives meanwhile  │ order; write what is live and has    │
 //	   goes into the next      │ the version that was read            │
 //	                           └──────────────────────────────────────┘
@@ -28,20 +28,20 @@
 // has the proof), and asks the database otherwise. Every write that changes what
 // others may have in memory notifies them in its transaction; it is
 // acknowledged when it is durable. GetFresh asks the database in any case,
-// DestroyStrict waits until no node can serve the session, and TouchLater
+// DestroyOnAllNodes waits until no node can serve the session, and TouchLater
 // answers from memory and writes within a second.
 //
 // # Partitions
 //
 // The table is partitioned by the hour of the deadline, which never changes,
 // so a row never moves. The session ID carries that hour, the bucket: the
-// store names the right partition, a leaf, in its statements, and the server
-// plans and locks nothing else. The leader makes leaves ahead and retires those
+// store names the right partition, a partition, in its statements, and the server
+// plans and locks nothing else. The leader makes partitions ahead and retires those
 // whose last deadline has passed: detached without making anybody wait, then
-// dropped. A leaf that is missing is made by whoever needs it.
+// dropped. A partition that is missing is made by whoever needs it.
 //
 // A session that ends leaves a tombstone, which has lost its data and user,
-// until its leaf is dropped: nothing can use its key again, and Fate tells what
+// until its partition is dropped: nothing can use its key again, and Fate tells what
 // became of it.
 //
 // # Promises

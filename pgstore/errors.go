@@ -39,23 +39,23 @@ type committed struct{ error }
 
 func (e committed) Unwrap() error { return e.error }
 
-// fate is what an error says about the transaction that failed with it.
-type fate int
+// txOutcome is what an error says about the transaction that failed with it.
+type txOutcome int
 
 const (
-	fateFailed   fate = iota // rolled back, and repeating it would not help
-	fateOpen                 // the answer was lost: it may have been committed
-	fateConflict             // rolled back because of others, or cut off: repeat it
-	fateLocked               // rolled back: a row or lock stayed taken
-	fateItem                 // rolled back because of one of its items
-	fateLeaf                 // rolled back: a leaf is gone or not ours to use
-	fateNoLeaf               // rolled back: no leaf takes this bucket
+	txFailed      txOutcome = iota // rolled back, and repeating it would not help
+	txOpen                         // the answer was lost: it may have been committed
+	txConflict                     // rolled back because of others, or cut off: repeat it
+	txLocked                       // rolled back: a row or lock stayed taken
+	txItem                         // rolled back because of one of its items
+	txPartition                    // rolled back: a partition is gone or not ours to use
+	txNoPartition                  // rolled back: no partition takes this bucket
 )
 
-// fateOf reads the SQLSTATE (PostgreSQL manual, Appendix A).
-func fateOf(err error) fate {
+// outcomeOf reads the SQLSTATE (PostgreSQL manual, Appendix A).
+func outcomeOf(err error) txOutcome {
 	if _, done := errors.AsType[committed](err); done {
-		return fateOpen
+		return txOpen
 	}
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) || pgErr.SeverityUnlocalized != "ERROR" {
@@ -64,35 +64,35 @@ func fateOf(err error) fate {
 		// COMMIT was under way, and calls that safe to retry.
 		nothing, before := errors.AsType[notDone](err)
 		if nothing.cut {
-			return fateConflict
+			return txConflict
 		}
 		// These end a connection that had nothing to do: idle_in_transaction_session_timeout
 		// and idle_session_timeout.
 		if pgErr != nil && (pgErr.Code == "25P03" || pgErr.Code == "57P05") {
-			return fateConflict
+			return txConflict
 		}
 		if before || pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed) {
-			return fateFailed
+			return txFailed
 		}
-		return fateOpen
+		return txOpen
 	}
 	switch pgErr.Code {
 	case "40001", "40P01", "57014": // serialization_failure, deadlock_detected, query_canceled
-		return fateConflict
+		return txConflict
 	case "55P03": // lock_not_available
-		return fateLocked
+		return txLocked
 	case "23514": // check_violation, without a constraint: partition routing
 		if pgErr.ConstraintName == "" {
-			return fateNoLeaf
+			return txNoPartition
 		}
 	}
 	switch pgErr.Code[:2] {
 	case "22", "23", "54", "P0": // data, integrity, limits, raised by a trigger
-		return fateItem
-	case "42": // undefined_table, insufficient_privilege; or something else has the leaf's name
-		return fateLeaf
+		return txItem
+	case "42": // undefined_table, insufficient_privilege; or something else has the partition's name
+		return txPartition
 	}
-	return fateFailed
+	return txFailed
 }
 
 // isRefusal reports whether the database was asked and had a reason to say no.

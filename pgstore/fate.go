@@ -10,7 +10,7 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// Fate implements session.Teller. It takes its turn with the reads of Get:
+// Fate implements session.Explainer. It takes its turn with the reads of Get:
 // anyone can have it asked, by sending IDs that do not exist.
 func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error) {
 	if err := s.begun(ctx); err != nil {
@@ -42,8 +42,8 @@ func (s *Store) askFate(ctx context.Context, at session.Key) (session.Fate, erro
 		return s.queryRow(ctx, s.app, func(row pgx.Row) error { return row.Scan(&live, &renewed, &ended) }, q.fate, at.Hash[:], at.Bucket)
 	}
 	var err error
-	if l := s.facts.Load().find(at.Bucket); l != nil {
-		err = s.onLeaf(*l, ask)
+	if part := s.facts.Load().find(at.Bucket); part != nil {
+		err = s.onPartition(*part, ask)
 	} else {
 		err = ask(s.onParent)
 	}

@@ -34,7 +34,7 @@ func TestAFateIsReadByThePrimaryKeyOfOnePartition(t *testing.T) {
 		filled = rows
 		p.exec(t, `VACUUM ANALYZE `+l.table)
 		for _, mode := range []string{"force_generic_plan", "force_custom_plan"} {
-			for name, text := range map[string]string{"leaf": l.q.fate, "parent": s.onParent.fate} {
+			for name, text := range map[string]string{"partition": l.q.fate, "parent": s.onParent.fate} {
 				pl := p.planner(t, `SET plan_cache_mode = `+mode, `PREPARE lookup (bytea, integer) AS`+text)
 				plan := pl.explain(fmt.Sprintf(`EXECUTE lookup ('\x%x', %d)`, numbered(2, bucket).Hash, bucket))
 				if !strings.Contains(plan, want) || len(scansOf(plan)) != 1 || !strings.Contains(plan, "Index Cond: ((key = ") {
@@ -45,9 +45,9 @@ func TestAFateIsReadByThePrimaryKeyOfOnePartition(t *testing.T) {
 	}
 }
 
-// Of a leaf that this node knows but may not read or that is gone, the parent
+// Of a partition that this node knows but may not read or that is gone, the parent
 // has the last word.
-func TestAFateIsToldThroughTheParentWhereTheLeafIsNot(t *testing.T) {
+func TestAFateIsToldThroughTheParentWhereThePartitionIsNot(t *testing.T) {
 	t.Parallel()
 	p := migrated(t)
 	s := p.open(t, quiet)

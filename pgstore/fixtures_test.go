@@ -20,7 +20,7 @@ import (
 )
 
 // hourly makes a table with one partition per hour.
-var hourly = migrations.Settings{LongestLifetime: 24 * time.Hour, LeafWidth: time.Hour}
+var hourly = migrations.Settings{LongestLifetime: 24 * time.Hour, PartitionWidth: time.Hour}
 
 // alone makes a table in a database of its own: snapshots, statistics and
 // locks of other tests do not reach it.
@@ -126,13 +126,13 @@ func (p place) table(t testing.TB, name string) string {
 func (p place) addPart(t testing.TB, lo, hi int32, rows int) part {
 	t.Helper()
 	n := p.names(t)
-	l := part{fmt.Sprint(n.LeafPrefix, lo), lo, hi}
+	l := part{fmt.Sprint(n.PartitionPrefix, lo), lo, hi}
 	table := n.Qualify(l.name)
 	// At once: nobody may find it half made.
 	err := pgx.BeginFunc(t.Context(), p.pool, func(tx pgx.Tx) error {
 		for _, sql := range []string{
 			`CREATE TABLE ` + table + ` (LIKE ` + n.Sessions + ` INCLUDING ALL)`,
-			`COMMENT ON TABLE ` + table + ` IS '` + n.LeafComment(lo, hi) + `'`,
+			`COMMENT ON TABLE ` + table + ` IS '` + n.PartitionComment(lo, hi) + `'`,
 			fillSQL(table, hi-1, 1, rows, 600, "d"),
 			fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)`, n.Sessions, table, lo, hi),
 			fmt.Sprintf(`DO $$ DECLARE stmt record; BEGIN

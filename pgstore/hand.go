@@ -98,8 +98,8 @@ func (h hand) transact(ctx context.Context, lockTimeout string, ddl bool, do fun
 	for try := 1; ; {
 		err := h.attempt(ctx, lockTimeout, ddl, do)
 		again := false
-		switch fateOf(err) {
-		case fateLocked, fateConflict:
+		switch outcomeOf(err) {
+		case txLocked, txConflict:
 			again = err != nil && try < lockTries && pause(ctx, 4+try)
 			try++
 		default:

@@ -30,7 +30,7 @@ func TestPartitionsFollowTheRightsOfTheirParent(t *testing.T) {
 		p.exec(t, `GRANT USAGE ON SCHEMA `+quoted(p.schema)+` TO `+quoted(roles[1]))
 		reader, lender, borrower := quoted(roles[0]), quoted(roles[1]), quoted(roles[2])
 		parent := s.names.Sessions
-		leaf := p.table(t, p.parts(t)[0].name)
+		partition := p.table(t, p.parts(t)[0].name)
 		const rights = `SELECT pg_get_userbyid(c.relowner) || ' ' || COALESCE((
   SELECT string_agg(a.grantee::regrole || a.privilege_type || a.is_grantable, ' ' ORDER BY a.grantee, a.privilege_type)
   FROM aclexplode(c.relacl) AS a WHERE a.grantee <> c.relowner), '') || COALESCE((
@@ -43,12 +43,12 @@ FROM pg_class AS c WHERE c.oid = $1::text::regclass`
 			`GRANT SELECT ON ` + parent + ` TO PUBLIC`,
 			`REVOKE ALL ON ` + parent + ` FROM PUBLIC`,
 			`GRANT SELECT ON ` + parent + ` TO ` + lender + ` WITH GRANT OPTION`,
-			`GRANT SELECT ON ` + leaf + ` TO ` + lender + ` WITH GRANT OPTION; SET ROLE ` + lender + `; GRANT SELECT ON ` + leaf + ` TO ` + borrower + `; RESET ROLE`,
+			`GRANT SELECT ON ` + partition + ` TO ` + lender + ` WITH GRANT OPTION; SET ROLE ` + lender + `; GRANT SELECT ON ` + partition + ` TO ` + borrower + `; RESET ROLE`,
 			`REVOKE GRANT OPTION FOR SELECT ON ` + parent + ` FROM ` + lender,
 			`GRANT UPDATE (data), SELECT (key) ON ` + parent + ` TO ` + borrower,
 			`REVOKE UPDATE (data) ON ` + parent + ` FROM ` + borrower,
-			`GRANT ALL ON ` + leaf + ` TO PUBLIC`,
-			`GRANT SELECT (data) ON ` + leaf + ` TO ` + reader,
+			`GRANT ALL ON ` + partition + ` TO PUBLIC`,
+			`GRANT SELECT (data) ON ` + partition + ` TO ` + reader,
 			`ALTER TABLE ` + parent + ` OWNER TO ` + quoted(roles[3]),
 			`REVOKE ALL ON ` + parent + ` FROM ` + reader + `, ` + lender + `, ` + borrower,
 		} {
@@ -104,7 +104,7 @@ func TestAPartitionIsKeptWhoseCommentSaysSo(t *testing.T) {
 		if _, err := s.Get(t.Context(), rec.Key); !errors.Is(err, session.ErrNotFound) {
 			t.Errorf("Get: %v, want ErrNotFound", err)
 		}
-		p.exec(t, `COMMENT ON TABLE `+p.table(t, present.name)+` IS '`+s.names.LeafComment(present.lo, present.hi)+`'`)
+		p.exec(t, `COMMENT ON TABLE `+p.table(t, present.name)+` IS '`+s.names.PartitionComment(present.lo, present.hi)+`'`)
 		prune(t, s)
 		if _, err := s.refresh(t.Context()); err != nil {
 			t.Fatal(err)

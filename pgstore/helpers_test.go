@@ -51,7 +51,7 @@ func migrated(t testing.TB) place {
 func migratedAt(t testing.TB, dsn, schema string, settings migrations.Settings) place {
 	t.Helper()
 	if settings.LongestLifetime == 0 {
-		settings.LeafWidth = cmp.Or(settings.LeafWidth, 15*24*time.Hour)
+		settings.PartitionWidth = cmp.Or(settings.PartitionWidth, 15*24*time.Hour)
 	}
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {

@@ -28,7 +28,7 @@ type op struct {
 
 	expired bool // touch: it was not ended, its time was over
 
-	ran moment // the transaction that wrote it
+	ran serverTime // the transaction that wrote it
 }
 
 func (o *op) size() int { return len(o.rec.Data) + 200 }
@@ -51,7 +51,7 @@ type lane struct {
 // How a flush is to be done.
 type flushMode struct {
 	road     road
-	parent   bool // through the parent, because a leaf was not there
+	parent   bool // through the parent, because a partition was not there
 	patience patience
 }
 
@@ -72,8 +72,8 @@ const (
 )
 
 // flushFunc writes ops, sorted by key, in one transaction. It either returns
-// an error and leaves all of them unsettled, or returns those that it did not
-// write and that want more patience, the rest being settled.
+// an error and leaves all of them unfinished, or returns those that it did not
+// write and that want more patience, the rest being finished.
 type flushFunc func(ctx context.Context, ops []*op, mode flushMode) (held []*op, err error)
 
 func newLane(s *Store, kind string, flush flushFunc, road road) *lane {
@@ -145,7 +145,7 @@ func (l *lane) replacedWhenOverdue(ctx context.Context) (replaced func() bool) {
 	}
 }
 
-// write settles ops, at the latest when the last caller's time is over. What was
+// write finishes ops, at the latest when the last caller's time is over. What was
 // not written at once is looked into, and waited for, beside the lane.
 func (l *lane) write(ctx context.Context, ops []*op) {
 	call, cancel := l.s.lasting(ctx, l.kind, l.Until(ops))
@@ -159,7 +159,7 @@ func (l *lane) write(ctx context.Context, ops []*op) {
 		defer cancel()
 		rest := l.attempt(call, held, flushMode{road: l.road.quickly(), patience: careful})
 		l.Release(without(held, rest)...)
-		l.wait(call, rest)
+		l.retryLocked(call, rest)
 	})
 }
 
@@ -170,11 +170,11 @@ func without(ops, held []*op) []*op {
 	return slices.DeleteFunc(slices.Clone(ops), func(o *op) bool { return slices.Contains(held, o) })
 }
 
-// wait settles what others hold. Those that cannot be had together within a
-// lock timeout are waited for apart, and a place is given up in between; who has
-// no place looks again and again. So the longest lock holds up nobody who waits
-// for another one.
-func (l *lane) wait(ctx context.Context, ops []*op) {
+// retryLocked writes ops whose rows or locks others hold. With a place it blocks
+// for one lock timeout; what is still locked then it tries in two halves, each by
+// itself, so that one long lock does not delay writes to other rows. Without a
+// place it looks again and again.
+func (l *lane) retryLocked(ctx context.Context, ops []*op) {
 	for try := 1; len(ops) > 0; try++ {
 		var held []*op
 		queued := false
@@ -195,15 +195,15 @@ func (l *lane) wait(ctx context.Context, ops []*op) {
 		if ops = held; queued && len(ops) > 1 {
 			var other sync.WaitGroup
 			first := ops[:len(ops)/2]
-			other.Go(func() { l.wait(ctx, first) })
-			l.wait(ctx, ops[len(ops)/2:])
+			other.Go(func() { l.retryLocked(ctx, first) })
+			l.retryLocked(ctx, ops[len(ops)/2:])
 			other.Wait()
 			return
 		}
 	}
 }
 
-// attempt flushes until every op is settled or held by others.
+// attempt flushes until every op is finished or held by others.
 func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*op) {
 	for try := 1; ; try++ {
 		if ops = l.wanted(ctx, ops); len(ops) == 0 {
@@ -217,28 +217,28 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 		}
 		// What a lost answer left open is worth asking for until time is up.
 		again := slices.ContainsFunc(ops, func(o *op) bool { return o.lost != nil })
-		switch fateOf(err) {
-		case fateOpen:
+		switch outcomeOf(err) {
+		case txOpen:
 			for _, o := range ops {
 				o.lost = err
 			}
 			l.s.cache.Disown() // it may still be committed
 			again, mode.road.own = true, true
-		case fateConflict:
+		case txConflict:
 			again = true
-		case fateLeaf:
+		case txPartition:
 			again, mode.parent = again || !mode.parent, true
 			l.s.refreshSoon()
-		case fateNoLeaf:
+		case txNoPartition:
 			l.s.refreshSoon()
-			if mode.parent && len(ops) > 1 { // the others have their leaf
+			if mode.parent && len(ops) > 1 { // the others have their partition
 				return l.halves(ctx, ops, mode)
 			}
 			if mode.parent {
 				err = fmt.Errorf("%w: %w", session.ErrNoPartition, err)
 			}
 			again, mode.parent = again || !mode.parent, true
-		case fateLocked:
+		case txLocked:
 			if mode.patience == quick {
 				mode.patience = careful
 				continue
@@ -248,7 +248,7 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 				return ops
 			}
 			<-ctx.Done()
-		case fateItem:
+		case txItem:
 			if len(ops) > 1 {
 				return l.halves(ctx, ops, mode)
 			}
@@ -284,13 +284,13 @@ func (l *lane) halves(ctx context.Context, ops []*op, mode flushMode) (held []*o
 	return append(held, l.attempt(ctx, ops[half:], mode)...)
 }
 
-// fail settles ops with err, and with the reason why ctx ended if it did.
+// fail finishes ops with err, and with the reason why ctx ended if it did.
 func (l *lane) fail(ctx context.Context, ops []*op, err error) {
 	for _, o := range ops {
 		if o.lost != nil {
-			l.Settle(o, l.s.outcomeOpen(ctx, o.lost, err))
+			l.Finish(o, l.s.outcomeOpen(ctx, o.lost, err))
 			continue
 		}
-		l.Settle(o, because(ctx, err))
+		l.Finish(o, because(ctx, err))
 	}
 }

@@ -60,13 +60,13 @@ func pages[T any](ctx context.Context, s *Store, text func(*queries) string, siz
 	if err != nil {
 		return err
 	}
-	for _, l := range f.leaves {
+	for _, part := range f.partitions {
 		last := session.Key{}
 		for {
 			if err := s.begun(ctx); err != nil {
 				return err
 			}
-			page, err := readPage(ctx, s, l, text, last, size, scan)
+			page, err := readPage(ctx, s, part, text, last, size, scan)
 			if err != nil {
 				return err
 			}
@@ -84,11 +84,11 @@ func pages[T any](ctx context.Context, s *Store, text func(*queries) string, siz
 	return nil
 }
 
-func readPage[T any](ctx context.Context, s *Store, l leaf, text func(*queries) string, last session.Key, size int, scan pgx.RowToFunc[T]) (page []T, err error) {
-	err = s.onLeaf(l, func(q *queries) error {
+func readPage[T any](ctx context.Context, s *Store, part partition, text func(*queries) string, last session.Key, size int, scan pgx.RowToFunc[T]) (page []T, err error) {
+	err = s.onPartition(part, func(q *queries) error {
 		return s.ask(ctx, s.app, func(ctx context.Context, conn *pgxpool.Conn) error {
 			b := s.newBatch(ctx, s.app)
-			b.Queue(text(q), last.Hash[:], last.Bucket, size, l.lo, l.hi).Query(func(rows pgx.Rows) (err error) {
+			b.Queue(text(q), last.Hash[:], last.Bucket, size, part.lo, part.hi).Query(func(rows pgx.Rows) (err error) {
 				page, err = pgx.CollectRows(rows, scan)
 				return err
 			})
@@ -98,11 +98,11 @@ func readPage[T any](ctx context.Context, s *Store, l leaf, text func(*queries) 
 	return page, err
 }
 
-// onLeaf runs do with the statements of a leaf or, if it is gone or not ours
+// onPartition runs do with the statements of a partition or, if it is gone or not ours
 // to use, with those of the parent.
-func (s *Store) onLeaf(l leaf, do func(*queries) error) error {
-	err := do(l.q)
-	if err != nil && fateOf(err) == fateLeaf {
+func (s *Store) onPartition(part partition, do func(*queries) error) error {
+	err := do(part.q)
+	if err != nil && outcomeOf(err) == txPartition {
 		s.refreshSoon()
 		err = do(s.onParent)
 	}

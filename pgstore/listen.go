@@ -54,9 +54,9 @@ func (s *Store) lease() (time.Duration, error) {
 	return f.lease, nil
 }
 
-// tellPartitions has the other nodes look at the partitions if there are other
+// notifyPartitions has the other nodes look at the partitions if there are other
 // ones now.
-func (m *maintenance) tellPartitions(ctx context.Context) error {
+func (m *maintenance) notifyPartitions(ctx context.Context) error {
 	if m.done.Made == 0 && m.done.Retired == 0 {
 		return nil
 	}

@@ -68,7 +68,7 @@ func (s *Store) pass(ctx context.Context, h hand, sweep *sweeper) passReport {
 		{"make partitions ahead", dutyMake, m.makeAhead},
 		{"pass on rights", noDuty, m.passOnRights},
 		{"retire partitions", dutyRetire, m.retire},
-		{"tell the other nodes", noDuty, m.tellPartitions},
+		{"tell the other nodes", noDuty, m.notifyPartitions},
 		{"thin out partitions", dutyThin, m.thin},
 		{"note the pass", noDuty, func(ctx context.Context) error { return m.journal(ctx, undone, r.steps) }},
 	} {
@@ -135,14 +135,14 @@ func (m *maintenance) makeAhead(ctx context.Context) error {
 		if !gap {
 			return nil
 		}
-		_, err := m.hand.exec(ctx, lockBriefly, true, m.s.parent.makeLeaf, bucket)
+		_, err := m.hand.exec(ctx, lockBriefly, true, m.s.parent.makePartition, bucket)
 		switch {
 		case err == nil:
 			m.done.Made++
 		case isCode(err, "42501"): // insufficient_privilege
-			return fmt.Errorf("this role may not call %s; grant it EXECUTE: %w", m.s.names.MakeLeaf, err)
+			return fmt.Errorf("this role may not call %s; grant it EXECUTE: %w", m.s.names.MakePartition, err)
 		case isCode(err, "42883"): // undefined_function
-			return fmt.Errorf("there is no function %s; migrations.Up makes it: %w", m.s.names.MakeLeaf, err)
+			return fmt.Errorf("there is no function %s; migrations.Up makes it: %w", m.s.names.MakePartition, err)
 		default:
 			return err
 		}

@@ -89,7 +89,7 @@ func renamed(rec session.Record, at, key session.Key) session.Record {
 
 // written is the row that a write has left, if it was the given server that
 // wrote it, the one that is listened to. ran is of before the write.
-func written(server time.Time, rec session.Record, ran moment) invalidation.Row {
+func written(server time.Time, rec session.Record, ran serverTime) invalidation.Row {
 	row := invalidation.Row{Record: rec}
 	if !server.IsZero() && ran.server.Equal(server) {
 		row.Life = rec.Expires.Sub(ran.clock)
@@ -97,8 +97,8 @@ func written(server time.Time, rec session.Record, ran moment) invalidation.Row 
 	return row
 }
 
-// tellKeys are the messages about what is written of ops.
-func (s *Store) tellKeys(ops []*op) []string {
+// notifyKeys are the messages about what is written of ops.
+func (s *Store) notifyKeys(ops []*op) []string {
 	keys := make([]session.Key, len(ops))
 	for i, o := range ops {
 		keys[i] = o.key

@@ -24,7 +24,7 @@ func TestOptionsOutOfRangeAreRefusedByName(t *testing.T) {
 		opts         Options
 	}{
 		{"LongestLifetime", "-1ns", Options{LongestLifetime: -1}},
-		{"LeafWidth", "-1h0m0s", Options{LeafWidth: -time.Hour}},
+		{"PartitionWidth", "-1h0m0s", Options{PartitionWidth: -time.Hour}},
 		{"MaxData", "-1", Options{MaxData: -1}},
 		{"MaxData", "1073741824", Options{MaxData: 1 << 30}},
 		{"MaxUser", "-1", Options{MaxUser: -1}},
@@ -105,8 +105,8 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 		t.Parallel()
 		p := migrated(t)
 		refusedNew(t, p, Options{LongestLifetime: time.Hour}, nil, "Options.LongestLifetime", "1h0m0s", "720h0m0s")
-		refusedNew(t, p, Options{LeafWidth: time.Hour}, nil, "Options.LeafWidth", "1h0m0s", "360h0m0s")
-		p.node(t, Options{LongestLifetime: 720 * time.Hour, LeafWidth: 360 * time.Hour}, 2)
+		refusedNew(t, p, Options{PartitionWidth: time.Hour}, nil, "Options.PartitionWidth", "1h0m0s", "360h0m0s")
+		p.node(t, Options{LongestLifetime: 720 * time.Hour, PartitionWidth: 360 * time.Hour}, 2)
 	})
 	t.Run("a direct DSN that is none", func(t *testing.T) {
 		t.Parallel()

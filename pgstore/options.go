@@ -30,7 +30,7 @@ type Options struct {
 	// Postgres allows is allowed.
 	Schema, Table string
 
-	// LongestLifetime, LeafWidth, Lease and RetireGrace must agree on all nodes
+	// LongestLifetime, PartitionWidth, Lease and RetireGrace must agree on all nodes
 	// and are stored in the database: zero adopts what is stored, anything else
 	// must equal it or New fails. migrations.SetSettings changes them.
 	//
@@ -39,7 +39,7 @@ type Options struct {
 	// began while its session was live must not last longer. Unless it was set it
 	// is an hour, or a day once the table holds keys without a bucket. A shorter
 	// one is in force once the former has passed.
-	LongestLifetime, LeafWidth, Lease, RetireGrace time.Duration
+	LongestLifetime, PartitionWidth, Lease, RetireGrace time.Duration
 
 	// CacheBytes bounds the memory that sessions take on this node, by an
 	// estimate. Default 64 MiB; negative: every read asks the database.
@@ -148,7 +148,7 @@ func (o Options) validate() error {
 	}
 	checks := []error{
 		between("LongestLifetime", cmp.Or(o.LongestLifetime, time.Hour), time.Hour, migrations.MaxLifetime),
-		between("LeafWidth", cmp.Or(o.LeafWidth, time.Hour), time.Hour, migrations.MaxLifetime),
+		between("PartitionWidth", cmp.Or(o.PartitionWidth, time.Hour), time.Hour, migrations.MaxLifetime),
 		between("Lease", cmp.Or(o.Lease, migrations.MinLease), migrations.MinLease, migrations.MaxLease),
 		positive("MaxData", o.MaxData, 512<<20),
 		positive("MaxUser", o.MaxUser, maxUser),

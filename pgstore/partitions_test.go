@@ -20,16 +20,16 @@ import (
 func TestNodesMustAgreeOnWhatIsStored(t *testing.T) {
 	t.Parallel()
 	dsn, schema := dbtest.Postgres(t).Schema(t)
-	p := migratedAt(t, dsn, schema, migrations.Settings{LongestLifetime: 72 * time.Hour, LeafWidth: 12 * time.Hour})
+	p := migratedAt(t, dsn, schema, migrations.Settings{LongestLifetime: 72 * time.Hour, PartitionWidth: 12 * time.Hour})
 	for _, c := range []struct {
 		opts  Options
 		field string // empty: it starts
 	}{
 		{Options{}, ""},
-		{Options{LeafWidth: 12 * time.Hour, LongestLifetime: 72 * time.Hour}, ""},
-		{Options{LeafWidth: 13 * time.Hour}, "LeafWidth"},
-		{Options{LeafWidth: 12*time.Hour + time.Second}, "LeafWidth"},
-		{Options{LongestLifetime: 48 * time.Hour, LeafWidth: 12 * time.Hour}, "LongestLifetime"},
+		{Options{PartitionWidth: 12 * time.Hour, LongestLifetime: 72 * time.Hour}, ""},
+		{Options{PartitionWidth: 13 * time.Hour}, "PartitionWidth"},
+		{Options{PartitionWidth: 12*time.Hour + time.Second}, "PartitionWidth"},
+		{Options{LongestLifetime: 48 * time.Hour, PartitionWidth: 12 * time.Hour}, "LongestLifetime"},
 	} {
 		c.opts.PruneInterval, c.opts.Schema = -1, p.schema
 		s, err := New(t.Context(), p.pool, c.opts)
@@ -43,7 +43,7 @@ func TestNodesMustAgreeOnWhatIsStored(t *testing.T) {
 		case c.field == "" && err != nil:
 			t.Errorf("%+v: %v", c.opts, err)
 		case c.field != "" && (err == nil || !strings.Contains(err.Error(), "Options."+c.field+" is") || !strings.Contains(err.Error(), "SetSettings")):
-			t.Errorf("LeafWidth %v, LongestLifetime %v: got %v, want an error about %s", c.opts.LeafWidth, c.opts.LongestLifetime, err, c.field)
+			t.Errorf("PartitionWidth %v, LongestLifetime %v: got %v, want an error about %s", c.opts.PartitionWidth, c.opts.LongestLifetime, err, c.field)
 		}
 	}
 }
@@ -65,7 +65,7 @@ func (p place) covered(t testing.TB, first, last int32) {
 func TestChangedWidthAndLifetimeOnALivingSystem(t *testing.T) {
 	t.Parallel()
 	dsn, schema := dbtest.Postgres(t).Schema(t)
-	p := migratedAt(t, dsn, schema, migrations.Settings{LongestLifetime: 72 * time.Hour, LeafWidth: 24 * time.Hour})
+	p := migratedAt(t, dsn, schema, migrations.Settings{LongestLifetime: 72 * time.Hour, PartitionWidth: 24 * time.Hour})
 	s := p.open(t, quiet)
 	before := p.parts(t)
 	hour := p.hour(t)
@@ -78,7 +78,7 @@ func TestChangedWidthAndLifetimeOnALivingSystem(t *testing.T) {
 		old = append(old, rec)
 	}
 	// One that starts before the change, one in between, and one after it.
-	if _, err := migrations.SetSettings(t.Context(), p.pool, p.config(), migrations.Settings{LongestLifetime: 240 * time.Hour, LeafWidth: 7 * time.Hour}); err != nil {
+	if _, err := migrations.SetSettings(t.Context(), p.pool, p.config(), migrations.Settings{LongestLifetime: 240 * time.Hour, PartitionWidth: 7 * time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	between := p.open(t, quiet)
@@ -87,11 +87,11 @@ func TestChangedWidthAndLifetimeOnALivingSystem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := migrations.SetSettings(t.Context(), p.pool, p.config(), migrations.Settings{LeafWidth: 31 * time.Hour}); err != nil {
+	if _, err := migrations.SetSettings(t.Context(), p.pool, p.config(), migrations.Settings{PartitionWidth: 31 * time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	prune(t, s)
-	after := p.open(t, Options{PruneInterval: -1, LeafWidth: 31 * time.Hour, LongestLifetime: 240 * time.Hour})
+	after := p.open(t, Options{PruneInterval: -1, PartitionWidth: 31 * time.Hour, LongestLifetime: 240 * time.Hour})
 
 	parts := p.parts(t)
 	for _, l := range before {
@@ -244,8 +244,8 @@ func TestPartitionsMayVanishWhileTheyAreListed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(f.leaves) != len(before)-1 {
-		t.Errorf("%d partitions are listed, want %d", len(f.leaves), len(before)-1)
+	if len(f.partitions) != len(before)-1 {
+		t.Errorf("%d partitions are listed, want %d", len(f.partitions), len(before)-1)
 	}
 }
 

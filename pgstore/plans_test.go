@@ -185,9 +185,9 @@ type scans struct{ sequential, index, entries int64 }
 func (p place) counted(t testing.TB) (c scans) {
 	t.Helper()
 	err := p.pool.QueryRow(t.Context(), `
-WITH leaf AS (SELECT inhrelid AS relid FROM pg_inherits WHERE inhparent = $1::text::regclass)
-SELECT (SELECT sum(seq_scan)::bigint FROM pg_stat_user_tables JOIN leaf USING (relid)),
-       sum(idx_scan)::bigint, sum(idx_tup_read)::bigint FROM pg_stat_user_indexes JOIN leaf USING (relid)`,
+WITH partition AS (SELECT inhrelid AS relid FROM pg_inherits WHERE inhparent = $1::text::regclass)
+SELECT (SELECT sum(seq_scan)::bigint FROM pg_stat_user_tables JOIN partition USING (relid)),
+       sum(idx_scan)::bigint, sum(idx_tup_read)::bigint FROM pg_stat_user_indexes JOIN partition USING (relid)`,
 		p.names(t).Sessions).Scan(&c.sequential, &c.index, &c.entries)
 	if err != nil {
 		t.Fatal(err)
@@ -271,7 +271,7 @@ func TestALookupTouchesOnePartitionByIndex(t *testing.T) {
 				}
 				check(t, named.explain(execute), "")
 
-				// A bucket that is not in the leaf map.
+				// A bucket that is not in the partition map.
 				parent := p.planner(t, `SET plan_cache_mode = `+mode, `PREPARE lookup (bytea, integer, timestamptz) AS`+s.onParent.get)
 				removed := ""
 				if mode == "force_generic_plan" {

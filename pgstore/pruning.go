@@ -28,12 +28,12 @@ type pruning struct {
 	state    leader.State
 	total    session.Pruned
 	limits   map[string]string // by what brings them about
-	troubles troubles
+	failures failures
 	sweep    sweeper // of this node's passes in the background
 }
 
 func newPruning(s *Store) *pruning {
-	return &pruning{s: s, limits: map[string]string{}, troubles: troubles{}}
+	return &pruning{s: s, limits: map[string]string{}, failures: failures{}}
 }
 
 // StartPruning implements session.Pruner.
@@ -228,7 +228,7 @@ func (s *Store) PruneNow(ctx context.Context) (session.Pruned, error) {
 // again. What is not said is counted.
 func (p *pruning) note(step string, err error) {
 	p.mu.Lock()
-	known, times := p.troubles.note(step, err)
+	known, times := p.failures.note(step, err)
 	p.mu.Unlock()
 	switch {
 	case err == nil && times > 0:
@@ -241,17 +241,17 @@ func (p *pruning) note(step string, err error) {
 	}
 }
 
-// troubles are the steps that fail, and why.
-type troubles map[string]trouble
+// failures are the steps that fail, and why.
+type failures map[string]failure
 
-type trouble struct {
+type failure struct {
 	text  string
 	times int
 }
 
 // note records how a step went: whether it failed for the same reason before,
 // and how often it has failed since it last worked.
-func (t troubles) note(step string, err error) (known bool, times int) {
+func (t failures) note(step string, err error) (known bool, times int) {
 	before := t[step]
 	if err == nil {
 		delete(t, step)
@@ -264,7 +264,7 @@ func (t troubles) note(step string, err error) (known bool, times int) {
 		}
 		return r
 	}, err.Error())
-	t[step] = trouble{text, before.times + 1}
+	t[step] = failure{text, before.times + 1}
 	return text == before.text, before.times + 1
 }
 

@@ -187,9 +187,9 @@ func (c *contest) lanes(n int) []variant {
 				b := &pgx.Batch{}
 				switch way {
 				case "inside":
-					b.Queue(rawSettings+`, `+rawTell, announce(keys))
+					b.Queue(rawSettings+`, `+rawPayload, announce(keys))
 				case "async":
-					b.Queue(rawSettings+`, `+rawAsync+`, `+rawTell, announce(keys))
+					b.Queue(rawSettings+`, `+rawAsync+`, `+rawPayload, announce(keys))
 				default:
 					b.Queue(rawSettings)
 				}

@@ -27,9 +27,9 @@ const (
 	rawSettings = `SELECT pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_hashjoin', 'off', true),
 		pg_catalog.set_config('enable_mergejoin', 'off', true), pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true)`
 	rawAsync       = `pg_catalog.set_config('synchronous_commit', 'off', true)`
-	rawTell        = `pg_catalog.pg_notify('written', $1)`
-	rawNotify      = `SELECT ` + rawTell
-	rawAsyncNotify = `SELECT ` + rawAsync + `, ` + rawTell
+	rawPayload     = `pg_catalog.pg_notify('written', $1)`
+	rawNotify      = `SELECT ` + rawPayload
+	rawAsyncNotify = `SELECT ` + rawAsync + `, ` + rawPayload
 
 	rawFlush   = `SELECT pg_catalog.pg_logical_emit_message(true, '', '')`
 	rawNoFlush = `SELECT pg_catalog.pg_logical_emit_message(false, '', '')`

@@ -77,7 +77,7 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 			var err error
 			out, err = s.putLocked(ctx, tx, rec, bucket, replace)
 			if replace {
-				tx.tell(s.cache.Sender().Keys(rec.Key)...)
+				tx.notify(s.cache.Sender().Keys(rec.Key)...)
 			}
 			return err
 		})
@@ -90,7 +90,7 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 			return s.created(ctx, session.Key{Hash: rec.Key.Hash, Bucket: bucket}, &out)
 		}
 	}
-	if err := s.inLeaf(ctx, bucket, func() error { return s.settle(ctx, s.app, rec.Key, attempt, landed) }); err != nil {
+	if err := s.inPartition(ctx, bucket, func() error { return s.untilKnown(ctx, s.app, rec.Key, attempt, landed) }); err != nil {
 		return none, s.refused(err)
 	}
 	return out, nil

@@ -7,8 +7,8 @@ import (
 	"github.com/sojourn-go/sojourn/migrations"
 )
 
-// queries are the statements that name a table: the parent's, or a leaf's.
-// Leaves have texts of their own because the server then neither plans nor
+// queries are the statements that name a table: the parent's, or a partition's.
+// Partitions have texts of their own because the server then neither plans nor
 // locks the other partitions.
 //
 // Batches come as arrays sorted by bucket and key, and rows are taken in that
@@ -16,7 +16,7 @@ import (
 //
 // Where keys are joined they are compared by = ANY, not by =: an index scan
 // in the order of the keys could be merged by the latter, so the planner makes
-// one, finds it free on an empty leaf, and reads the whole index ever after.
+// one, finds it free on an empty partition, and reads the whole index ever after.
 type queries struct {
 	get, fate            string
 	lockWait             string
@@ -240,8 +240,8 @@ SELECT pg_catalog.set_config('DateStyle', 'ISO', true), pg_catalog.set_config('T
 	startLone = `
 SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp(),` + pins + `,` + limitAll
 
-	// A plan made from the statistics of an empty or tiny leaf would scan it, and
-	// stay cached while the leaf grows. The generic plan is the right one for
+	// A plan made from the statistics of an empty or tiny partition would scan it, and
+	// stay cached while the partition grows. The generic plan is the right one for
 	// every batch size. Statements for one row have no plan but the right one.
 	startBatch = startLone + `,
        pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_hashjoin', 'off', true),
@@ -286,8 +286,8 @@ func startAlone(limits []any) string {
 const (
 	notify = `(SELECT pg_catalog.count(pg_catalog.pg_notify($4, p)) FROM pg_catalog.unnest($5::pg_catalog.text[]) AS p)`
 
-	startTelling     = startBatchAsync + `, ` + notify
-	startLoneTelling = startLoneAsync + `, ` + notify
+	startNotifying     = startBatchAsync + `, ` + notify
+	startLoneNotifying = startLoneAsync + `, ` + notify
 
 	notifyAtLast = `
 SELECT pg_catalog.set_config('synchronous_commit', 'off', true),
@@ -301,18 +301,18 @@ SELECT pg_catalog.pg_notify($1, $2), pg_catalog.pg_postmaster_start_time(), pg_c
 
 // parentQueries are the statements that always go through the parent.
 type parentQueries struct {
-	probe                                 string
-	lookOld, renew, head, heads           string
-	putLock, putInsert, putUpdate, putEnd string
-	userList, userCount, userLive         string
-	end, userEnd                          string
-	count                                 string
-	makeLeaf, leaves, meta, markForeign   string
-	journal                               string
-	longestLease                          string
+	probe                                        string
+	lookOld, renew, head, heads                  string
+	putLock, putInsert, putUpdate, putEnd        string
+	userList, userCount, userLive                string
+	end, userEnd                                 string
+	count                                        string
+	makePartition, partitions, meta, markForeign string
+	journal                                      string
+	longestLease                                 string
 }
 
-func newParentQueries(parent, meta, makeLeaf string) *parentQueries {
+func newParentQueries(parent, meta, makePartition string) *parentQueries {
 	const live = `ended_at IS NULL AND expires_at > pg_catalog.clock_timestamp()`
 	return &parentQueries{
 		// Newest first: stops at the first partition that has it.
@@ -445,10 +445,10 @@ RETURNING s.expires_at > s.ended_at`,
 		count: `
 SELECT pg_catalog.count(*) FROM ` + parent + ` WHERE ended_at IS NULL AND expires_at > pg_catalog.now()`,
 
-		makeLeaf: `SELECT ` + makeLeaf + `($1)`,
+		makePartition: `SELECT ` + makePartition + `($1)`,
 
 		// The bound of one that is being dropped reads as NULL.
-		leaves: `
+		partitions: `
 SELECT n.nspname, c.relname, COALESCE(pg_catalog.pg_get_expr(c.relpartbound, c.oid), ''), i.inhdetachpending
 FROM pg_catalog.pg_inherits AS i
 JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid

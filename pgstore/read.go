@@ -49,10 +49,10 @@ type foundRow struct {
 func (s *Store) readRow(ctx context.Context, key session.Key, server time.Time) (invalidation.Row, error) {
 	found := &foundRow{row: invalidation.Row{Record: session.Record{Key: key}}}
 	var err error
-	if l := s.facts.Load().find(key.Bucket); l != nil {
-		if err = found.ask(ctx, s, l.q, server); err != nil && fateOf(err) == fateLeaf {
+	if part := s.facts.Load().find(key.Bucket); part != nil {
+		if err = found.ask(ctx, s, part.q, server); err != nil && outcomeOf(err) == txPartition {
 			s.refreshSoon()
-			err = found.ask(ctx, s, s.onParent, server) // only its word counts: a leaf may be gone or not ours to use
+			err = found.ask(ctx, s, s.onParent, server) // only its word counts: a partition may be gone or not ours to use
 		}
 	} else {
 		err = found.ask(ctx, s, s.onParent, server)

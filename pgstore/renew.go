@@ -63,13 +63,13 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	var evicted []session.Key
 	w := s.cache.Begin(oldAt)
 	defer w.End()
-	var ran moment
+	var ran serverTime
 	ticket := s.cache.Reserve(at)
 	attempt := func(ctx context.Context, road road) error {
-		ran = moment{}
+		ran = serverTime{}
 		r := &renewal{old: oldAt, at: at, version: version, rec: &rec, grace: grace}
 		if limit.Max == 0 && rec.Key.Bucket != 0 { // one round trip
-			b := s.newTellingBatch(ctx, road, s.cache.Sender().Keys(oldAt)...)
+			b := s.newNotifyingBatch(ctx, road, s.cache.Sender().Keys(oldAt)...)
 			b.Queue(waitForStripes, s.lockClass, []int32{stripeOf(rec.User)})
 			s.queueRenewal(&b.Batch, r)
 			if err := send(ctx, road, b); err != nil {
@@ -80,7 +80,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		}
 		var ended []session.Key
 		err := s.begin(ctx, road, func(ctx context.Context, tx *transaction) error {
-			tx.tell(s.cache.Sender().Keys(oldAt)...)
+			tx.notify(s.cache.Sender().Keys(oldAt)...)
 			var err error
 			if ended, err = s.makeRoom(ctx, tx, w, rec.User, limit, oldAt); err != nil {
 				return err
@@ -97,7 +97,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 			}
 			return r.verdict()
 		})
-		if err == nil || fateOf(err) == fateOpen {
+		if err == nil || outcomeOf(err) == txOpen {
 			evicted = ended
 		}
 		return err
@@ -119,14 +119,14 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if limit.Max > 0 {
 		same = stripeOf(rec.User)
 	}
-	err = s.inLeaf(ctx, at.Bucket, func() error { return s.settle(ctx, s.app, same, attempt, landed) })
+	err = s.inPartition(ctx, at.Bucket, func() error { return s.untilKnown(ctx, s.app, same, attempt, landed) })
 	if err != nil {
 		if isCode(err, "23505") { // unique_violation: the new key
 			err = errors.Join(session.ErrExists, err)
 		}
 		return none, nil, s.correct(ctx, s.refused(err))
 	}
-	if ran != (moment{}) {
+	if ran != (serverTime{}) {
 		s.cache.Fill(ticket, written(ticket.Server(), rec, ran))
 	}
 	s.stats.renews.Add(1)
@@ -144,7 +144,7 @@ type renewal struct {
 
 	was  state
 	made bool
-	ran  moment // from after the write
+	ran  serverTime // from after the write
 }
 
 // queueRenewal adds the statements. The user's stripe is locked before them,

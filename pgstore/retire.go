@@ -30,33 +30,33 @@ func (m *maintenance) retire(ctx context.Context) error {
 		return m.mayNot()
 	}
 	var errs []error
-	for _, l := range due {
-		if err := m.retireLeaf(ctx, l); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", l.table, err))
+	for _, part := range due {
+		if err := m.retirePartition(ctx, part); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", part.table, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // due lists the partitions whose last hour ended so long ago.
-func (f *facts) due(grace time.Duration) (due []leaf) {
+func (f *facts) due(grace time.Duration) (due []partition) {
 	over := f.now().Add(-grace).Unix() / 3600
-	for _, l := range f.leaves {
-		if l.hi-1 <= over {
-			due = append(due, l)
+	for _, part := range f.partitions {
+		if part.hi-1 <= over {
+			due = append(due, part)
 		}
 	}
 	return due
 }
 
-func (m *maintenance) retireLeaf(ctx context.Context, l leaf) error {
+func (m *maintenance) retirePartition(ctx context.Context, part partition) error {
 	var live int64
 	kept := false
 	err := m.hand.transact(ctx, lockPatiently, true, func(tx pgx.Tx) (err error) {
-		if _, live, err = census(ctx, tx, l.table); err != nil || live > 0 {
+		if _, live, err = census(ctx, tx, part.table); err != nil || live > 0 {
 			return err
 		}
-		kept, err = m.mark(ctx, tx, l)
+		kept, err = m.mark(ctx, tx, part)
 		return err
 	})
 	switch {
@@ -67,43 +67,43 @@ func (m *maintenance) retireLeaf(ctx context.Context, l leaf) error {
 	case live > 0:
 		return liveRows(live)
 	}
-	if err := m.hand.detach(ctx, l.table); err != nil {
+	if err := m.hand.detach(ctx, part.table); err != nil {
 		if isCode(err, "42P01") { // detached by another
 			return nil
 		}
 		return err
 	}
 	if kept {
-		m.s.log.Info("a partition was detached and is kept, as its comment says", zap.String("partition", l.table))
+		m.s.log.Info("a partition was detached and is kept, as its comment says", zap.String("partition", part.table))
 		return nil
 	}
-	return m.settleDetached(ctx, l.name, int32(l.lo), int32(l.hi))
+	return m.reattachOrDrop(ctx, part.name, int32(part.lo), int32(part.hi))
 }
 
 // mark prepares a partition for being detached, unless it is to be kept.
-func (m *maintenance) mark(ctx context.Context, tx pgx.Tx, l leaf) (kept bool, err error) {
+func (m *maintenance) mark(ctx context.Context, tx pgx.Tx, part partition) (kept bool, err error) {
 	var comment string
-	err = tx.QueryRow(ctx, `SELECT COALESCE(pg_catalog.obj_description($1::text::regclass, 'pg_class'), '')`, l.table).Scan(&comment)
+	err = tx.QueryRow(ctx, `SELECT COALESCE(pg_catalog.obj_description($1::text::regclass, 'pg_class'), '')`, part.table).Scan(&comment)
 	if err != nil || strings.HasPrefix(comment, keepMark) {
 		return err == nil, err
 	}
 	// A restore without comments has lost it; without it nobody would find the
 	// table if we got no further.
-	if ours := m.s.names.LeafComment(int32(l.lo), int32(l.hi)); comment != ours {
-		if _, err := tx.Exec(ctx, `COMMENT ON TABLE `+l.table+` IS '`+strings.ReplaceAll(ours, `'`, `''`)+`'`); err != nil {
+	if ours := m.s.names.PartitionComment(int32(part.lo), int32(part.hi)); comment != ours {
+		if _, err := tx.Exec(ctx, `COMMENT ON TABLE `+part.table+` IS '`+strings.ReplaceAll(ours, `'`, `''`)+`'`); err != nil {
 			return false, err
 		}
 	}
 	// A vacuum under way would make detaching wait longer than it may.
-	_, err = tx.Exec(ctx, `ALTER TABLE `+l.table+` SET (autovacuum_enabled = off, toast.autovacuum_enabled = off)`)
+	_, err = tx.Exec(ctx, `ALTER TABLE `+part.table+` SET (autovacuum_enabled = off, toast.autovacuum_enabled = off)`)
 	return false, err
 }
 
 // keepMark is what the comment of a partition that is to be kept begins with.
 const keepMark = "keep"
 
-// census counts the rows of a leaf and those that would be live sessions.
-// Rows of version 0 came with the leaf.
+// census counts the rows of a partition and those that would be live sessions.
+// Rows of version 0 came with the partition.
 func census(ctx context.Context, tx pgx.Tx, table string) (rows, live int64, err error) {
 	err = tx.QueryRow(ctx, `
 SELECT pg_catalog.count(*) FILTER (WHERE version > 0),
@@ -158,7 +158,7 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_description AS d ON d.objoid = c.oid AND d.classoid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0
 WHERE n.nspname = $1 AND c.relkind = 'r'
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid)
-  AND d.description LIKE 'sojourn leaf of %'`, m.s.names.Schema)
+  AND d.description LIKE 'sojourn partition of %'`, m.s.names.Schema)
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ WHERE n.nspname = $1 AND c.relkind = 'r'
 	var name, mark string
 	var may bool
 	_, err = pgx.ForEachRow(rows, []any{&name, &mark, &may}, func() error {
-		if lo, hi, ok := m.s.names.ParseLeafComment(mark); ok {
+		if lo, hi, ok := m.s.names.ParsePartitionComment(mark); ok {
 			orphans = append(orphans, orphan{name, lo, hi, may})
 		}
 		return nil
@@ -183,7 +183,7 @@ WHERE n.nspname = $1 AND c.relkind = 'r'
 	for _, o := range orphans {
 		err := m.mayNot()
 		if m.may && o.may {
-			err = m.settleDetached(ctx, o.name, o.lo, o.hi)
+			err = m.reattachOrDrop(ctx, o.name, o.lo, o.hi)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", m.s.names.Qualify(o.name), err))
@@ -192,9 +192,9 @@ WHERE n.nspname = $1 AND c.relkind = 'r'
 	return errors.Join(errs...)
 }
 
-// settleDetached drops a detached leaf, or brings it back if its time is not
+// reattachOrDrop drops a detached partition, or brings it back if its time is not
 // over: it may have been detached by hand, or hold what should not be there.
-func (m *maintenance) settleDetached(ctx context.Context, name string, lo, hi int32) error {
+func (m *maintenance) reattachOrDrop(ctx context.Context, name string, lo, hi int32) error {
 	table := m.s.names.Qualify(name)
 	over := time.Unix(int64(hi-1)*3600, 0).Before(m.facts.now().Add(-m.facts.graceInForce))
 	var rows, live int64
@@ -241,17 +241,17 @@ func (m *maintenance) settleDetached(ctx context.Context, name string, lo, hi in
 	return nil
 }
 
-// isGone reports whether a detached table is no longer ours to settle: another
+// isGone reports whether a detached table is no longer ours to deal with: another
 // pass has dropped it or brought it back, or its comment has changed.
 func (m *maintenance) isGone(ctx context.Context, tx pgx.Tx, table string, lo, hi int32) (gone bool, err error) {
 	err = tx.QueryRow(ctx, `
 SELECT c.oid IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid)
   OR pg_catalog.obj_description(c.oid, 'pg_class') IS DISTINCT FROM $2
-FROM (SELECT pg_catalog.to_regclass($1) AS oid) AS c`, table, m.s.names.LeafComment(lo, hi)).Scan(&gone)
+FROM (SELECT pg_catalog.to_regclass($1) AS oid) AS c`, table, m.s.names.PartitionComment(lo, hi)).Scan(&gone)
 	return gone, err
 }
 
-// reattach puts a detached leaf back. Where others have taken its place
+// reattach puts a detached partition back. Where others have taken its place
 // meanwhile, be it in part, the rows move there, dead ones too: they keep keys
 // dead. Those of hours that have passed are not needed for that.
 func (m *maintenance) reattach(ctx context.Context, tx pgx.Tx, table string, lo, hi int32) (made int, err error) {
@@ -259,7 +259,7 @@ func (m *maintenance) reattach(ctx context.Context, tx pgx.Tx, table string, lo,
 	if err != nil {
 		return 0, err
 	}
-	if !slices.ContainsFunc(f.leaves, func(l leaf) bool { return l.lo < int64(hi) && l.hi > int64(lo) }) {
+	if !slices.ContainsFunc(f.partitions, func(part partition) bool { return part.lo < int64(hi) && part.hi > int64(lo) }) {
 		_, err = tx.Exec(ctx, fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)`,
 			m.s.names.Sessions, table, lo, hi))
 		return 0, err
@@ -270,7 +270,7 @@ func (m *maintenance) reattach(ctx context.Context, tx pgx.Tx, table string, lo,
 		if !gap {
 			break
 		}
-		if _, err := tx.Exec(ctx, m.s.parent.makeLeaf, bucket); err != nil {
+		if _, err := tx.Exec(ctx, m.s.parent.makePartition, bucket); err != nil {
 			return 0, err
 		}
 		made++

@@ -166,10 +166,10 @@ func TestDetachedPartitionsAreTakenCareOf(t *testing.T) {
 		// None of these is one.
 		hour := p.hour(t)
 		others := map[string]string{
-			fmt.Sprint(n.LeafPrefix, hour-600): "",
-			fmt.Sprint(n.LeafPrefix, hour-601): "a table of my own",
-			fmt.Sprint(n.LeafPrefix, hour-602): "sojourn leaf of elsewhere.sessions: 1 to 2",
-			fmt.Sprint(n.LeafPrefix, hour-603): n.LeafComment(1, 2) + "0 or so",
+			fmt.Sprint(n.PartitionPrefix, hour-600): "",
+			fmt.Sprint(n.PartitionPrefix, hour-601): "a table of my own",
+			fmt.Sprint(n.PartitionPrefix, hour-602): "sojourn partition of elsewhere.sessions: 1 to 2",
+			fmt.Sprint(n.PartitionPrefix, hour-603): n.PartitionComment(1, 2) + "0 or so",
 		}
 		for name, comment := range others {
 			p.exec(t, `CREATE TABLE `+n.Qualify(name)+` (LIKE `+n.Sessions+` INCLUDING ALL)`)
@@ -224,7 +224,7 @@ func TestAPartitionDetachedBeforeItsTimeComesBack(t *testing.T) {
 				all := []session.Record{rec, first}
 				if taken != "free" {
 					if taken == "taken in part" {
-						if _, err := migrations.SetSettings(t.Context(), p.pool, p.config(), migrations.Settings{LeafWidth: 5 * time.Hour}); err != nil {
+						if _, err := migrations.SetSettings(t.Context(), p.pool, p.config(), migrations.Settings{PartitionWidth: 5 * time.Hour}); err != nil {
 							t.Fatal(err)
 						}
 					}

@@ -31,7 +31,7 @@ const lockTries = 5
 func (s *Store) retry(ctx context.Context, do func(context.Context) error) error {
 	for try := 1; ; try++ {
 		err := do(ctx)
-		if f := fateOf(err); err == nil || (f != fateConflict && f != fateLocked) {
+		if f := outcomeOf(err); err == nil || (f != txConflict && f != txLocked) {
 			return err
 		}
 		if try == lockTries || !pause(ctx, try) {

@@ -127,7 +127,7 @@ func TestAnApplicationsRoleNeedsNoRightsOnTables(t *testing.T) {
 func TestWithoutTheRightToMakePartitions(t *testing.T) {
 	t.Parallel()
 	p, app, _, roles := withRoles(t, hourly)
-	p.exec(t, `REVOKE EXECUTE ON FUNCTION `+p.names(t).MakeLeaf+` FROM `+quoted(roles.App))
+	p.exec(t, `REVOKE EXECUTE ON FUNCTION `+p.names(t).MakePartition+` FROM `+quoted(roles.App))
 	s := app.open(t, quiet)
 	hour := p.hour(t)
 	p.exec(t, `DROP TABLE `+p.table(t, p.partOf(t, hour+20).name))
@@ -186,14 +186,14 @@ func TestARoleThatIsGrantedLaterWorksAtOnce(t *testing.T) {
 			`GRANT USAGE ON SCHEMA ` + quoted(p.schema) + ` TO `,
 			`GRANT SELECT, INSERT, UPDATE, DELETE ON ` + n.Sessions + ` TO `,
 			`GRANT SELECT, UPDATE ON ` + n.Meta + ` TO `,
-			`GRANT EXECUTE ON FUNCTION ` + n.MakeLeaf + ` TO `,
+			`GRANT EXECUTE ON FUNCTION ` + n.MakePartition + ` TO `,
 		} {
 			p.exec(t, sql+quoted(role))
 		}
 		s := late.open(t, quiet)
-		leaf := p.table(t, p.partOf(t, fresh(s, "").Key.Bucket).name)
+		partition := p.table(t, p.partOf(t, fresh(s, "").Key.Bucket).name)
 		const may = `SELECT has_table_privilege($1, $2, 'SELECT, INSERT, UPDATE, DELETE')`
-		if query[bool](t, p, `SELECT has_table_privilege($1, $2, 'SELECT')`, role, leaf) {
+		if query[bool](t, p, `SELECT has_table_privilege($1, $2, 'SELECT')`, role, partition) {
 			t.Fatal("the partition has the grant already")
 		}
 		rec := everything(t, s)
@@ -201,7 +201,7 @@ func TestARoleThatIsGrantedLaterWorksAtOnce(t *testing.T) {
 		if n, err := s.Clear(t.Context()); n == 0 || err != nil {
 			t.Errorf("Clear = %d, %v", n, err)
 		}
-		if query[bool](t, p, `SELECT has_table_privilege($1, $2, 'SELECT')`, role, leaf) {
+		if query[bool](t, p, `SELECT has_table_privilege($1, $2, 'SELECT')`, role, partition) {
 			t.Fatal("the partition got the grant by itself: this was no test")
 		}
 

@@ -61,32 +61,32 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 		case written:
 			o.saved(now)
 			o.ran = w.batch.began
-			s.saves.Settle(o, nil)
+			s.saves.Finish(o, nil)
 		case w.held(o):
 			held = append(held, o)
 		case o.lost != nil && there && was.version == o.becomes: // it was written, whatever came after it
 			o.saved(was)
-			s.saves.Settle(o, nil)
+			s.saves.Finish(o, nil)
 		case o.lost != nil && !(there && was.version < o.becomes): // it may have been
-			s.saves.Settle(o, s.outcomeOpen(ctx, o.lost, nil))
+			s.saves.Finish(o, s.outcomeOpen(ctx, o.lost, nil))
 		case !there:
-			s.saves.Settle(o, session.ErrNotFound)
+			s.saves.Finish(o, session.ErrNotFound)
 		case !was.live && was.inGrace:
-			s.saves.Settle(o, session.ErrConflict)
+			s.saves.Finish(o, session.ErrConflict)
 		case !was.live:
-			s.saves.Settle(o, session.ErrNotFound)
+			s.saves.Finish(o, session.ErrNotFound)
 		case was.user != o.rec.User:
-			s.saves.Settle(o, session.ErrUserChanged)
+			s.saves.Finish(o, session.ErrUserChanged)
 		case was.version != o.rec.Version:
-			s.saves.Settle(o, session.ErrConflict)
+			s.saves.Finish(o, session.ErrConflict)
 		case !ends(o) && !o.rec.Expires.After(w.batch.began.clock):
-			s.saves.Settle(o, errLags)
+			s.saves.Finish(o, errLags)
 		case mode.patience == careful:
 			// Another write came between the statement's snapshot and its lock. With
 			// the lock taken before, there is no such thing.
 			held = append(held, o)
 		default: // it expired within the statement
-			s.saves.Settle(o, session.ErrNotFound)
+			s.saves.Finish(o, session.ErrNotFound)
 		}
 	}
 	return held, nil

@@ -16,13 +16,13 @@ import (
 // batch is statements that run as one transaction, in one round trip.
 type batch struct {
 	pgx.Batch
-	telling bool   // other nodes are told of it
-	began   moment // when it has run
+	notifies bool   // other nodes are notified of it
+	began    serverTime // when it has run
 }
 
-// moment is a time by the clock of a server, which the time of its start tells
+// serverTime is a time by the clock of a server, which the time of its start tells
 // from others.
-type moment struct{ server, clock time.Time }
+type serverTime struct{ server, clock time.Time }
 
 // newBatch begins a batch with the settings that all of them need.
 func (s *Store) newBatch(ctx context.Context, r road) *batch {
@@ -37,13 +37,13 @@ func (s *Store) batchFrom(start string, limits []any) *batch {
 	return b
 }
 
-// newTellingBatch begins a batch of which other nodes are told.
-func (s *Store) newTellingBatch(ctx context.Context, r road, payloads ...string) *batch {
-	return s.tellingFrom(startTelling, r.limits(ctx), payloads)
+// newNotifyingBatch begins a batch of which other nodes are notified.
+func (s *Store) newNotifyingBatch(ctx context.Context, r road, payloads ...string) *batch {
+	return s.notifyingFrom(startNotifying, r.limits(ctx), payloads)
 }
 
-func (s *Store) tellingFrom(start string, limits []any, payloads []string) *batch {
-	b := &batch{telling: true}
+func (s *Store) notifyingFrom(start string, limits []any, payloads []string) *batch {
+	b := &batch{notifies: true}
 	b.Queue(beginSQL)
 	s.pinText(&b.Batch)
 	b.first(start, append(limits, s.channel, payloads)...)
@@ -107,13 +107,13 @@ func (r road) mayWait(ctx context.Context) bool {
 // send runs the statements of b. Results count only when it returns nil.
 func send(ctx context.Context, r road, b *batch) error {
 	return r.do(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
-		return commit(ctx, conn, &b.Batch, b.telling)
+		return commit(ctx, conn, &b.Batch, b.notifies)
 	})
 }
 
 // commit runs b, which begins a transaction or ends the one that is open, and
-// commits it. One that told other nodes is then made durable.
-func commit(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch, told bool) error {
+// commits it. One that notified other nodes is then made durable.
+func commit(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch, notified bool) error {
 	done := false
 	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
 		if done = tag.String() == "COMMIT"; !done {
@@ -121,7 +121,7 @@ func commit(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch, told bool) er
 		}
 		return nil
 	})
-	if told {
+	if notified {
 		b.Queue(makeDurable)
 	}
 	err := conn.SendBatch(ctx, b).Close()
@@ -147,8 +147,8 @@ type transaction struct {
 	payloads []string
 }
 
-// tell has other nodes told when it is committed.
-func (tx *transaction) tell(payloads ...string) { tx.payloads = append(tx.payloads, payloads...) }
+// notify has other nodes notified when it is committed.
+func (tx *transaction) notify(payloads ...string) { tx.payloads = append(tx.payloads, payloads...) }
 
 // begin runs do in a transaction. do sees the limits of batches.
 func (s *Store) begin(ctx context.Context, r road, do func(context.Context, *transaction) error) error {
@@ -217,11 +217,11 @@ func (s *Store) lasting(ctx context.Context, what string, until time.Time) (cont
 	return ctx, func() { lasts(); end(nil); cancel() }
 }
 
-// settle runs a transaction until its outcome is known: it is repeated when
+// untilKnown runs a transaction until its outcome is known: it is repeated when
 // others made it fail, and when its answer was lost. Then landed, if not nil,
 // is asked whether it happened; an error means that it cannot tell. Those that
-// settle the same, which is a lock that they need, do so one at a time.
-func (s *Store) settle(ctx context.Context, r road, same any, attempt func(context.Context, road) error, landed func(context.Context) (bool, error)) error {
+// have the same, which is a lock that they need, do so one at a time.
+func (s *Store) untilKnown(ctx context.Context, r road, same any, attempt func(context.Context, road) error, landed func(context.Context) (bool, error)) error {
 	ctx, cancel := s.within(ctx, "the write")
 	defer cancel()
 	var lost error
@@ -233,33 +233,33 @@ func (s *Store) settle(ctx context.Context, r road, same any, attempt func(conte
 		if err == nil {
 			return nil
 		}
-		f := fateOf(err)
+		f := outcomeOf(err)
 		switch f {
-		case fateOpen:
+		case txOpen:
 			lost, r.own = err, true
 			s.cache.Disown() // it may still be committed
-		case fateLocked:
+		case txLocked:
 			if locked++; locked > 1 {
 				s.endSilent(ctx, s.control)
 			}
 		}
-		again := lost != nil || f == fateConflict || f == fateLocked && r.mayWait(ctx)
+		again := lost != nil || f == txConflict || f == txLocked && r.mayWait(ctx)
 		if lost != nil {
-			did, cannotTell := false, error(nil)
+			did, cannotSay := false, error(nil)
 			if landed != nil {
-				did, cannotTell = landed(ctx)
+				did, cannotSay = landed(ctx)
 			}
 			switch {
 			case did:
 				return nil
 			case !isRefusal(err):
-			case landed == nil, errors.Is(cannotTell, session.ErrUnknown):
+			case landed == nil, errors.Is(cannotSay, session.ErrUnknown):
 				again = false
-			case cannotTell == nil:
+			case cannotSay == nil:
 				return err // this attempt came after the lost one
 			}
 		}
-		if again && (f == fateLocked || pause(ctx, try)) {
+		if again && (f == txLocked || pause(ctx, try)) {
 			s.stats.retries.Add(1)
 			continue
 		}

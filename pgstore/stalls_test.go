@@ -219,13 +219,13 @@ func TestAReadOfADatabaseThatIsAwayEnds(t *testing.T) {
 	rec := create(t, s, "ada")
 	proxy.SetMode(faultproxy.ToClient, faultproxy.Stall())
 	reads := map[string]func() error{
-		"Get":       func() error { _, err := s.Get(context.Background(), rec.Key); return err },
-		"GetFresh":  func() error { _, err := s.GetFresh(context.Background(), rec.Key); return err },
-		"Fate":      func() error { _, err := s.Fate(context.Background(), rec.Key); return err },
-		"ListUser":  func() error { _, err := s.ListUser(context.Background(), "ada"); return err },
-		"CountUser": func() error { _, err := s.CountUser(context.Background(), "ada"); return err },
-		"refresh":   func() error { _, err := s.refresh(context.Background()); return err },
-		"Settle":    func() error { return s.Settle(context.Background()) },
+		"Get":             func() error { _, err := s.Get(context.Background(), rec.Key); return err },
+		"GetFresh":        func() error { _, err := s.GetFresh(context.Background(), rec.Key); return err },
+		"Fate":            func() error { _, err := s.Fate(context.Background(), rec.Key); return err },
+		"ListUser":        func() error { _, err := s.ListUser(context.Background(), "ada"); return err },
+		"CountUser":       func() error { _, err := s.CountUser(context.Background(), "ada"); return err },
+		"refresh":         func() error { _, err := s.refresh(context.Background()); return err },
+		"WaitForAllNodes": func() error { return s.WaitForAllNodes(context.Background()) },
 		"a search": func() error {
 			_, err := s.Get(context.Background(), session.ForeignKey("test", "away"))
 			return err

@@ -43,7 +43,7 @@ func (s *Store) Stats() session.Stats {
 		Flushes: c.flushes.Load(), Retries: c.retries.Load(), Unknown: c.unknown.Load(),
 		BackgroundErrors: c.backgroundErrors.Load(),
 		LateTouches:      s.late.len(), LateTouchFailures: c.lateFailures.Load(),
-		Partitions: len(f.leaves),
+		Partitions: len(f.partitions),
 		Maintained: f.maintained.Done, MaintainedBy: f.maintained.By,
 		MadeAhead: f.made, Retired: f.retired, Thinned: f.thinned,
 		Refreshed: f.readAt,

@@ -35,8 +35,8 @@ var _ interface {
 	session.Pruner
 	session.FreshGetter
 	session.LateToucher
-	session.Strict
-	session.Teller
+	session.NodeWaiter
+	session.Explainer
 	session.Statser
 } = (*Store)(nil)
 
@@ -140,7 +140,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		pool:     pool,
 		text:     textResults(pool.Config().ConnConfig.DefaultQueryExecMode),
 		onParent: newQueries(names.Sessions),
-		parent:   newParentQueries(names.Sessions, names.Meta, names.MakeLeaf),
+		parent:   newParentQueries(names.Sessions, names.Meta, names.MakePartition),
 		readings: newReadings(),
 		hints:    hints,
 		probes:   make(chan struct{}, maxProbes),
@@ -205,7 +205,7 @@ func agree(opts Options, f *facts) error {
 		given, stored time.Duration
 	}{
 		{"LongestLifetime", opts.LongestLifetime, f.longest},
-		{"LeafWidth", opts.LeafWidth, f.width},
+		{"PartitionWidth", opts.PartitionWidth, f.width},
 		{"Lease", opts.Lease, f.lease},
 		{"RetireGrace", opts.RetireGrace, f.grace},
 	} {

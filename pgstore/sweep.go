@@ -46,23 +46,23 @@ func (m *maintenance) thin(ctx context.Context) error {
 		limit = sweepUnfit
 	}
 	end := time.Now().Add(limit)
-	for _, l := range m.facts.leaves {
-		if t, ok := sw.looked[l.table]; ok && time.Since(t) < sweepAgain {
+	for _, part := range m.facts.partitions {
+		if t, ok := sw.looked[part.table]; ok && time.Since(t) < sweepAgain {
 			continue
 		}
 		if time.Now().After(end) {
 			return errLater
 		}
-		err := m.thinLeaf(ctx, l, end)
+		err := m.thinPartition(ctx, part, end)
 		switch {
 		case errors.Is(err, errLater):
 			return err
 		case isCode(err, "42P01"): // undefined_table: retired meanwhile
 			sw.table = ""
 		case err != nil:
-			return fmt.Errorf("%s: %w", l.table, err)
+			return fmt.Errorf("%s: %w", part.table, err)
 		}
-		sw.looked[l.table] = time.Now()
+		sw.looked[part.table] = time.Now()
 	}
 	for table := range sw.looked {
 		if !m.facts.has(table) {
@@ -72,37 +72,37 @@ func (m *maintenance) thin(ctx context.Context) error {
 	return nil
 }
 
-// thinLeaf walks through a leaf if that is worth it, or goes on with that.
-func (m *maintenance) thinLeaf(ctx context.Context, l leaf, end time.Time) error {
+// thinPartition walks through a partition if that is worth it, or goes on with that.
+func (m *maintenance) thinPartition(ctx context.Context, part partition, end time.Time) error {
 	sw, grace := m.sweep, m.facts.graceInForce.Seconds()
 	var pages, all int64
 	err := m.hand.conn.QueryRow(ctx, `
 SELECT pg_catalog.pg_relation_size($1::text::regclass) / b, pg_catalog.pg_table_size($1::text::regclass) / b
-FROM (SELECT pg_catalog.current_setting('block_size')::bigint) AS s(b)`, l.table).Scan(&pages, &all)
+FROM (SELECT pg_catalog.current_setting('block_size')::bigint) AS s(b)`, part.table).Scan(&pages, &all)
 	if err != nil || all < sweepLeast {
 		return err
 	}
-	if sw.table != l.table {
-		worth, err := m.worthThinning(ctx, l, pages, grace)
+	if sw.table != part.table {
+		worth, err := m.worthThinning(ctx, part, pages, grace)
 		if err != nil || !worth {
 			return err
 		}
-		sw.table, sw.page = l.table, 0
+		sw.table, sw.page = part.table, 0
 	}
-	return m.walk(ctx, l, pages, grace, end)
+	return m.walk(ctx, part, pages, grace, end)
 }
 
 // walk makes tombstones of the sessions that are idle for so long, from where
 // it stopped before. A key could be put again if its row were gone.
-func (m *maintenance) walk(ctx context.Context, l leaf, pages int64, grace float64, end time.Time) error {
+func (m *maintenance) walk(ctx context.Context, part partition, pages int64, grace float64, end time.Time) error {
 	sw := m.sweep
-	sql := `UPDATE ` + l.table + ` SET ended_at = expires_at, user_id = NULL, data = NULL
+	sql := `UPDATE ` + part.table + ` SET ended_at = expires_at, user_id = NULL, data = NULL
 WHERE ctid >= $2::tid AND ctid < $3::tid AND ` + idleExpired
 	skipped := false
 	for sw.page < pages {
 		rows, err := m.hand.exec(ctx, lockBriefly, false, sql, grace, fmt.Sprintf("(%d,0)", sw.page), fmt.Sprintf("(%d,0)", sw.page+sweepPages))
-		switch f := fateOf(err); {
-		case err != nil && (f == fateLocked || f == fateConflict):
+		switch f := outcomeOf(err); {
+		case err != nil && (f == txLocked || f == txConflict):
 			skipped = true
 		case err != nil:
 			return err
@@ -123,9 +123,9 @@ WHERE ctid >= $2::tid AND ctid < $3::tid AND ` + idleExpired
 	return nil
 }
 
-// worthThinning estimates whether a leaf holds at least as many sessions that
+// worthThinning estimates whether a partition holds at least as many sessions that
 // idle-expired as live ones.
-func (m *maintenance) worthThinning(ctx context.Context, l leaf, pages int64, grace float64) (bool, error) {
+func (m *maintenance) worthThinning(ctx context.Context, part partition, pages int64, grace float64) (bool, error) {
 	var live, expired int64
 	share := 100.0
 	if pages > sweepSample {
@@ -134,7 +134,7 @@ func (m *maintenance) worthThinning(ctx context.Context, l leaf, pages int64, gr
 	err := m.hand.transact(ctx, lockBriefly, false, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
 SELECT pg_catalog.count(*) FILTER (WHERE NOT (`+idleExpired+`)), pg_catalog.count(*) FILTER (WHERE `+idleExpired+`)
-FROM `+l.table+` TABLESAMPLE SYSTEM ($2) WHERE ended_at IS NULL`, grace, share).Scan(&live, &expired)
+FROM `+part.table+` TABLESAMPLE SYSTEM ($2) WHERE ended_at IS NULL`, grace, share).Scan(&live, &expired)
 	})
 	return expired > 0 && expired >= live, err
 }
@@ -144,8 +144,8 @@ FROM `+l.table+` TABLESAMPLE SYSTEM ($2) WHERE ended_at IS NULL`, grace, share).
 const idleExpired = `ended_at IS NULL AND expires_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1::double precision)`
 
 func (f *facts) has(table string) bool {
-	for _, l := range f.leaves {
-		if l.table == table {
+	for _, part := range f.partitions {
+		if part.table == table {
 			return true
 		}
 	}

@@ -155,8 +155,8 @@ func TestThinningGoesOnWhereItStopped(t *testing.T) {
 		if err := m.look(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		i := slices.IndexFunc(m.facts.leaves, func(f leaf) bool { return f.name == l.name })
-		err := m.thinLeaf(t.Context(), m.facts.leaves[i], time.Now())
+		i := slices.IndexFunc(m.facts.partitions, func(f partition) bool { return f.name == l.name })
+		err := m.thinPartition(t.Context(), m.facts.partitions[i], time.Now())
 		rows += m.done.Emptied
 		if err == nil {
 			if pass < 3 || rows != sweptRows*9/10 {

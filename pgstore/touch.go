@@ -50,17 +50,17 @@ func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]
 		switch {
 		case written:
 			o.rec.Expires = now.expires
-			s.touches.Settle(o, nil)
+			s.touches.Finish(o, nil)
 		case w.held(o):
 			held = append(held, o)
 		case there && was.live && !was.expires.Before(earlier(o.rec.Expires, was.deadline)):
 			o.rec.Expires = was.expires // already further
-			s.touches.Settle(o, nil)
+			s.touches.Finish(o, nil)
 		case there && was.live && mode.patience == careful:
 			held = append(held, o) // see flushSaves
 		default:
 			o.expired = there && !was.live && !was.expires.After(w.batch.began.clock)
-			s.touches.Settle(o, session.ErrNotFound)
+			s.touches.Finish(o, session.ErrNotFound)
 		}
 	}
 	return held, nil

@@ -58,7 +58,7 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 	var total int64
 	for {
 		var rows, live int64
-		err := s.settle(ctx, s.control, stripeOf(user), func(ctx context.Context, r road) error {
+		err := s.untilKnown(ctx, s.control, stripeOf(user), func(ctx context.Context, r road) error {
 			var err error
 			rows, live, err = s.endUserBatch(ctx, r, user, spared)
 			return err
@@ -76,7 +76,7 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 
 func (s *Store) endUserBatch(ctx context.Context, r road, user string, spared [][]byte) (rows, live int64, err error) {
 	stripe := stripeOf(user)
-	b := s.newTellingBatch(ctx, r, s.cache.Sender().User(user))
+	b := s.newNotifyingBatch(ctx, r, s.cache.Sender().User(user))
 	b.Queue(takeStripes, s.lockClass, stripe, stripe)
 	b.Queue(s.parent.userEnd, user, endBatch, spared).Query(func(found pgx.Rows) error {
 		var wasLive bool
@@ -146,7 +146,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 			out, err = s.putLocked(ctx, tx, rec, bucket, false)
 			return err
 		})
-		if err == nil || fateOf(err) == fateOpen {
+		if err == nil || outcomeOf(err) == txOpen {
 			evicted = ended
 		}
 		return err
@@ -155,7 +155,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 		out = rec
 		return s.created(ctx, session.Key{Hash: rec.Key.Hash, Bucket: bucket}, &out)
 	}
-	if err := s.inLeaf(ctx, bucket, func() error { return s.settle(ctx, s.app, stripeOf(rec.User), attempt, landed) }); err != nil {
+	if err := s.inPartition(ctx, bucket, func() error { return s.untilKnown(ctx, s.app, stripeOf(rec.User), attempt, landed) }); err != nil {
 		return none, nil, s.correct(ctx, s.refused(err))
 	}
 	s.stats.creates.Add(1)
@@ -191,7 +191,7 @@ func (s *Store) makeRoom(ctx context.Context, tx *transaction, w *invalidation.W
 	}
 	evicted := live[:over]
 	w.Add(evicted...)
-	tx.tell(s.cache.Sender().Keys(evicted...)...)
+	tx.notify(s.cache.Sender().Keys(evicted...)...)
 	hashes, buckets := arraysOf(evicted)
 	_, err := tx.Exec(ctx, s.parent.end, hashes, buckets)
 	return evicted, err

@@ -52,7 +52,7 @@ func (s *Store) newWrite(ctx context.Context, ops []*op, mode flushMode, tell bo
 		lone = !slices.ContainsFunc(w.parts, func(p span) bool { return len(p.ops) > 1 })
 	}
 	if tell {
-		w.batch = s.tellingFrom(either(lone, startLoneTelling, startTelling), w.road.limits(ctx), s.tellKeys(ops))
+		w.batch = s.notifyingFrom(either(lone, startLoneNotifying, startNotifying), w.road.limits(ctx), s.notifyKeys(ops))
 	} else {
 		w.batch = s.batchFrom(either(lone, startLoneAsync, startBatchAsync), w.road.limits(ctx))
 	}
@@ -73,7 +73,7 @@ func (w *write) held(o *op) bool {
 	return w.mode.patience == quick || w.mode.patience == careful && !there
 }
 
-// send writes with one of the statements of each leaf.
+// send writes with one of the statements of each partition.
 func (w *write) send(ctx context.Context, texts func(*queries) batchTexts, inputs ...input) error {
 	for _, part := range w.parts {
 		w.queue(part, texts(part.q), inputs)
@@ -150,7 +150,7 @@ type span struct {
 	ops []*op
 }
 
-// spans cuts ops, sorted by key, by leaf.
+// spans cuts ops, sorted by key, by partition.
 func (s *Store) spans(ops []*op, mode flushMode) []span {
 	if mode.parent {
 		return []span{{s.onParent, ops}}
@@ -158,8 +158,8 @@ func (s *Store) spans(ops []*op, mode flushMode) []span {
 	f := s.facts.Load()
 	var out []span
 	for start := 0; start < len(ops); {
-		l := f.find(ops[start].key.Bucket)
-		if l == nil { // as many as lie in the same gap
+		part := f.find(ops[start].key.Bucket)
+		if part == nil { // as many as lie in the same gap
 			end := start + 1
 			for end < len(ops) && f.find(ops[end].key.Bucket) == nil {
 				end++
@@ -169,10 +169,10 @@ func (s *Store) spans(ops []*op, mode flushMode) []span {
 			continue
 		}
 		end := start + 1
-		for end < len(ops) && int64(ops[end].key.Bucket) < l.hi {
+		for end < len(ops) && int64(ops[end].key.Bucket) < part.hi {
 			end++
 		}
-		out = append(out, span{l.q, ops[start:end]})
+		out = append(out, span{part.q, ops[start:end]})
 		start = end
 	}
 	return out

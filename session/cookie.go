@@ -52,8 +52,8 @@ const (
 // macText is how the signature is written.
 var macText = base64.RawURLEncoding.Strict()
 
-// settled fills in what is empty.
-func (c Cookie) settled(name string) Cookie {
+// withDefaults fills in what is empty.
+func (c Cookie) withDefaults(name string) Cookie {
 	c.Path = cmp.Or(c.Path, "/")
 	if c.Name != "" {
 		return c
@@ -72,7 +72,7 @@ func (c Cookie) settled(name string) Cookie {
 	return c
 }
 
-// check is about a settled Cookie.
+// check is about a Cookie with its defaults.
 func (c Cookie) check() error {
 	bad := func(field, format string, args ...any) error {
 		return fmt.Errorf("%w: Options.Cookie.%s %s", ErrInvalid, field, fmt.Sprintf(format, args...))

@@ -55,7 +55,7 @@
 // What a request changes is a difference by key. If another one has saved
 // meanwhile, the difference is made to what that has saved: of two requests
 // that set different values both win, and of the same value the last.
-// [Update] and Flash add to what is there. After Session.Strict such a save is
+// [Update] and Flash add to what is there. After Session.FailOnConflict such a save is
 // ErrConflict instead.
 //
 // If the session ended while a request was under way, by a logout, a timeout

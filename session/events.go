@@ -22,7 +22,7 @@ const (
 	EventEnded
 	// EventUnknownID: a request came with an ID of which the store knows no
 	// session: a guess, or a leftover. Many from one source are an attack. From
-	// a store that is no Teller, it may be EventExpired and EventEnded too.
+	// a store that is no Explainer, it may be EventExpired and EventEnded too.
 	EventUnknownID
 	// EventInvalidID: a request's cookie was no ID at all, or its signature
 	// was wrong. Key is zero.
@@ -67,7 +67,7 @@ const (
 	// ReasonLogin: its user logged in.
 	ReasonLogin Reason = "login"
 	// ReasonLogout: the handler of one of its requests called Destroy,
-	// DestroyStrict or Logout.
+	// DestroyOnAllNodes or Logout.
 	ReasonLogout Reason = "logout"
 	// ReasonRevoked: Revoke, RevokeOthers or RevokeUser ended it.
 	ReasonRevoked Reason = "revoked"

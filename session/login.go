@@ -43,7 +43,7 @@ func (s *Session) Login(ctx context.Context, user string, login Login) error {
 		return err
 	}
 	if p := login.Policy; p != nil {
-		if err := p.settled().check("Login.Policy", s.m.longest(), !s.m.cookie.Insecure); err != nil {
+		if err := p.withDefaults().check("Login.Policy", s.m.longest(), !s.m.cookie.Insecure); err != nil {
 			return err
 		}
 	}
@@ -107,13 +107,13 @@ func (s *Session) Renew(ctx context.Context, grace time.Duration) error {
 // request sets afterwards begins a new one. It is no error if there is none.
 func (s *Session) Destroy(ctx context.Context) error { return s.end(ctx, s.m.store.Destroy) }
 
-// DestroyStrict is Destroy that returns when no node can serve the session any
+// DestroyOnAllNodes is Destroy that returns when no node can serve the session any
 // more. It is errors.ErrUnsupported if the store cannot tell.
-func (s *Session) DestroyStrict(ctx context.Context) error {
-	if s.m.strict == nil {
+func (s *Session) DestroyOnAllNodes(ctx context.Context) error {
+	if s.m.waiter == nil {
 		return fmt.Errorf("session: the store cannot wait for other nodes: %w", errors.ErrUnsupported)
 	}
-	return s.end(ctx, s.m.strict.DestroyStrict)
+	return s.end(ctx, s.m.waiter.DestroyOnAllNodes)
 }
 
 // Logout is Destroy, and has the browser remove all it keeps of the site, by

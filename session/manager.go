@@ -22,20 +22,20 @@ import (
 type Manager struct {
 	store  Store
 	opts   Options
-	policy Policy // settled
-	cookie Cookie // settled
+	policy Policy // with its defaults
+	cookie Cookie // with its defaults
 	prefix string // of users, in the store
 	log    *zap.Logger
 	https  func(*http.Request) bool
 
-	now     func() time.Time
-	longest func() time.Duration
-	fresh   func(context.Context, Key) (Record, error)
-	touch   func(context.Context, Key, time.Time) (time.Time, error)
-	users   UserIndex // nil if the store is none, as those below
-	lister  Lister
-	strict  Strict
-	teller  Teller
+	now       func() time.Time
+	longest   func() time.Duration
+	fresh     func(context.Context, Key) (Record, error)
+	touch     func(context.Context, Key, time.Time) (time.Time, error)
+	users     UserIndex // nil if the store is none, as those below
+	lister    Lister
+	waiter    NodeWaiter
+	explainer Explainer
 }
 
 // userSeparator stands between the name of a manager and a user, in the store.
@@ -59,7 +59,7 @@ func NewManager(store Store, opts Options) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		store: store, opts: opts, policy: opts.Policy.settled(), cookie: opts.Cookie.settled(opts.Name),
+		store: store, opts: opts, policy: opts.Policy.withDefaults(), cookie: opts.Cookie.withDefaults(opts.Name),
 		log: logging.Or(opts.Logger), https: opts.HTTPS,
 		fresh: store.Get, touch: store.Touch,
 		now:     func() time.Time { return time.Now().UTC() },
@@ -103,8 +103,8 @@ func (m *Manager) find() {
 	}
 	m.users, _ = m.store.(UserIndex)
 	m.lister, _ = m.store.(Lister)
-	m.strict, _ = m.store.(Strict)
-	m.teller, _ = m.store.(Teller)
+	m.waiter, _ = m.store.(NodeWaiter)
+	m.explainer, _ = m.store.(Explainer)
 }
 
 type contextKey struct{}
@@ -210,10 +210,10 @@ func (m *Manager) stored(user string) string {
 	return m.prefix + user
 }
 
-// policyOf returns the policy of a session, settled.
+// policyOf returns the policy of a session, with its defaults.
 func (m *Manager) policyOf(h head) Policy {
 	if h.policy == nil {
 		return m.policy
 	}
-	return h.policy.settled()
+	return h.policy.withDefaults()
 }

@@ -84,12 +84,12 @@ func TestAStoreOfTheSevenMethodsIsEnoughForAllButUsers(t *testing.T) {
 			t.Errorf("Info = %+v", info)
 		}
 		for what, call := range map[string]func() error{
-			"DestroyStrict": func() error { return s.DestroyStrict(ctx) },
-			"Sessions":      func() error { _, err := p.manager.Sessions(ctx, "ann"); return err },
-			"Export":        func() error { _, err := p.manager.Export(ctx, "ann"); return err },
-			"Revoke":        func() error { return p.manager.Revoke(ctx, "ann", s.Key().String()) },
-			"RevokeOthers":  func() error { _, err := p.manager.RevokeOthers(ctx); return err },
-			"RevokeUser":    func() error { _, err := p.manager.RevokeUser(ctx, "ann"); return err },
+			"DestroyOnAllNodes": func() error { return s.DestroyOnAllNodes(ctx) },
+			"Sessions":          func() error { _, err := p.manager.Sessions(ctx, "ann"); return err },
+			"Export":            func() error { _, err := p.manager.Export(ctx, "ann"); return err },
+			"Revoke":            func() error { return p.manager.Revoke(ctx, "ann", s.Key().String()) },
+			"RevokeOthers":      func() error { _, err := p.manager.RevokeOthers(ctx); return err },
+			"RevokeUser":        func() error { _, err := p.manager.RevokeUser(ctx, "ann"); return err },
 			"All": func() error {
 				for _, err := range p.manager.All(ctx) {
 					return err
@@ -117,7 +117,7 @@ func TestAStoreOfTheSevenMethodsIsEnoughForAllButUsers(t *testing.T) {
 	p.told()
 	left.visit(nil)
 	if events := p.told(); len(events) != 1 || events[0].Kind != session.EventUnknownID {
-		t.Errorf("a store that is no Teller: told %+v", events)
+		t.Errorf("a store that is no Explainer: told %+v", events)
 	}
 }
 

@@ -31,7 +31,7 @@ func TestWhatAHandlerAsksForAndThatFailsIsAnErrorToItAndNoMore(t *testing.T) {
 		{spystore.Renew, session.Options{}, "alice", func(_ *frail, t turn) error { return t.s.Renew(ctx(t), time.Minute) }},
 		{spystore.Destroy, session.Options{}, "alice", func(_ *frail, t turn) error { return t.s.Destroy(ctx(t)) }},
 		{spystore.Destroy, session.Options{}, "alice", func(_ *frail, t turn) error { return t.s.Logout(ctx(t)) }},
-		{spystore.DestroyStrict, session.Options{}, "alice", func(_ *frail, t turn) error { return t.s.DestroyStrict(ctx(t)) }},
+		{spystore.DestroyOnAllNodes, session.Options{}, "alice", func(_ *frail, t turn) error { return t.s.DestroyOnAllNodes(ctx(t)) }},
 		{spystore.Destroy, session.Options{}, "alice", func(f *frail, t turn) error { return f.m.Revoke(ctx(t), "alice", t.s.Info().Key) }},
 		{spystore.ListUser, session.Options{}, "alice", func(f *frail, t turn) error { return f.m.Revoke(ctx(t), "alice", t.s.Info().Key) }},
 		{spystore.DestroyUser, session.Options{}, "alice", func(f *frail, t turn) error {

@@ -27,7 +27,7 @@ func TestAFailedSaveIsAnsweredByTheStatusOfItsCause(t *testing.T) {
 			cookie := f.begin("alice")
 			f.fail(breakdown{err: fmt.Errorf("no luck with the secret: %w", cause)}, spystore.Save)
 			resp, _ := f.ask(cookie, func(t turn) {
-				t.s.Strict()
+				t.s.FailOnConflict()
 				f.must("Set", t.s.Set("after", true))
 			})
 			body, _ := io.ReadAll(resp.Body)

@@ -92,8 +92,8 @@ const (
 	defaultGrace     = time.Minute
 )
 
-// settled replaces the zeroes. What is off is then 0, also an AbsoluteTimeout.
-func (p Policy) settled() Policy {
+// withDefaults replaces the zeroes. What is off is then 0, also an AbsoluteTimeout.
+func (p Policy) withDefaults() Policy {
 	off := func(d time.Duration) time.Duration { return max(d, 0) }
 	p.IdleTimeout = off(cmp.Or(p.IdleTimeout, defaultIdle))
 	p.AbsoluteTimeout = off(cmp.Or(p.AbsoluteTimeout, defaultAbsolute))
@@ -110,7 +110,7 @@ func (p Policy) settled() Policy {
 	return p
 }
 
-// check is about a settled policy on a store that keeps sessions for longest.
+// check is about a policy with its defaults on a store that keeps sessions for longest.
 func (p Policy) check(name string, longest time.Duration, secure bool) error {
 	bad := func(field, format string, args ...any) error {
 		return fmt.Errorf("%w: %s.%s %s", ErrInvalid, name, field, fmt.Sprintf(format, args...))

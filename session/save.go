@@ -13,7 +13,7 @@ import (
 // Save saves now what would be saved before the first byte, for handlers that
 // go on for long or want to know. It is ErrNotFound if the session has ended
 // while the request was under way: the changes are dropped. It is ErrConflict
-// after Strict if somebody else has saved. When it fails, the handler answers:
+// after FailOnConflict if somebody else has saved. When it fails, the handler answers:
 // only another Save tries again, and only Reload forgets what was to be saved.
 func (s *Session) Save(ctx context.Context) error {
 	return s.do(ctx, func() error {
@@ -29,10 +29,10 @@ func (s *Session) Save(ctx context.Context) error {
 	})
 }
 
-// Strict makes a save fail with ErrConflict if somebody else has saved the
+// FailOnConflict makes a save fail with ErrConflict if somebody else has saved the
 // session since it was loaded, instead of making this request's changes to
 // what they saved. To try again, call Reload.
-func (s *Session) Strict() {
+func (s *Session) FailOnConflict() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.exact = true

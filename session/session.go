@@ -140,8 +140,8 @@ func (s *Session) miss(ctx context.Context, key Key) {
 	if key.Bucket < BucketOf(s.m.now()) {
 		e.Kind = EventExpired
 	}
-	if s.m.opts.OnEvent != nil && s.m.teller != nil {
-		fate, err := s.m.teller.Fate(ctx, key)
+	if s.m.opts.OnEvent != nil && s.m.explainer != nil {
+		fate, err := s.m.explainer.Fate(ctx, key)
 		switch {
 		case err != nil: // then it is not known
 		case fate == FateExpired:

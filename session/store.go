@@ -260,15 +260,15 @@ type LateToucher interface {
 	TouchLater(ctx context.Context, key Key, expires time.Time) (time.Time, error)
 }
 
-// Strict is a store that can wait until a write has reached every node.
-type Strict interface {
-	// Settle returns when no node can serve any more what a write ended or
+// NodeWaiter is a store that can wait until a write has reached every node.
+type NodeWaiter interface {
+	// WaitForAllNodes returns when no node can serve any more what a write ended or
 	// replaced that was acknowledged before the call.
-	Settle(ctx context.Context) error
-	// DestroyStrict is Destroy followed by Settle. When ctx ends in between, it
+	WaitForAllNodes(ctx context.Context) error
+	// DestroyOnAllNodes is Destroy followed by WaitForAllNodes. When ctx ends in between, it
 	// fails with the context's error: the sessions have ended, but other nodes
 	// may serve them for a moment.
-	DestroyStrict(ctx context.Context, keys ...Key) (int64, error)
+	DestroyOnAllNodes(ctx context.Context, keys ...Key) (int64, error)
 }
 
 // Fate is what became of a session.
@@ -302,9 +302,9 @@ func (f Fate) String() string {
 	return fateNames[f]
 }
 
-// Teller is a store that can tell why Get finds nothing: a log is to show a
+// Explainer is a store that can say why Get finds nothing: a log is to show a
 // timeout and an ID that never was apart (OWASP Session Management Cheat Sheet).
-type Teller interface {
+type Explainer interface {
 	// Fate returns, from the database, what became of the session of key
 	// itself: a renewed one is FateRenewed whatever became of its successor,
 	// and one that was ended after it had expired is FateEnded or FateExpired.

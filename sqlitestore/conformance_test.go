@@ -125,7 +125,7 @@ func (f *files) harness() sessiontest.Harness {
 		Precision: time.Microsecond,
 		Require: []sessiontest.Ability{
 			sessiontest.Clock, sessiontest.Putter, sessiontest.Lister, sessiontest.Clearer,
-			sessiontest.UserIndex, sessiontest.Pruner, sessiontest.Teller, sessiontest.Statser,
+			sessiontest.UserIndex, sessiontest.Pruner, sessiontest.Explainer, sessiontest.Statser,
 		},
 	}
 }

@@ -45,7 +45,7 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 	return rec, nil
 }
 
-// Fate implements session.Teller.
+// Fate implements session.Explainer.
 func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error) {
 	if err := s.begun(ctx); err != nil {
 		return session.FateUnknown, wrap("fate", err)

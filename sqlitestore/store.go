@@ -25,7 +25,7 @@ var _ interface {
 	session.Clearer
 	session.UserIndex
 	session.Pruner
-	session.Teller
+	session.Explainer
 	session.Statser
 } = (*Store)(nil)
 
@@ -273,7 +273,7 @@ func hand[T any](ctx context.Context, s *Store, o op, f func(*tx) (T, error)) (T
 	if err := s.begun(ctx); err != nil {
 		return none, err
 	}
-	result := new(T) // the writer's until it is settled
+	result := new(T) // the writer's until it is finished
 	o.do = func(t *tx) (err error) {
 		*result, err = f(t)
 		return err

@@ -115,7 +115,7 @@ func (w *writer) lock(ctx context.Context) bool {
 			}
 			err = fmt.Errorf("%w: %w", session.ErrClosed, err)
 		}
-		w.SettleWaiting(err)
+		w.FinishWaiting(err)
 		return false
 	}
 }
@@ -126,7 +126,7 @@ func (w *writer) begin() error {
 	return err
 }
 
-// write runs ops in the transaction that has begun, and settles them. If the
+// write runs ops in the transaction that has begun, and finishes them. If the
 // database fails one of them, each gets a transaction of its own.
 func (w *writer) write(ctx context.Context, ops []*op) {
 	if len(ops) == 0 {
@@ -140,7 +140,7 @@ func (w *writer) write(ctx context.Context, ops []*op) {
 		if err == nil {
 			w.flushes.Add(1)
 			for i, o := range ops {
-				w.Settle(o, results[i])
+				w.Finish(o, results[i])
 			}
 			return
 		}
@@ -192,7 +192,7 @@ func (w *writer) alone(ctx context.Context, o *op, err error, again bool) {
 			}
 			if err == nil {
 				w.flushes.Add(1)
-				w.Settle(o, w.counted(results[0]))
+				w.Finish(o, w.counted(results[0]))
 				return
 			}
 			w.rollback()
@@ -205,7 +205,7 @@ func (w *writer) alone(ctx context.Context, o *op, err error, again bool) {
 	default:
 		err = w.counted(unknown(fmt.Errorf("%w; before that: %w", err, first)))
 	}
-	w.Settle(o, err)
+	w.Finish(o, err)
 }
 
 var errLeft = errors.New("the caller has given up")

@@ -107,7 +107,7 @@ type store interface {
 	session.Store
 	session.Clock
 	session.UserIndex
-	session.Teller
+	session.Explainer
 	session.Statser
 }
 
@@ -115,7 +115,7 @@ type store interface {
 type memory interface {
 	session.FreshGetter
 	session.LateToucher
-	session.Strict
+	session.NodeWaiter
 }
 
 // opened is a store at work and what it rests on.

@@ -180,12 +180,12 @@ type ended struct {
 	Ended int64 `json:"ended"`
 }
 
-// logout ends the session; with strict=1 it answers once no node can serve it,
+// logout ends the session; with nodes=all it answers once no node can serve it,
 // which is always so where none answers from its memory.
 func (s *server) logout(_ http.ResponseWriter, r *http.Request, sess *session.Session) (any, error) {
 	end := sess.Logout
-	if r.FormValue("strict") != "" && s.memory != nil {
-		end = sess.DestroyStrict
+	if r.FormValue("nodes") == "all" && s.memory != nil {
+		end = sess.DestroyOnAllNodes
 	}
 	if err := end(r.Context()); err != nil {
 		return nil, err

@@ -223,7 +223,7 @@ func TestWithoutPostgresTheDemoRunsOnSQLiteIfNobodyMinds(t *testing.T) {
 			t.Errorf("it does not say %q:\n%s", want, &said)
 		}
 	}
-	for _, no := range []string{"from memory, and what", "strict=1", "who leads"} {
+	for _, no := range []string{"from memory, and what", "nodes=all", "who leads"} {
 		if strings.Contains(said.String(), no) {
 			t.Errorf("it says %q:\n%s", no, &said)
 		}

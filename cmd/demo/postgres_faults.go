@@ -183,9 +183,9 @@ func (w *watcher) stop() {
 	<-w.done
 }
 
-// strict logs out so that no node can serve the session when the call returns,
+// logoutOnAllNodes logs out so that no node can serve the session when the call returns,
 // though one of them hears nothing.
-func (c *postgresCheck) strict(ctx context.Context) (string, error) {
+func (c *postgresCheck) logoutOnAllNodes(ctx context.Context) (string, error) {
 	deaf, other, err := c.apart(ctx)
 	if err != nil {
 		return "", err
@@ -203,7 +203,7 @@ func (c *postgresCheck) strict(ctx context.Context) (string, error) {
 	watch := c.watch(ctx, deaf, thief)
 	defer watch.stop()
 	began := time.Now()
-	if _, err := trent.end(ctx, other, "/logout?strict=1"); err != nil {
+	if _, err := trent.end(ctx, other, "/logout?nodes=all"); err != nil {
 		return "", err
 	}
 	took := time.Since(began)

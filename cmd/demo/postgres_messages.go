@@ -13,8 +13,8 @@ import (
 
 // What the nodes also say is about heartbeats and partitions.
 const (
-	beatPrefix   = "1h"
-	leavesPrefix = "1m"
+	beatPrefix       = "1h"
+	partitionsPrefix = "1m"
 )
 
 func (d *postgresDB) told(ctx context.Context, most int, do func() error) (remark string, err error) {
@@ -49,7 +49,7 @@ func (d *postgresDB) messages(ctx context.Context, do func() error) (count int, 
 				return err
 			case n.Channel == end: // they come in the order of commits
 				return nil
-			case strings.HasPrefix(n.Payload, beatPrefix), strings.HasPrefix(n.Payload, leavesPrefix):
+			case strings.HasPrefix(n.Payload, beatPrefix), strings.HasPrefix(n.Payload, partitionsPrefix):
 			default:
 				count++
 			}

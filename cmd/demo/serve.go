@@ -81,7 +81,7 @@ func welcome(kind backend, db database, f *fleet) string {
 	try("or all but this", "curl -b jar -X POST %s", second.url("/revoke-others"))
 	try("save in 9 s; refused if you log out meanwhile", "curl -b jar -X POST '%s'", first.url("/slow?ms=9000"))
 	try("log out; every node refuses you", "curl -c jar -b jar -X POST %s", second.url("/logout"))
-	tryIf(kind.memory, "and the answer waits until none could serve you, whatever it misses", "curl -c jar -b jar -d strict=1 %s", second.url("/logout"))
+	tryIf(kind.memory, "and the answer waits until none could serve you, whatever it misses", "curl -c jar -b jar -d nodes=all %s", second.url("/logout"))
 	try("log out wherever you are logged in", "curl -c jar -b jar -X POST %s", first.url("/logout-all"))
 	tryIf(kind.leads, "see who leads", "curl %s", first.url("/stats"))
 	tryIf(!kind.leads, "see who has pruned last", "curl %s", first.url("/stats"))

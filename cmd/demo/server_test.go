@@ -63,7 +63,7 @@ func TestRequestsWithoutASessionCostNoQuery(t *testing.T) {
 		{"POST", "/login?user=alice", "http://elsewhere.example", http.StatusForbidden, ""},
 		{"POST", "/set?value=blue", "", http.StatusUnauthorized, "not logged in"},
 		{"POST", "/logout", "", http.StatusUnauthorized, "not logged in"},
-		{"POST", "/logout?strict=1", "", http.StatusUnauthorized, "not logged in"},
+		{"POST", "/logout?nodes=all", "", http.StatusUnauthorized, "not logged in"},
 		{"POST", "/revoke?key=a", "", http.StatusUnauthorized, "not logged in"},
 		{"POST", "/revoke-others", "", http.StatusUnauthorized, "not logged in"},
 		{"POST", "/logout-all", "", http.StatusUnauthorized, "not logged in"},

@@ -42,7 +42,7 @@ func TestAStoreWithoutAMemoryDoesAtOnceWhatOthersMayDoLater(t *testing.T) {
 	if !touched.Expires.After(before.Expires) || !after.Expires.Equal(touched.Expires) {
 		t.Errorf("the idle timeout was %v; the touch said %v, and it is %v", before.Expires, touched.Expires, after.Expires)
 	}
-	ask(t, h, "POST", "/logout?strict=1", id, nil, &ended{})
+	ask(t, h, "POST", "/logout?nodes=all", id, nil, &ended{})
 	if answer := sendTo(h, "GET", "/me", id, nil, nil); answer.StatusCode != http.StatusUnauthorized {
 		t.Error(answer.Status)
 	}

@@ -59,7 +59,7 @@ const (
 	admitted       // it has room; its caller hands it over
 	waiting        // for the writer
 	taken          // it may reach the database from now on
-	settled
+	finished
 )
 
 func (o *Op) handed() *Op { return o }
@@ -92,14 +92,14 @@ type Rules[K comparable, W Write] struct {
 }
 
 // Queue holds what waits for the writer, and counts what it has taken and not
-// settled. The writer calls Take and Wait from one goroutine; all else may be
+// finished. The writer calls Take and Wait from one goroutine; all else may be
 // called concurrently.
 type Queue[K comparable, W Write] struct {
 	rules Rules[K, W]
 
 	mu       sync.Mutex
 	lines    [2]line        // of the urgent ones, and of the others
-	keys     map[K]*turn[W] // of writes that are not settled, or not released
+	keys     map[K]*turn[W] // of writes that are not finished, or not released
 	behind   int            // writes that wait for one with their key
 	entering int            // writes that are admitted
 	busy     int            // keys that are taken and not released
@@ -130,7 +130,7 @@ func (q *Queue[K, W]) Do(ctx context.Context, w W) error {
 
 // Start hands writes over, in order, those together for which there is room. For
 // each other one it waits until there is, or ctx ends, or Rules.Patience is over:
-// then it settles that one and those after it with the reason, which it returns.
+// then it finishes that one and those after it with the reason, which it returns.
 // They are not written. After Close the reason is session.ErrClosed.
 func (q *Queue[K, W]) Start(ctx context.Context, writes ...W) error {
 	for len(writes) > 0 {
@@ -155,11 +155,11 @@ func (q *Queue[K, W]) refuse(writes []W, err error) {
 	defer q.mu.Unlock()
 	for _, w := range writes {
 		w.handed().told = make(chan struct{})
-		q.settle(w, err)
+		q.finish(w, err)
 	}
 }
 
-// Await returns what w was settled with. When ctx ends before that, w is settled
+// Await returns what w was finished with. When ctx ends before that, w is finished
 // with the reason if it was not taken yet: it is not written, and the queue lets
 // go of it. If it was, Await returns session.ErrUnknown and the reason. So it is
 // when Rules.Patience is over, but that a write that was taken has a little longer
@@ -204,7 +204,7 @@ func (q *Queue[K, W]) end(w W, err error) {
 		q.refusals++
 	}
 	if o.state != taken {
-		q.settle(w, err)
+		q.finish(w, err)
 		return
 	}
 	o.tell(err)
@@ -233,26 +233,26 @@ func (o *Op) hasLeft() bool {
 	}
 }
 
-// Settle tells w's caller the outcome. What was settled before stays as it is.
-func (q *Queue[K, W]) Settle(w W, err error) {
+// Finish tells w's caller the outcome. What was finished before stays as it is.
+func (q *Queue[K, W]) Finish(w W, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.settle(w, err)
+	q.finish(w, err)
 }
 
-// SettleWaiting settles what the queue holds and nobody has taken.
-func (q *Queue[K, W]) SettleWaiting(err error) {
+// FinishWaiting finishes what the queue holds and nobody has taken.
+func (q *Queue[K, W]) FinishWaiting(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range q.lines {
 		for n := q.lines[i].waiting.Len(); n > 0; n-- {
-			q.settle(q.lines[i].waiting.Front().Value.(W), err)
+			q.finish(q.lines[i].waiting.Front().Value.(W), err)
 		}
 	}
 }
 
-// SettleKey settles the writes with a key that nobody has taken.
-func (q *Queue[K, W]) SettleKey(key K, err error) {
+// FinishKey finishes the writes with a key that nobody has taken.
+func (q *Queue[K, W]) FinishKey(key K, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t := q.keys[key]
@@ -260,10 +260,10 @@ func (q *Queue[K, W]) SettleKey(key K, err error) {
 		return
 	}
 	for t.behind.Len() > 0 {
-		q.settle(t.behind.Front().Value.(W), err)
+		q.finish(t.behind.Front().Value.(W), err)
 	}
 	if s := t.holder.handed().state; s == waiting || s == outside {
-		q.settle(t.holder, err)
+		q.finish(t.holder, err)
 	}
 }
 

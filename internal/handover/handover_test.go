@@ -97,7 +97,7 @@ func TestACallerThatGivesUpBeforeItsWriteWasTakenIsSure(t *testing.T) {
 			t.Errorf("Do: %v", err)
 		}
 		takes(t, q)
-		q.Settle(o, nil) // too late
+		q.Finish(o, nil) // too late
 		if again := q.Await(t.Context(), o); !errors.Is(again, errReason) {
 			t.Errorf("Await: %v", again)
 		}
@@ -121,7 +121,7 @@ func TestACallerThatGivesUpAfterItsWriteWasTakenDoesNotKnow(t *testing.T) {
 		if len(heard) > 0 {
 			t.Errorf("After heard %v before the outcome was known", heard)
 		}
-		q.Settle(o, errResult)
+		q.Finish(o, errResult)
 		if len(heard) != 1 || heard[0] != errResult {
 			t.Errorf("After heard %v", heard)
 		}
@@ -136,7 +136,7 @@ func TestACallerThatGivesUpAfterTheOutcomeIsKnownIsToldIt(t *testing.T) {
 			start(t, q, o)
 			takes(t, q, o)
 			q.Release(o)
-			q.Settle(o, errResult)
+			q.Finish(o, errResult)
 			if err := q.Await(ended(), o); err != errResult {
 				t.Fatalf("Await: %v", err)
 			}
@@ -171,7 +171,7 @@ func TestOneKeyIsNotTakenAgainBeforeItsRelease(t *testing.T) {
 		first, other, second, third := &op{key: "a"}, &op{key: "b"}, &op{key: "a"}, &op{key: "a"}
 		start(t, q, first, second, other, third)
 		takes(t, q, first, other)
-		q.Settle(first, nil)
+		q.Finish(first, nil)
 		q.Release(other)
 		takes(t, q)
 		if waits, busy := q.Len(); waits != 2 || busy != 1 {
@@ -214,7 +214,7 @@ func TestWithoutKeysABatchTakesAll(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatWaitsIsSettledTogether(t *testing.T) {
+func TestOnlyWhatWaitsIsFinishedTogether(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q := newQueue()
 		taken, given, behind, other, waits := &op{key: "a"}, &op{key: "a"}, &op{key: "a"}, &op{key: "b"}, &op{key: "c"}
@@ -222,10 +222,10 @@ func TestOnlyWhatWaitsIsSettledTogether(t *testing.T) {
 		takes(t, q, taken)
 		start(t, q, given, behind, other, waits)
 		_ = q.Await(ended(), given)
-		q.SettleKey("a", errResult)
-		q.SettleKey("c", errResult)
-		q.SettleKey("d", errResult)
-		q.Settle(taken, nil)
+		q.FinishKey("a", errResult)
+		q.FinishKey("c", errResult)
+		q.FinishKey("d", errResult)
+		q.Finish(taken, nil)
 		for o, want := range map[*op]error{taken: nil, behind: errResult, waits: errResult} {
 			if err := q.Await(t.Context(), o); err != want {
 				t.Errorf("told %v, want %v", err, want)
@@ -237,7 +237,7 @@ func TestOnlyWhatWaitsIsSettledTogether(t *testing.T) {
 		takes(t, q, other)
 		more, next := &op{key: "c"}, &op{key: "c"}
 		start(t, q, more, next)
-		q.SettleWaiting(errResult)
+		q.FinishWaiting(errResult)
 		if err := q.Await(t.Context(), more); err != errResult {
 			t.Errorf("told %v, want %v", err, errResult)
 		}
@@ -358,7 +358,7 @@ func nothingUnwrittenIsTaken(t *testing.T, q *handover.Queue[string, *op]) {
 			}
 			for _, o := range batch {
 				written[o] = true
-				q.Settle(o, nil)
+				q.Finish(o, nil)
 			}
 			q.Release(batch...)
 		}

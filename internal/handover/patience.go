@@ -34,7 +34,7 @@ func (q *Queue[K, W]) arm(at time.Time) {
 	q.armed, q.rings = true, at
 }
 
-// unwatch is called for what is settled.
+// unwatch is called for what is finished.
 func (q *Queue[K, W]) unwatch(o *Op) {
 	if o.due != nil {
 		q.due.Remove(o.due) // from whichever list it is in

@@ -12,7 +12,7 @@ import (
 // line is the writes of one urgency.
 type line struct {
 	outside, waiting list.List
-	items            int // that have room, until they are settled
+	items            int // that have room, until they are finished
 	bytes            int64
 }
 
@@ -45,7 +45,7 @@ func (q *Queue[K, W]) ask(writes []W) (n int) {
 		o.size = int64(q.rules.Size(w))
 		o.urgent = q.rules.Urgent != nil && q.rules.Urgent(w)
 		if q.closed {
-			q.settle(w, session.ErrClosed)
+			q.finish(w, session.ErrClosed)
 			return n
 		}
 		q.watch(w, until)
@@ -183,16 +183,16 @@ func (l *line) free(o *Op) {
 	l.bytes -= o.size
 }
 
-// settle takes w out of wherever it waits, gives its room to others, and tells
+// finish takes w out of wherever it waits, gives its room to others, and tells
 // its caller the outcome.
-func (q *Queue[K, W]) settle(w W, err error) {
+func (q *Queue[K, W]) finish(w W, err error) {
 	o := w.handed()
 	l := q.line(o)
 	was := o.state
-	if was == settled {
+	if was == finished {
 		return
 	}
-	o.state = settled
+	o.state = finished
 	q.unwatch(o)
 	switch was {
 	case behind:

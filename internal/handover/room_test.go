@@ -55,23 +55,23 @@ func TestAFullQueueLetsOthersInInOrder(t *testing.T) {
 			large, small, other := &op{key: "large", size: mostBytes - 1}, &op{key: "small", size: 2}, &op{key: "other"}
 			told := calls(t.Context(), q, large, small, other)
 			holds(t, q, items, int64(bytes), 3)
-			for _, o := range before { // those under way have their room until they are settled
+			for _, o := range before { // those under way have their room until they are finished
 				if o.size > 0 || bytes == 0 {
 					q.Take()
 				}
 			}
 			holds(t, q, items, int64(bytes), 3)
 			for _, o := range before {
-				q.Settle(o, nil)
+				q.Finish(o, nil)
 				q.Release(o)
 			}
 			synctest.Wait()
 			holds(t, q, 1, mostBytes-1, 2) // the small one does not overtake
 			takes(t, q, large)
-			q.Settle(large, nil)
+			q.Finish(large, nil)
 			holds(t, q, 2, 2, 0)
-			q.Settle(small, nil)
-			q.Settle(other, nil)
+			q.Finish(small, nil)
+			q.Finish(other, nil)
 			for _, result := range told {
 				if err := <-result; err != nil {
 					t.Error(err)
@@ -89,10 +89,10 @@ func TestWhatIsLargerThanTheQueueGoesInAlone(t *testing.T) {
 		start(t, q, first, huge, last)
 		holds(t, q, 1, 1, 2)
 		takes(t, q, first)
-		q.Settle(first, nil)
+		q.Finish(first, nil)
 		takes(t, q, huge)
 		takes(t, q)
-		q.Settle(huge, nil)
+		q.Finish(huge, nil)
 		takes(t, q, last)
 	})
 }
@@ -111,7 +111,7 @@ func TestWritesToOneKeyTakeRoomForOne(t *testing.T) {
 		other := &op{key: "other"}
 		start(t, q, other)
 		takes(t, q, other)
-		q.Settle(first, nil)
+		q.Finish(first, nil)
 		q.Release(first)
 		synctest.Wait()
 		holds(t, q, 2, 1, 999)
@@ -193,7 +193,7 @@ func TestWhoGivesUpIsToldWhatIsKnownAndTheQueueLetsGo(t *testing.T) {
 				if left := q.Left([]*op{o}); len(left) != 1 || len(heard) != 0 {
 					t.Errorf("%d of the batch are left, After was called %d times", len(left), len(heard))
 				}
-				q.Settle(o, errResult)
+				q.Finish(o, errResult)
 				holds(t, q, 0, 0, 0)
 				if left := q.Left([]*op{o}); len(left) != 0 || len(heard) != 1 {
 					t.Errorf("%d of the batch are left, After was called %d times", len(left), len(heard))
@@ -267,7 +267,7 @@ func TestWhatWasTakenLateHasTimeForItsAnswer(t *testing.T) {
 			t.Errorf("the batch may last until %v after the end of its caller's patience", left)
 		}
 		time.Sleep(time.Until(end))
-		q.Settle(old, errResult)
+		q.Finish(old, errResult)
 		if err := <-told; err != errResult {
 			t.Errorf("told %v", err)
 		}
@@ -293,7 +293,7 @@ func TestWhatHasRoomIsOwned(t *testing.T) {
 		}
 		takes(t, q, first)
 		takes(t, q, huge)
-		q.Settle(huge, nil)
+		q.Finish(huge, nil)
 		q.Release(first, huge)
 		synctest.Wait()
 		if first.owned != 1 || huge.owned != 1 || behind.owned != 1 || outside.owned != 1 {
@@ -320,7 +320,7 @@ func TestStartStopsAtTheFirstForWhichThereIsNoRoom(t *testing.T) {
 				t.Errorf("write %d was told %v", i+1, told)
 			}
 		}
-		q.Settle(ops[0], nil)
+		q.Finish(ops[0], nil)
 		if err := q.Await(t.Context(), ops[0]); err != nil {
 			t.Errorf("the one for which there was room: %v", err)
 		}
@@ -337,7 +337,7 @@ func TestWhoWaitsOutsideWhenTheQueueClosesIsLetIn(t *testing.T) {
 		for {
 			batch := q.Take()
 			for _, o := range batch {
-				q.Settle(o, nil)
+				q.Finish(o, nil)
 			}
 			q.Release(batch...)
 			written = append(written, batch...)

@@ -132,7 +132,7 @@ func TestNobodyIsSilentForWantOfALogger(t *testing.T) {
 	loggers := 0
 	for key, files := range packages(t) {
 		var options []string // that take a logger
-		settles := false     // calls logging.Or
+		defaults := false    // calls logging.Or
 		for _, f := range files {
 			if strings.HasSuffix(f.name, "_test.go") {
 				continue
@@ -148,7 +148,7 @@ func TestNobodyIsSilentForWantOfALogger(t *testing.T) {
 						t.Errorf("%s: the comment on Logger does not end in %q", f.name, whoIsSilent)
 					}
 				case *ast.CallExpr:
-					settles = settles || isSelector(n.Fun, "logging", "Or")
+					defaults = defaults || isSelector(n.Fun, "logging", "Or")
 					if isSelector(n.Fun, "zap", "NewNop") {
 						t.Errorf("%s: zap.NewNop: nobody hears of failures", f.name)
 					}
@@ -156,7 +156,7 @@ func TestNobodyIsSilentForWantOfALogger(t *testing.T) {
 				return true
 			})
 		}
-		if len(options) > 0 && !settles {
+		if len(options) > 0 && !defaults {
 			t.Errorf("%s: nothing calls logging.Or for the Logger in %v", key, options)
 		}
 		loggers += len(options)

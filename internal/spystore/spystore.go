@@ -18,25 +18,25 @@ type Call string
 // The calls that a session.Manager makes. Those of optional interfaces that
 // the store lacks are made to what a Manager would call instead.
 const (
-	Get           Call = "Get"
-	GetFresh      Call = "GetFresh"
-	Create        Call = "Create"
-	Save          Call = "Save"
-	Touch         Call = "Touch"
-	TouchLater    Call = "TouchLater"
-	Renew         Call = "Renew"
-	Destroy       Call = "Destroy"
-	DestroyStrict Call = "DestroyStrict"
-	Settle        Call = "Settle"
-	ListUser      Call = "ListUser"
-	CountUser     Call = "CountUser"
-	DestroyUser   Call = "DestroyUser"
-	CreateLimited Call = "CreateLimited"
-	RenewLimited  Call = "RenewLimited"
-	Len           Call = "Len"
-	Keys          Call = "Keys"
-	All           Call = "All"
-	Fate          Call = "Fate"
+	Get               Call = "Get"
+	GetFresh          Call = "GetFresh"
+	Create            Call = "Create"
+	Save              Call = "Save"
+	Touch             Call = "Touch"
+	TouchLater        Call = "TouchLater"
+	Renew             Call = "Renew"
+	Destroy           Call = "Destroy"
+	DestroyOnAllNodes Call = "DestroyOnAllNodes"
+	WaitForAllNodes   Call = "WaitForAllNodes"
+	ListUser          Call = "ListUser"
+	CountUser         Call = "CountUser"
+	DestroyUser       Call = "DestroyUser"
+	CreateLimited     Call = "CreateLimited"
+	RenewLimited      Call = "RenewLimited"
+	Len               Call = "Len"
+	Keys              Call = "Keys"
+	All               Call = "All"
+	Fate              Call = "Fate"
 )
 
 // Store is a store with a spy. Its methods may be called concurrently.
@@ -58,8 +58,8 @@ var _ interface {
 	session.UserIndex
 	session.FreshGetter
 	session.LateToucher
-	session.Strict
-	session.Teller
+	session.NodeWaiter
+	session.Explainer
 } = (*Store)(nil)
 
 // On puts a spy before s.
@@ -184,31 +184,31 @@ func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Ti
 	})
 }
 
-// Settle implements session.Strict.
-func (s *Store) Settle(ctx context.Context) error {
-	_, err := call(ctx, s, Settle, func() (struct{}, error) {
-		if strict, ok := s.Store.(session.Strict); ok {
-			return struct{}{}, strict.Settle(ctx)
+// WaitForAllNodes implements session.NodeWaiter.
+func (s *Store) WaitForAllNodes(ctx context.Context) error {
+	_, err := call(ctx, s, WaitForAllNodes, func() (struct{}, error) {
+		if waiter, ok := s.Store.(session.NodeWaiter); ok {
+			return struct{}{}, waiter.WaitForAllNodes(ctx)
 		}
 		return struct{}{}, nil
 	})
 	return err
 }
 
-// DestroyStrict implements session.Strict.
-func (s *Store) DestroyStrict(ctx context.Context, keys ...session.Key) (int64, error) {
-	return call(ctx, s, DestroyStrict, func() (int64, error) {
-		if strict, ok := s.Store.(session.Strict); ok {
-			return strict.DestroyStrict(ctx, keys...)
+// DestroyOnAllNodes implements session.NodeWaiter.
+func (s *Store) DestroyOnAllNodes(ctx context.Context, keys ...session.Key) (int64, error) {
+	return call(ctx, s, DestroyOnAllNodes, func() (int64, error) {
+		if waiter, ok := s.Store.(session.NodeWaiter); ok {
+			return waiter.DestroyOnAllNodes(ctx, keys...)
 		}
 		return s.Store.Destroy(ctx, keys...)
 	})
 }
 
-// Fate implements session.Teller.
+// Fate implements session.Explainer.
 func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error) {
 	return call(ctx, s, Fate, func() (session.Fate, error) {
-		if t, ok := s.Store.(session.Teller); ok {
+		if t, ok := s.Store.(session.Explainer); ok {
 			return t.Fate(ctx, key)
 		}
 		return session.FateUnknown, nil

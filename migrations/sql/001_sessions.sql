@@ -78,14 +78,14 @@ CREATE TABLE {{.meta}} (
 	CONSTRAINT versions_in_order CHECK (min_compatible >= 1 AND min_compatible <= schema_version),
 	CONSTRAINT longest_hours_in_range CHECK (longest_hours >= 1 AND longest_hours <= 87600),
 	CONSTRAINT width_hours_in_range CHECK (width_hours >= 1 AND width_hours <= 87600),
-	CONSTRAINT leaves_in_range CHECK ((longest_hours + 24) / width_hours <= 200),
+	CONSTRAINT partitions_in_range CHECK ((longest_hours + 24) / width_hours <= 200),
 	CONSTRAINT lease_ms_in_range CHECK (lease_ms >= 100 AND lease_ms <= 60000),
 	CONSTRAINT retire_grace_s_in_range CHECK (retire_grace_s = 0 OR retire_grace_s >= 60 AND retire_grace_s <= 315360000)
 );
 
 {{template "shared/meta_row.sql" .}}
 
-{{template "shared/make_leaf.sql" .}}
+{{template "shared/make_partition.sql" .}}
 
 -- Sessions can be created at once, also where nobody may make partitions. The
 -- hour that has begun already needs none: it holds deadlines that have passed.
@@ -95,8 +95,8 @@ DECLARE
 	last  constant integer := first + {{.longest_hours}} + 24;
 BEGIN
 	FOR hour IN first..last BY {{.width_hours}} LOOP
-		PERFORM {{.make_leaf}}(hour);
+		PERFORM {{.make_partition}}(hour);
 	END LOOP;
-	PERFORM {{.make_leaf}}(last);
+	PERFORM {{.make_partition}}(last);
 END
 {{.quote}};

@@ -87,11 +87,11 @@ func LoadSettings(ctx context.Context, db Querier, cfg Config) (Settings, error)
 func (n names) loadSettings(ctx context.Context, db Querier) (Settings, error) {
 	var grace int64
 	err := db.QueryRowContext(ctx, `SELECT retire_grace_s FROM `+n.meta).Scan(&grace)
-	return Settings{RetireGrace: time.Duration(grace) * time.Second}, n.settled("load settings", err)
+	return Settings{RetireGrace: time.Duration(grace) * time.Second}, n.explainSettings("load settings", err)
 }
 
-// settled explains what a statement on the settings failed with.
-func (n names) settled(doing string, err error) error {
+// explainSettings explains what a statement on the settings failed with.
+func (n names) explainSettings(doing string, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -122,7 +122,7 @@ func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Setti
 		_, err := db.ExecContext(ctx, `UPDATE `+n.meta+` SET
   retire_grace_was_s = `+RetireGrace+`, retire_grace_changed_at = ?1, retire_grace_s = ?2`, time.Now().UnixMicro(), s.retireSeconds())
 		if err != nil {
-			return Settings{}, n.settled("set settings", err)
+			return Settings{}, n.explainSettings("set settings", err)
 		}
 	}
 	return n.loadSettings(ctx, db)

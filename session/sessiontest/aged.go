@@ -48,7 +48,7 @@ func agedExpired(e *env) {
 		rec = e.create(rec)
 		e.age(5*day, &rec)
 		e.staysDead(rec)
-		if has(e.s, Teller) {
+		if has(e.s, Explainer) {
 			e.fate(rec.Key, session.FateExpired)
 		}
 		_, err := e.s.Create(e.ctx, e.reborn(rec))
@@ -113,7 +113,7 @@ func agedMiddle(e *env) {
 				e.gone(rec.Key)
 			}
 			e.destroy(0, a.Key, b.Key, c.Key)
-			if has(e.s, Teller) {
+			if has(e.s, Explainer) {
 				e.fate(a.Key, session.FateRenewed)
 				e.fate(b.Key, session.FateRenewed, session.FateUnknown)
 				e.fate(c.Key, session.FateEnded)

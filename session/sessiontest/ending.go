@@ -83,9 +83,9 @@ func (e *env) calls(s session.Store, rec session.Record) []call {
 	if x, ok := s.(session.FreshGetter); ok {
 		calls = append(calls, call{"GetFresh", func(ctx context.Context) error { _, err := x.GetFresh(ctx, rec.Key); return err }})
 	}
-	if x, ok := s.(session.Strict); ok {
-		calls = append(calls, call{"Settle", func(ctx context.Context) error { return x.Settle(ctx) }},
-			call{"DestroyStrict", func(ctx context.Context) error { _, err := x.DestroyStrict(ctx, rec.Key); return err }})
+	if x, ok := s.(session.NodeWaiter); ok {
+		calls = append(calls, call{"WaitForAllNodes", func(ctx context.Context) error { return x.WaitForAllNodes(ctx) }},
+			call{"DestroyOnAllNodes", func(ctx context.Context) error { _, err := x.DestroyOnAllNodes(ctx, rec.Key); return err }})
 	}
 	if x, ok := s.(session.LateToucher); ok {
 		calls = append(calls, call{"TouchLater", func(ctx context.Context) error {
@@ -93,7 +93,7 @@ func (e *env) calls(s session.Store, rec session.Record) []call {
 			return err
 		}})
 	}
-	if x, ok := s.(session.Teller); ok {
+	if x, ok := s.(session.Explainer); ok {
 		calls = append(calls,
 			call{"Fate", func(ctx context.Context) error { _, err := x.Fate(ctx, rec.Key); return err }},
 			call{"Fate of a foreign key", func(ctx context.Context) error { _, err := x.Fate(ctx, e.foreign().Key); return err }})

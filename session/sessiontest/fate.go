@@ -20,7 +20,7 @@ func fateCases() []testCase {
 		{name: "the fate of what is forgotten is unknown", run: fateForgotten},
 	}
 	for i := range cases {
-		cases[i].needs = Teller
+		cases[i].needs = Explainer
 	}
 	return cases
 }
@@ -29,7 +29,7 @@ func fateCases() []testCase {
 func (e *env) fate(key session.Key, want ...session.Fate) {
 	e.Helper()
 	for i, s := range []session.Store{e.s, e.peer()} {
-		got, err := s.(session.Teller).Fate(e.ctx, key)
+		got, err := s.(session.Explainer).Fate(e.ctx, key)
 		if err != nil || !slices.Contains(want, got) {
 			e.Errorf("Fate by node %d = %v, %v; want %v, nil", i, got, err, want)
 		}

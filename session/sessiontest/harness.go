@@ -80,8 +80,8 @@ const (
 	Pruner      Ability = "Pruner"
 	FreshGetter Ability = "FreshGetter"
 	LateToucher Ability = "LateToucher"
-	Strict      Ability = "Strict"
-	Teller      Ability = "Teller"
+	NodeWaiter  Ability = "NodeWaiter"
+	Explainer   Ability = "Explainer"
 	Statser     Ability = "Statser"
 )
 
@@ -103,10 +103,10 @@ func has(s session.Store, a Ability) (ok bool) {
 		_, ok = s.(session.FreshGetter)
 	case LateToucher:
 		_, ok = s.(session.LateToucher)
-	case Strict:
-		_, ok = s.(session.Strict)
-	case Teller:
-		_, ok = s.(session.Teller)
+	case NodeWaiter:
+		_, ok = s.(session.NodeWaiter)
+	case Explainer:
+		_, ok = s.(session.Explainer)
 	case Statser:
 		_, ok = s.(session.Statser)
 	}

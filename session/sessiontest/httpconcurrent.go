@@ -20,8 +20,8 @@ func concurrentCases() []webCase {
 		{name: "flashes of concurrent requests are all there, once", protocols: both, run: flashes},
 		{name: "what was there before Clear goes, what is set after it stays", protocols: both, run: clears},
 		{name: "a deletion and a change of other keys meet", protocols: onlyHTTP, run: deletes},
-		{name: "a strict save is refused after another one, until Reload", protocols: both, run: strictly},
-		{name: "a strict change that meets another one is answered 409", protocols: both, run: strictAnswer},
+		{name: "a save that is to fail on conflict is refused after another one, until Reload", protocols: both, run: failsOnConflict},
+		{name: "a change that is to fail on conflict is answered 409", protocols: both, run: conflictAnswer},
 	}
 }
 
@@ -187,10 +187,10 @@ func deletes(w *web) {
 	}
 }
 
-func strictly(w *web) {
+func failsOnConflict(w *web) {
 	s := w.begun()
 	p := s.b.begin(s.home, func(v *visit) {
-		v.s.Strict()
+		v.s.FailOnConflict()
 		v.set("stock", "mine")
 	}, func(v *visit) {
 		v.refused("Save", v.s.Save(v.r.Context()), session.ErrConflict)
@@ -208,10 +208,10 @@ func strictly(w *web) {
 	s.b.silent(s.home, func(v *visit) { want(v, "stock", "both") })
 }
 
-func strictAnswer(w *web) {
+func conflictAnswer(w *web) {
 	s := w.begun()
 	p := s.b.begin(s.home, func(v *visit) {
-		v.s.Strict()
+		v.s.FailOnConflict()
 		v.set("stock", "mine")
 	}, func(v *visit) {
 		v.rw.Header().Set("X-Handler", "was here")

@@ -24,7 +24,7 @@ func devicesCases() []webCase {
 	}
 	return append(cases,
 		webCase{name: "a listing gives the sessions of all with their values", needs: Lister, own: true, protocols: onlyHTTP, run: listsAll},
-		webCase{name: "a strict logout is one", needs: Strict, protocols: onlyHTTP, run: strictLogout},
+		webCase{name: "a logout on all nodes is one", needs: NodeWaiter, protocols: onlyHTTP, run: logoutOnAllNodes},
 		webCase{name: "a logout clears the browser", protocols: both, run: logsOut})
 }
 
@@ -206,9 +206,9 @@ func listsAll(w *web) {
 	}
 }
 
-func strictLogout(w *web) {
+func logoutOnAllNodes(w *web) {
 	s := w.begun()
-	s.b.visit(s.home, func(v *visit) { v.must("DestroyStrict", v.s.DestroyStrict(v.r.Context())) })
+	s.b.visit(s.home, func(v *visit) { v.must("DestroyOnAllNodes", v.s.DestroyOnAllNodes(v.r.Context())) })
 	if s.b.cookie(s.home) != "" {
 		s.Error("the browser has a cookie")
 	}

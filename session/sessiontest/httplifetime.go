@@ -168,7 +168,7 @@ func expiredCookie(w *web) {
 		s.Error("the browser has another cookie")
 	}
 	kind := session.EventUnknownID
-	if has(s.s, Teller) {
+	if has(s.s, Explainer) {
 		kind = session.EventExpired
 	}
 	if told := s.home.events(kind); len(told) != 1 || told[0].Key != s.key {

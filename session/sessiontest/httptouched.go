@@ -29,7 +29,7 @@ func (n *managed) starts() int {
 
 // written is how often anything was written.
 func (n *managed) written() int {
-	return n.starts() + n.touches() + n.spy.Count(spystore.Save, spystore.Destroy, spystore.DestroyStrict, spystore.DestroyUser)
+	return n.starts() + n.touches() + n.spy.Count(spystore.Save, spystore.Destroy, spystore.DestroyOnAllNodes, spystore.DestroyUser)
 }
 
 // read has a browser send requests that only read, and returns how many times

@@ -52,8 +52,8 @@ func narrowed(e *env) {
 			e.Fatalf("GetFresh: %v", err)
 		}
 		e.same("GetFresh", got, rec)
-		if teller, ok := s.(session.Teller); ok {
-			if fate, err := teller.Fate(e.ctx, rec.Key); fate != session.FateLive || err != nil {
+		if explainer, ok := s.(session.Explainer); ok {
+			if fate, err := explainer.Fate(e.ctx, rec.Key); fate != session.FateLive || err != nil {
 				e.Errorf("Fate = %v, %v; want live", fate, err)
 			}
 		}

@@ -11,8 +11,8 @@ func nodeCases() []testCase {
 	return []testCase{
 		{name: "what a node has read ends on every node", run: endsEverywhere},
 		{name: "what a node has read is replaced on every node", run: replacedEverywhere},
-		{name: "a strict destroy leaves nothing to any node", needs: Strict, run: destroyStrictly},
-		{name: "what is settled is seen by every node", needs: Strict, run: settles},
+		{name: "a destroy on all nodes leaves nothing to any node", needs: NodeWaiter, run: destroyOnAllNodes},
+		{name: "what was waited for is seen by every node", needs: NodeWaiter, run: waitsForAllNodes},
 	}
 }
 
@@ -68,16 +68,16 @@ func replacedEverywhere(e *env) {
 	}
 }
 
-func destroyStrictly(e *env) {
+func destroyOnAllNodes(e *env) {
 	recs := []session.Record{e.create(e.record()), e.create(e.foreign())}
 	for _, rec := range recs {
 		if _, err := e.peer().Get(e.ctx, rec.Key); err != nil {
 			e.Fatalf("Get by the other node: %v", err)
 		}
 	}
-	n, err := e.s.(session.Strict).DestroyStrict(e.ctx, recs[0].Key, recs[1].Key)
+	n, err := e.s.(session.NodeWaiter).DestroyOnAllNodes(e.ctx, recs[0].Key, recs[1].Key)
 	if n != 2 || err != nil {
-		e.Errorf("DestroyStrict = %d, %v; want 2, nil", n, err)
+		e.Errorf("DestroyOnAllNodes = %d, %v; want 2, nil", n, err)
 	}
 	for _, rec := range recs {
 		_, err := e.peer().Get(e.ctx, rec.Key)
@@ -86,15 +86,15 @@ func destroyStrictly(e *env) {
 	}
 }
 
-func settles(e *env) {
+func waitsForAllNodes(e *env) {
 	rec := e.create(e.record())
 	if _, err := e.peer().Get(e.ctx, rec.Key); err != nil {
 		e.Fatalf("Get by the other node: %v", err)
 	}
 	rec.Data = []byte(e.unique(private))
 	rec = e.save(rec)
-	if err := e.s.(session.Strict).Settle(e.ctx); err != nil {
-		e.Fatalf("Settle: %v", err)
+	if err := e.s.(session.NodeWaiter).WaitForAllNodes(e.ctx); err != nil {
+		e.Fatalf("WaitForAllNodes: %v", err)
 	}
 	got, err := e.peer().Get(e.ctx, rec.Key)
 	if err != nil {

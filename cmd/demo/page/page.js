@@ -38,12 +38,12 @@ function showStats({ node, pid, store, memory, leader, queries, stats }) {
   show("node", `${node}, process ${pid}`);
   show("store", store);
   row("leader", leader === "" ? "nobody yet" : leader ?? (stats.Leading ? "this node" : undefined));
-  row("leaves", stats.Partitions || undefined);
+  row("partitions", stats.Partitions || undefined);
   const by = stats.MaintainedBy ? ` by ${stats.MaintainedBy}` : "";
   show("maintained", ago(stats.Maintained) + by + (stats.Leading || leader === undefined ? "" : ", when this node last looked"));
   showMemory(memory, stats.Cache);
   row("queries", queries && `${queries.application} for sessions, ${queries.own} for heartbeats, logouts and upkeep`);
-  const pruned = stats.Partitions ? `${stats.Pruned.Retired} leaves dropped, ${stats.Pruned.Made} made` : `${stats.Pruned.Rows} pruned`;
+  const pruned = stats.Partitions ? `${stats.Pruned.Retired} partitions dropped, ${stats.Pruned.Made} made` : `${stats.Pruned.Rows} pruned`;
   show("counts", `${stats.Gets} reads, ${stats.Creates} logins, ${stats.Saves} saves, ${stats.Destroys} ended, ${stats.Refused} refused, ${pruned}`);
 }
 

@@ -39,7 +39,7 @@ BEGIN
 	FOR obj IN
 		SELECT p.oid::pg_catalog.regprocedure AS name
 		FROM pg_catalog.pg_proc AS p
-		WHERE p.proowner <> mine AND p.oid = pg_catalog.to_regprocedure({{.make_leaf_literal}})
+		WHERE p.proowner <> mine AND p.oid = pg_catalog.to_regprocedure({{.make_partition_literal}})
 	LOOP
 		EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO %s', obj.name, mine::pg_catalog.regrole);
 	END LOOP;
@@ -91,8 +91,8 @@ BEGIN
 	END LOOP;
 	GRANT SELECT, UPDATE (made_at, made_by, retired_at, retired_by, thinned_at, thinned_by, maintained_at, maintained_by, foreign_keys)
 		ON {{.meta}} TO {{.app}};
-	IF pg_catalog.to_regprocedure({{.make_leaf_literal}}) IS NOT NULL THEN
-		GRANT EXECUTE ON FUNCTION {{.make_leaf}}(integer) TO {{.app}};
+	IF pg_catalog.to_regprocedure({{.make_partition_literal}}) IS NOT NULL THEN
+		GRANT EXECUTE ON FUNCTION {{.make_partition}}(integer) TO {{.app}};
 	END IF;
 END
 {{.quote}};

@@ -1,9 +1,9 @@
--- make_leaf returns the name of the leaf that covers a bucket and makes it if
+-- make_partition returns the name of the partition that covers a bucket and makes it if
 -- there is none. It runs with the rights of the tables' owner, so that a role
 -- with no right to make tables can call it: it takes nothing but a number and
 -- checks it.
 
-CREATE OR REPLACE FUNCTION {{.make_leaf}}(bucket integer) RETURNS text
+CREATE OR REPLACE FUNCTION {{.make_partition}}(bucket integer) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS {{.quote}}
@@ -18,9 +18,9 @@ DECLARE
 	lo      bigint;
 	hi      bigint;
 	other   record;
-	prefix  constant text := {{.leaf_prefix_literal}};
+	prefix  constant text := {{.partition_prefix_literal}};
 	name    text;
-	leaf    text;     -- the name with its schema, quoted
+	partition    text;     -- the name with its schema, quoted
 	rights  record;
 BEGIN
 	SELECT m.longest_hours, m.width_hours INTO STRICT longest, width FROM {{.meta}} AS m;
@@ -32,7 +32,7 @@ BEGIN
 	END IF;
 
 	-- Before anything locks the parent: who waits here must not stand in the
-	-- way of those who detach a leaf.
+	-- way of those who detach a partition.
 	PERFORM pg_advisory_xact_lock({{.ddl_key}});
 
 	lo := bucket - bucket % width;
@@ -64,7 +64,7 @@ BEGIN
 	SELECT c.relnamespace::regnamespace::text, c.relowner INTO STRICT space, owner
 	FROM pg_class AS c WHERE c.oid = parent;
 
-	-- A table of that name that is no leaf now is not ours to touch.
+	-- A table of that name that is no partition now is not ours to touch.
 	name := prefix || lo;
 	FOR n IN 2..1000 LOOP
 		EXIT WHEN NOT EXISTS (SELECT FROM pg_class AS c WHERE c.relname = name AND c.relnamespace = space::regnamespace)
@@ -75,7 +75,7 @@ BEGIN
 		END IF;
 		name := prefix || lo || '_' || n;
 	END LOOP;
-	leaf := format('%s.%I', space, name);
+	partition := format('%s.%I', space, name);
 
 	-- CREATE TABLE ... PARTITION OF would lock the parent against everybody;
 	-- ATTACH lets reads and writes go on.
@@ -86,26 +86,26 @@ BEGIN
 		autovacuum_vacuum_insert_scale_factor = 0.05,
 		autovacuum_analyze_threshold = 500,
 		autovacuum_analyze_scale_factor = 0.05,
-		toast.autovacuum_vacuum_scale_factor = 0.05)', leaf, parent);
+		toast.autovacuum_vacuum_scale_factor = 0.05)', partition, parent);
 
 	-- A plan made for an empty table reads all of it, and is kept while the table
-	-- fills. So a leaf is never empty: a thousand tombstones of no session, which
+	-- fills. So a partition is never empty: a thousand tombstones of no session, which
 	-- have version 0, make the index the best way from the start.
 	EXECUTE format('INSERT INTO %s (key, bucket, version, expires_at, deadline, created_at, ended_at)
 		SELECT sha256(''no session'' || int4send(i)), $1, 0, long_ago, to_timestamp($1::double precision * 3600), long_ago, long_ago
-		FROM generate_series(1, 1000) AS i, to_timestamp(0) AS long_ago', leaf) USING bucket;
+		FROM generate_series(1, 1000) AS i, to_timestamp(0) AS long_ago', partition) USING bucket;
 
 	IF owner <> (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = current_user) THEN
-		EXECUTE format('ALTER TABLE %s OWNER TO %s', leaf, owner::regrole);
+		EXECUTE format('ALTER TABLE %s OWNER TO %s', partition, owner::regrole);
 	END IF;
 	-- Default privileges may have given it rights that the parent does not give.
 	FOR rights IN {{.follow_rights}} LOOP
 		EXECUTE rights.sql;
 	END LOOP;
-	EXECUTE format('COMMENT ON TABLE %s IS %L', leaf, {{.leaf_mark_literal}} || lo || ' to ' || hi);
-	EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)', parent, leaf, lo, hi);
+	EXECUTE format('COMMENT ON TABLE %s IS %L', partition, {{.partition_mark_literal}} || lo || ' to ' || hi);
+	EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)', parent, partition, lo, hi);
 	RETURN name;
 END
 {{.quote}};
 
-REVOKE ALL ON FUNCTION {{.make_leaf}}(integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION {{.make_partition}}(integer) FROM PUBLIC;

@@ -12,8 +12,8 @@ import (
 )
 
 // A node that hears nothing goes on serving for as long as its lease: that is
-// what a strict write waits for.
-func TestAStrictDestroyWaitsForThoseWhoHearNothing(t *testing.T) {
+// what a write that waits for all nodes waits for.
+func TestADestroyOnAllNodesWaitsForThoseWhoHearNothing(t *testing.T) {
 	t.Parallel()
 	p := leasing(t, 2*time.Second)
 	a := p.cached(t, Options{})
@@ -26,12 +26,12 @@ func TestAStrictDestroyWaitsForThoseWhoHearNothing(t *testing.T) {
 		warm(t, changed.Key, b)
 		listening.SetMode(faultproxy.ToClient, faultproxy.Stall())
 		changed = saved(t, a, changed, "other")
-		if n, err := a.DestroyStrict(t.Context(), rec.Key); n != 1 || err != nil {
-			t.Errorf("DestroyStrict = %d, %v", n, err)
+		if n, err := a.DestroyOnAllNodes(t.Context(), rec.Key); n != 1 || err != nil {
+			t.Errorf("DestroyOnAllNodes = %d, %v", n, err)
 		}
 		asked := j.during(func() {
-			refusesNow(t, "once DestroyStrict has returned", b, rec.Key)
-			// What was acknowledged before it has settled too.
+			refusesNow(t, "once DestroyOnAllNodes has returned", b, rec.Key)
+			// What was acknowledged before it has reached all too.
 			if got := mustGet(t, b, changed.Key); got.Version != changed.Version {
 				t.Errorf("version %d is served, want %d", got.Version, changed.Version)
 			}
@@ -49,10 +49,10 @@ func TestAStrictDestroyWaitsForThoseWhoHearNothing(t *testing.T) {
 	warm(t, rec.Key, b)
 	listening.SetMode(faultproxy.ToClient, faultproxy.Stall())
 	destroyed(t, a, rec.Key)
-	if err := a.Settle(t.Context()); err != nil {
+	if err := a.WaitForAllNodes(t.Context()); err != nil {
 		t.Error(err)
 	}
-	refusesNow(t, "once Settle has returned", b, rec.Key)
+	refusesNow(t, "once WaitForAllNodes has returned", b, rec.Key)
 }
 
 // Within its lease a node that hears nothing serves what has ended elsewhere:
@@ -69,7 +69,7 @@ func TestWithinItsLeaseANodeThatHearsNothingServes(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var n int64
-	strict := async(func() (err error) { n, err = a.DestroyStrict(ctx, rec.Key); return err })
+	strict := async(func() (err error) { n, err = a.DestroyOnAllNodes(ctx, rec.Key); return err })
 	dbtest.Eventually(t, "the session has ended", func() bool { return !isLive(t, p, rec.Key) })
 	if asked := j.during(func() { mustGet(t, b, rec.Key) }); len(asked) != 0 {
 		t.Errorf("it asked %q", asked)
@@ -79,9 +79,9 @@ func TestWithinItsLeaseANodeThatHearsNothingServes(t *testing.T) {
 		t.Errorf("GetFresh: %v", err)
 	}
 	refusesNow(t, "what this node has found dead", b, rec.Key)
-	pending(t, "DestroyStrict", strict)
+	pending(t, "DestroyOnAllNodes", strict)
 	cancel()
-	wantErr(t, "DestroyStrict whose context ended", <-strict, context.Canceled)
+	wantErr(t, "DestroyOnAllNodes whose context ended", <-strict, context.Canceled)
 	if n != 1 {
 		t.Errorf("it ended %d", n)
 	}
@@ -91,17 +91,17 @@ func TestWithinItsLeaseANodeThatHearsNothingServes(t *testing.T) {
 	awaitRefusal(t, "the other node in the end", b, rec.Key)
 }
 
-// settles reports whether Settle ends well in time.
-func settles(t testing.TB, s *Store, within time.Duration) bool {
+// reachesAll reports whether WaitForAllNodes ends well in time.
+func reachesAll(t testing.TB, s *Store, within time.Duration) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
-	err := s.Settle(ctx)
-	wantErr(t, "Settle", err, nil, context.DeadlineExceeded)
+	err := s.WaitForAllNodes(ctx)
+	wantErr(t, "WaitForAllNodes", err, nil, context.DeadlineExceeded)
 	return err == nil
 }
 
-func TestSettleWaitsForTheLongestLeaseInForce(t *testing.T) {
+func TestTheLongestLeaseInForceIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	p := leasing(t, lasting60)
 	a, b := p.cached(t, Options{}), p.cached(t, Options{})
@@ -120,21 +120,21 @@ func TestSettleWaitsForTheLongestLeaseInForce(t *testing.T) {
 	pass := func() { // more time than any node goes by what it has read
 		p.exec(t, `UPDATE `+p.names(t).Meta+` SET lease_changed_at = lease_changed_at - interval '10 minutes'`)
 	}
-	if longest() != lasting60 || settles(t, a, time.Second) {
-		t.Errorf("the longest lease is %v, want %v, which Settle has to wait for", longest(), lasting60)
+	if longest() != lasting60 || reachesAll(t, a, time.Second) {
+		t.Errorf("the longest lease is %v, want %v, which WaitForAllNodes has to wait for", longest(), lasting60)
 	}
 	const brief = migrations.MinLease
 	set(brief)
-	if longest() != lasting60 || settles(t, a, time.Second) {
-		t.Errorf("just lowered, the longest lease is %v, want %v, which Settle has to wait for", longest(), lasting60)
+	if longest() != lasting60 || reachesAll(t, a, time.Second) {
+		t.Errorf("just lowered, the longest lease is %v, want %v, which WaitForAllNodes has to wait for", longest(), lasting60)
 	}
 	set(2 * brief) // raised again before all have seen the first change
-	if longest() != lasting60 || settles(t, a, time.Second) {
-		t.Errorf("changed again, the longest lease is %v, want %v, which Settle has to wait for", longest(), lasting60)
+	if longest() != lasting60 || reachesAll(t, a, time.Second) {
+		t.Errorf("changed again, the longest lease is %v, want %v, which WaitForAllNodes has to wait for", longest(), lasting60)
 	}
 	pass()
-	if longest() != 2*brief || !settles(t, a, dbtest.Patience) {
-		t.Errorf("when all know of it, the longest lease is %v, want %v, which Settle waits for", longest(), 2*brief)
+	if longest() != 2*brief || !reachesAll(t, a, dbtest.Patience) {
+		t.Errorf("when all know of it, the longest lease is %v, want %v, which WaitForAllNodes waits for", longest(), 2*brief)
 	}
 	for _, s := range []*Store{a, b} { // they follow
 		if _, err := s.refresh(t.Context()); err != nil {
@@ -145,8 +145,8 @@ func TestSettleWaitsForTheLongestLeaseInForce(t *testing.T) {
 		}
 	}
 	set(lasting60)
-	if longest() != lasting60 || settles(t, a, time.Second) {
-		t.Errorf("raised, the longest lease is %v, want %v, which Settle has to wait for", longest(), lasting60)
+	if longest() != lasting60 || reachesAll(t, a, time.Second) {
+		t.Errorf("raised, the longest lease is %v, want %v, which WaitForAllNodes has to wait for", longest(), lasting60)
 	}
 	set(lasting60) // no change
 	pass()
@@ -185,27 +185,27 @@ func TestANodeThatKnowsNoLeaseServesNothingFromItsMemory(t *testing.T) {
 	}
 }
 
-func TestStrictWritesFailLikeOthers(t *testing.T) {
+func TestWritesOnAllNodesFailLikeOthers(t *testing.T) {
 	t.Parallel()
 	p := leasing(t, migrations.MinLease)
 	s := p.caching(t, Options{})
 	rec := create(t, s, "ada")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	wantErr(t, "Settle", s.Settle(ctx), context.Canceled)
-	n, err := s.DestroyStrict(ctx, rec.Key)
-	wantErr(t, "DestroyStrict", err, context.Canceled)
+	wantErr(t, "WaitForAllNodes", s.WaitForAllNodes(ctx), context.Canceled)
+	n, err := s.DestroyOnAllNodes(ctx, rec.Key)
+	wantErr(t, "DestroyOnAllNodes", err, context.Canceled)
 	if n != 0 || !isLive(t, p, rec.Key) {
 		t.Errorf("it ended %d", n)
 	}
-	if n, err := s.DestroyStrict(t.Context(), rec.Key, rec.Key, session.NewID(rec.Deadline).Key()); n != 1 || err != nil {
-		t.Errorf("DestroyStrict = %d, %v; want 1", n, err)
+	if n, err := s.DestroyOnAllNodes(t.Context(), rec.Key, rec.Key, session.NewID(rec.Deadline).Key()); n != 1 || err != nil {
+		t.Errorf("DestroyOnAllNodes = %d, %v; want 1", n, err)
 	}
-	if n, err := s.DestroyStrict(t.Context()); n != 0 || err != nil {
-		t.Errorf("DestroyStrict of none = %d, %v", n, err)
+	if n, err := s.DestroyOnAllNodes(t.Context()); n != 0 || err != nil {
+		t.Errorf("DestroyOnAllNodes of none = %d, %v", n, err)
 	}
 	closeStore(t, s)
-	wantErr(t, "Settle", s.Settle(t.Context()), session.ErrClosed)
-	_, err = s.DestroyStrict(t.Context(), rec.Key)
-	wantErr(t, "DestroyStrict", err, session.ErrClosed)
+	wantErr(t, "WaitForAllNodes", s.WaitForAllNodes(t.Context()), session.ErrClosed)
+	_, err = s.DestroyOnAllNodes(t.Context(), rec.Key)
+	wantErr(t, "DestroyOnAllNodes", err, session.ErrClosed)
 }

@@ -25,15 +25,15 @@ type bounds struct {
 	lo, hi int32
 }
 
-// leavesOf are the leaves of the table, by their bounds.
-func leavesOf(t testing.TB, db *pgx.Conn, n Names) []bounds {
+// partitionsOf are the partitions of the table, by their bounds.
+func partitionsOf(t testing.TB, db *pgx.Conn, n Names) []bounds {
 	t.Helper()
 	rows, err := db.Query(t.Context(), `SELECT c.relname::text, pg_get_expr(c.relpartbound, c.oid), coalesce(obj_description(c.oid, 'pg_class'), '')
 		FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass($1)`, n.Sessions)
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaves, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b bounds, err error) {
+	partitions, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b bounds, err error) {
 		var bound, comment string
 		if err := row.Scan(&b.name, &bound, &comment); err != nil {
 			return b, err
@@ -41,7 +41,7 @@ func leavesOf(t testing.TB, db *pgx.Conn, n Names) []bounds {
 		if _, err := fmt.Sscanf(bound, "FOR VALUES FROM (%d) TO (%d)", &b.lo, &b.hi); err != nil {
 			return b, fmt.Errorf("%s: %w", bound, err)
 		}
-		if lo, hi, ok := n.ParseLeafComment(comment); !ok || lo != b.lo || hi != b.hi {
+		if lo, hi, ok := n.ParsePartitionComment(comment); !ok || lo != b.lo || hi != b.hi {
 			t.Errorf("%s is from %d to %d, its comment is %q", b.name, b.lo, b.hi, comment)
 		}
 		return b, nil
@@ -49,20 +49,20 @@ func leavesOf(t testing.TB, db *pgx.Conn, n Names) []bounds {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.SortFunc(leaves, func(a, b bounds) int { return int(a.lo - b.lo) })
-	return leaves
+	slices.SortFunc(partitions, func(a, b bounds) int { return int(a.lo - b.lo) })
+	return partitions
 }
 
-// covered checks that the leaves follow each other without a gap, and cover
+// covered checks that the partitions follow each other without a gap, and cover
 // from first to last.
-func covered(t testing.TB, leaves []bounds, first, last int32) {
+func covered(t testing.TB, partitions []bounds, first, last int32) {
 	t.Helper()
-	if len(leaves) == 0 || leaves[0].lo > first || leaves[len(leaves)-1].hi <= last {
-		t.Fatalf("%v do not cover %d to %d", leaves, first, last)
+	if len(partitions) == 0 || partitions[0].lo > first || partitions[len(partitions)-1].hi <= last {
+		t.Fatalf("%v do not cover %d to %d", partitions, first, last)
 	}
-	for i := 1; i < len(leaves); i++ {
-		if leaves[i].lo != leaves[i-1].hi {
-			t.Errorf("%v and %v do not meet", leaves[i-1], leaves[i])
+	for i := 1; i < len(partitions); i++ {
+		if partitions[i].lo != partitions[i-1].hi {
+			t.Errorf("%v and %v do not meet", partitions[i-1], partitions[i])
 		}
 	}
 }
@@ -74,20 +74,20 @@ func prepared(t *testing.T, cfg Config) (n Names, dsn string, conn *pgx.Conn) {
 	return mustNames(t, cfg), dsn, dbtest.Conn(t, dsn)
 }
 
-func makeLeaf(t testing.TB, db Querier, n Names, bucket int32) string {
+func makePartition(t testing.TB, db Querier, n Names, bucket int32) string {
 	t.Helper()
-	return queryOne[string](t, db, "SELECT "+n.MakeLeaf+"($1)", bucket)
+	return queryOne[string](t, db, "SELECT "+n.MakePartition+"($1)", bucket)
 }
 
-func TestUpMakesLeavesForTheLongestLifetimeAndADay(t *testing.T) {
+func TestUpMakesPartitionsForTheLongestLifetimeAndADay(t *testing.T) {
 	t.Parallel()
 	for _, settings := range []Settings{
-		{}, {LongestLifetime: time.Hour}, {LeafWidth: MaxLifetime}, {LongestLifetime: 100 * time.Hour, LeafWidth: 7 * time.Hour},
+		{}, {LongestLifetime: time.Hour}, {PartitionWidth: MaxLifetime}, {LongestLifetime: 100 * time.Hour, PartitionWidth: 7 * time.Hour},
 	} {
 		n, _, conn := prepared(t, Config{Settings: settings})
 		longest := settings.withDefaults().longestHours()
 		now := hourNow(t, conn)
-		covered(t, leavesOf(t, conn, n), now+1, now+longest+24)
+		covered(t, partitionsOf(t, conn, n), now+1, now+longest+24)
 		got, err := LoadSettings(t.Context(), conn, Config{})
 		if err != nil || got != settings.withDefaults() {
 			t.Errorf("settings are %+v, %v; want %+v", got, err, settings.withDefaults())
@@ -95,42 +95,42 @@ func TestUpMakesLeavesForTheLongestLifetimeAndADay(t *testing.T) {
 	}
 }
 
-func TestMakeLeafReturnsTheLeafThatCoversTheBucket(t *testing.T) {
+func TestMakePartitionReturnsThePartitionThatCoversTheBucket(t *testing.T) {
 	t.Parallel()
 	n, _, conn := prepared(t, Config{})
 	now := hourNow(t, conn)
-	before := leavesOf(t, conn, n)
+	before := partitionsOf(t, conn, n)
 	for range 3 {
 		b := now + 1 + rand.Int32N(700)
 		i := slices.IndexFunc(before, func(l bounds) bool { return l.lo <= b && b < l.hi })
-		if got := makeLeaf(t, conn, n, b); got != before[i].name {
+		if got := makePartition(t, conn, n, b); got != before[i].name {
 			t.Errorf("bucket %d: got %s, want %s", b, got, before[i].name)
 		}
 	}
 	last := before[len(before)-1]
-	if got, want := makeLeaf(t, conn, n, last.hi), fmt.Sprintf("sessions_%d", last.hi); got != want {
-		t.Errorf("the next leaf is %s, want %s", got, want)
+	if got, want := makePartition(t, conn, n, last.hi), fmt.Sprintf("sessions_%d", last.hi); got != want {
+		t.Errorf("the next partition is %s, want %s", got, want)
 	}
-	covered(t, leavesOf(t, conn, n), now, last.hi)
+	covered(t, partitionsOf(t, conn, n), now, last.hi)
 }
 
-func TestMakeLeafRefusesBucketsThatNoSessionCanHave(t *testing.T) {
+func TestMakePartitionRefusesBucketsThatNoSessionCanHave(t *testing.T) {
 	t.Parallel()
-	n, _, conn := prepared(t, Config{Settings: Settings{LongestLifetime: 10 * time.Hour, LeafWidth: 30 * time.Hour}})
+	n, _, conn := prepared(t, Config{Settings: Settings{LongestLifetime: 10 * time.Hour, PartitionWidth: 30 * time.Hour}})
 	now := hourNow(t, conn)
 	for _, arg := range []any{now - 1, now + 72, 0, -1, 2147483647, -2147483648, nil} {
-		_, err := conn.Exec(t.Context(), "SELECT "+n.MakeLeaf+"($1)", arg)
+		_, err := conn.Exec(t.Context(), "SELECT "+n.MakePartition+"($1)", arg)
 		if code(err) != "22023" || !strings.Contains(err.Error(), "out of range") {
 			t.Errorf("bucket %v: got %v, want 22023", arg, err)
 		}
 	}
-	makeLeaf(t, conn, n, now+70) // 10 hours and twice the width
+	makePartition(t, conn, n, now+70) // 10 hours and twice the width
 }
 
 func TestAChangedWidthFillsTheGaps(t *testing.T) {
 	t.Parallel()
 	n, _, conn := prepared(t, Config{})
-	for _, l := range leavesOf(t, conn, n) {
+	for _, l := range partitionsOf(t, conn, n) {
 		if rand.IntN(2) == 0 {
 			mustExec(t, conn, "DROP TABLE "+n.Qualify(l.name))
 		}
@@ -138,68 +138,68 @@ func TestAChangedWidthFillsTheGaps(t *testing.T) {
 	now := hourNow(t, conn)
 	for range 60 {
 		width := time.Duration(4+rand.IntN(200)) * time.Hour
-		if _, err := SetSettings(t.Context(), conn, Config{}, Settings{LeafWidth: width}); err != nil {
+		if _, err := SetSettings(t.Context(), conn, Config{}, Settings{PartitionWidth: width}); err != nil {
 			t.Fatal(err)
 		}
 		b := now + 1 + rand.Int32N(740)
-		name := makeLeaf(t, conn, n, b)
-		leaves := leavesOf(t, conn, n)
-		i := slices.IndexFunc(leaves, func(l bounds) bool { return l.name == name })
-		if i < 0 || leaves[i].lo > b || leaves[i].hi <= b {
-			t.Fatalf("%s does not cover %d: %v", name, b, leaves)
+		name := makePartition(t, conn, n, b)
+		partitions := partitionsOf(t, conn, n)
+		i := slices.IndexFunc(partitions, func(l bounds) bool { return l.name == name })
+		if i < 0 || partitions[i].lo > b || partitions[i].hi <= b {
+			t.Fatalf("%s does not cover %d: %v", name, b, partitions)
 		}
 	}
 	// Steps of one hour meet every gap that is left.
 	for b := now + 1; b <= now+740; b++ {
-		makeLeaf(t, conn, n, b)
+		makePartition(t, conn, n, b)
 	}
-	covered(t, leavesOf(t, conn, n), now+1, now+740)
+	covered(t, partitionsOf(t, conn, n), now+1, now+740)
 }
 
 func TestOpenEndedPartitionsAreRespected(t *testing.T) {
 	t.Parallel()
-	n, _, conn := prepared(t, Config{Settings: Settings{LongestLifetime: time.Hour, LeafWidth: 10 * time.Hour}})
-	for _, l := range leavesOf(t, conn, n) {
+	n, _, conn := prepared(t, Config{Settings: Settings{LongestLifetime: time.Hour, PartitionWidth: 10 * time.Hour}})
+	for _, l := range partitionsOf(t, conn, n) {
 		mustExec(t, conn, "DROP TABLE "+n.Qualify(l.name))
 	}
 	now := hourNow(t, conn)
 	mustExec(t, conn, fmt.Sprintf("CREATE TABLE %s PARTITION OF %s FOR VALUES FROM (MINVALUE) TO (%d)", n.Qualify("early"), n.Sessions, now+5))
 	mustExec(t, conn, fmt.Sprintf("CREATE TABLE %s PARTITION OF %s FOR VALUES FROM (%d) TO (MAXVALUE)", n.Qualify("late"), n.Sessions, now+8))
 	for b, want := range map[int32]string{now + 4: "early", now + 8: "late", now + 40: "late"} {
-		if got := makeLeaf(t, conn, n, b); got != want {
+		if got := makePartition(t, conn, n, b); got != want {
 			t.Errorf("bucket %d: got %s, want %s", b, got, want)
 		}
 	}
-	makeLeaf(t, conn, n, now+6)
+	makePartition(t, conn, n, now+6)
 	bound := queryOne[string](t, conn, `SELECT string_agg(pg_get_expr(c.relpartbound, c.oid), '') FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
 		WHERE i.inhparent = to_regclass($1) AND c.relname NOT IN ('early', 'late')`, n.Sessions)
 	// An aligned bound may lie in between.
 	var lo, hi int32
 	if _, err := fmt.Sscanf(bound, "FOR VALUES FROM (%d) TO (%d)", &lo, &hi); err != nil || lo < now+5 || hi > now+8 || lo > now+6 || hi <= now+6 {
-		t.Errorf("the leaf in between is %q", bound)
+		t.Errorf("the partition in between is %q", bound)
 	}
 }
 
 func TestTakenNamesAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	n, _, conn := prepared(t, Config{})
-	leaves := leavesOf(t, conn, n)
-	last := leaves[len(leaves)-1]
+	partitions := partitionsOf(t, conn, n)
+	last := partitions[len(partitions)-1]
 	mustExec(t, conn, fmt.Sprintf("CREATE TABLE %s (theirs int)", n.Qualify(fmt.Sprintf("sessions_%d", last.hi))))
 	mustExec(t, conn, fmt.Sprintf("CREATE DOMAIN %s AS int", n.Qualify(fmt.Sprintf("sessions_%d_2", last.hi))))
-	if got, want := makeLeaf(t, conn, n, last.hi), fmt.Sprintf("sessions_%d_3", last.hi); got != want {
+	if got, want := makePartition(t, conn, n, last.hi), fmt.Sprintf("sessions_%d_3", last.hi); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	// A leaf that was detached keeps its name and its rows.
+	// A partition that was detached keeps its name and its rows.
 	insertLive(t, conn, n.Sessions, 1, 30*24*time.Hour)
 	b := queryOne[int32](t, conn, "SELECT bucket FROM "+n.Sessions+" WHERE version > 0")
-	name := makeLeaf(t, conn, n, b)
+	name := makePartition(t, conn, n, b)
 	mustExec(t, conn, "ALTER TABLE "+n.Sessions+" DETACH PARTITION "+n.Qualify(name))
-	if got := makeLeaf(t, conn, n, b); got != name+"_2" {
+	if got := makePartition(t, conn, n, b); got != name+"_2" {
 		t.Errorf("got %s, want %s_2", got, name)
 	}
 	if got := queryOne[int](t, conn, "SELECT count(*)::int FROM "+n.Qualify(name)+" WHERE version > 0"); got != 1 {
-		t.Errorf("the detached leaf has %d rows, want 1", got)
+		t.Errorf("the detached partition has %d rows, want 1", got)
 	}
 }
 
@@ -207,7 +207,7 @@ func TestAnInterruptedDetachIsReported(t *testing.T) {
 	t.Parallel()
 	n, dsn, conn := prepared(t, Config{})
 	bucket := hourNow(t, conn) + 100
-	name := makeLeaf(t, conn, n, bucket)
+	name := makePartition(t, conn, n, bucket)
 	reader := dbtest.Conn(t, dsn)
 	mustExec(t, reader, "BEGIN")
 	mustExec(t, reader, "SELECT 1 FROM "+n.Sessions)
@@ -217,21 +217,21 @@ func TestAnInterruptedDetachIsReported(t *testing.T) {
 		t.Fatalf("the detach was not interrupted: %v", err)
 	}
 	mustExec(t, reader, "ROLLBACK")
-	_, err := conn.Exec(t.Context(), "SELECT "+n.MakeLeaf+"($1)", bucket)
+	_, err := conn.Exec(t.Context(), "SELECT "+n.MakePartition+"($1)", bucket)
 	if code(err) != "55000" || !strings.Contains(err.Error(), name) {
-		t.Fatalf("got %v, want 55000 that names the leaf", err)
+		t.Fatalf("got %v, want 55000 that names the partition", err)
 	}
 	mustExec(t, conn, "ALTER TABLE "+n.Sessions+" DETACH PARTITION "+n.Qualify(name)+" FINALIZE")
-	if got := makeLeaf(t, conn, n, bucket); got != name+"_2" {
+	if got := makePartition(t, conn, n, bucket); got != name+"_2" {
 		t.Errorf("got %s, want %s_2", got, name)
 	}
 }
 
-func TestManyMakeTheSameLeafAtOnce(t *testing.T) {
+func TestManyMakeTheSamePartitionAtOnce(t *testing.T) {
 	t.Parallel()
 	n, dsn, conn := prepared(t, Config{})
-	leaves := leavesOf(t, conn, n)
-	bucket := leaves[len(leaves)-1].hi
+	partitions := partitionsOf(t, conn, n)
+	bucket := partitions[len(partitions)-1].hi
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	got := map[string]bool{}
@@ -241,7 +241,7 @@ func TestManyMakeTheSameLeafAtOnce(t *testing.T) {
 		wg.Go(func() {
 			<-start
 			var name string
-			if err := c.QueryRow(t.Context(), "SELECT "+n.MakeLeaf+"($1)", bucket+int32(i)%3).Scan(&name); err != nil {
+			if err := c.QueryRow(t.Context(), "SELECT "+n.MakePartition+"($1)", bucket+int32(i)%3).Scan(&name); err != nil {
 				t.Error(err)
 			}
 			mu.Lock()
@@ -254,14 +254,14 @@ func TestManyMakeTheSameLeafAtOnce(t *testing.T) {
 	if want := fmt.Sprintf("sessions_%d", bucket); len(got) != 1 || !got[want] {
 		t.Errorf("got %v, want only %s", got, want)
 	}
-	covered(t, leavesOf(t, conn, n), leaves[0].lo, bucket)
+	covered(t, partitionsOf(t, conn, n), partitions[0].lo, bucket)
 }
 
-func TestMakingALeafStopsNobody(t *testing.T) {
+func TestMakingAPartitionStopsNobody(t *testing.T) {
 	t.Parallel()
 	n, dsn, conn := prepared(t, Config{})
-	leaves := leavesOf(t, conn, n)
-	last := leaves[len(leaves)-1]
+	partitions := partitionsOf(t, conn, n)
+	last := partitions[len(partitions)-1]
 
 	// A transaction that has read and written everything is under way.
 	busy := dbtest.Conn(t, dsn)
@@ -272,9 +272,9 @@ func TestMakingALeafStopsNobody(t *testing.T) {
 	maker := dbtest.Conn(t, dsn)
 	mustExec(t, maker, "SET lock_timeout = '10s'")
 	mustExec(t, maker, "BEGIN")
-	makeLeaf(t, maker, n, last.hi)
+	makePartition(t, maker, n, last.hi)
 
-	// The new leaf is not committed, and others read and write.
+	// The new partition is not committed, and others read and write.
 	mustExec(t, conn, "SET lock_timeout = '10s'")
 	insertLive(t, conn, n.Sessions, 2, time.Hour)
 	mustExec(t, conn, "UPDATE "+n.Sessions+" SET version = 3 WHERE version = 1")
@@ -285,7 +285,7 @@ func TestMakingALeafStopsNobody(t *testing.T) {
 	pid := waiter.PgConn().PID()
 	done := make(chan error, 1)
 	go func() {
-		_, err := waiter.Exec(t.Context(), "SELECT "+n.MakeLeaf+"($1)", last.lo)
+		_, err := waiter.Exec(t.Context(), "SELECT "+n.MakePartition+"($1)", last.lo)
 		done <- err
 	}()
 	dbtest.Eventually(t, "the second one waits", func() bool {
@@ -293,7 +293,7 @@ func TestMakingALeafStopsNobody(t *testing.T) {
 	})
 	if got := queryOne[int](t, conn, `SELECT count(*)::int FROM pg_locks WHERE pid = $1 AND locktype = 'relation'
 		AND relation IN (SELECT oid FROM pg_class WHERE relname LIKE 'sessions%' AND relname NOT LIKE 'sessions_meta%')`, pid); got != 0 {
-		t.Errorf("the waiter holds %d locks on the table or its leaves", got)
+		t.Errorf("the waiter holds %d locks on the table or its partitions", got)
 	}
 	mustExec(t, maker, "COMMIT")
 	if err := <-done; err != nil {
@@ -302,10 +302,10 @@ func TestMakingALeafStopsNobody(t *testing.T) {
 	mustExec(t, busy, "COMMIT")
 }
 
-func TestLeavesAreSetUpForChurn(t *testing.T) {
+func TestPartitionsAreSetUpForChurn(t *testing.T) {
 	t.Parallel()
 	n, _, conn := prepared(t, Config{})
-	for _, l := range leavesOf(t, conn, n) {
+	for _, l := range partitionsOf(t, conn, n) {
 		options := queryOne[[]string](t, conn, `SELECT c.reloptions || coalesce(t.reloptions, '{}') FROM pg_class AS c
 			LEFT JOIN pg_class AS t ON t.oid = c.reltoastrelid WHERE c.oid = to_regclass($1)`, n.Qualify(l.name))
 		for _, want := range []string{"fillfactor=85", "autovacuum_vacuum_scale_factor=0.02", "autovacuum_vacuum_scale_factor=0.05"} {
@@ -324,7 +324,7 @@ func TestLeavesAreSetUpForChurn(t *testing.T) {
 	}
 }
 
-func TestTheParentsGrantsReachTheLeaf(t *testing.T) {
+func TestTheParentsGrantsReachThePartition(t *testing.T) {
 	t.Parallel()
 	s := dbtest.Postgres(t)
 	roles := roleNames(t, s, "Reader ", "writer'")
@@ -332,23 +332,23 @@ func TestTheParentsGrantsReachTheLeaf(t *testing.T) {
 	for _, role := range roles {
 		mustExec(t, conn, "CREATE ROLE "+quoted(role))
 	}
-	// What the parent does not give, a leaf does not get from elsewhere.
+	// What the parent does not give, a partition does not get from elsewhere.
 	mustExec(t, conn, "ALTER DEFAULT PRIVILEGES IN SCHEMA sojourn GRANT SELECT, DELETE ON TABLES TO "+quoted(roles[0]))
 	mustExec(t, conn, "GRANT UPDATE (data, version) ON "+n.Sessions+" TO "+quoted(roles[0])+" WITH GRANT OPTION")
 	mustExec(t, conn, "GRANT SELECT ON "+n.Sessions+" TO PUBLIC")
 	mustExec(t, conn, "GRANT SELECT ON "+n.Sessions+" TO "+quoted(roles[0]))
 	mustExec(t, conn, "GRANT ALL ON "+n.Sessions+" TO "+quoted(roles[1])+" WITH GRANT OPTION")
-	leaves := leavesOf(t, conn, n)
-	leaf := makeLeaf(t, conn, n, leaves[len(leaves)-1].hi)
+	partitions := partitionsOf(t, conn, n)
+	partition := makePartition(t, conn, n, partitions[len(partitions)-1].hi)
 	acl := `SELECT array_agg(a::text ORDER BY a::text) FROM pg_class AS c, unnest(c.relacl) AS a WHERE c.oid = to_regclass($1)`
 	want := queryOne[[]string](t, conn, acl, n.Sessions)
-	if got := queryOne[[]string](t, conn, acl, n.Qualify(leaf)); !slices.Equal(got, want) {
-		t.Errorf("the leaf has %v, the parent %v", got, want)
+	if got := queryOne[[]string](t, conn, acl, n.Qualify(partition)); !slices.Equal(got, want) {
+		t.Errorf("the partition has %v, the parent %v", got, want)
 	}
 	columns := `SELECT array_agg(t.attname || ' ' || t.attacl::text ORDER BY t.attname) FROM pg_attribute AS t WHERE t.attrelid = to_regclass($1) AND t.attacl IS NOT NULL`
 	wantColumns := queryOne[[]string](t, conn, columns, n.Sessions)
-	if got := queryOne[[]string](t, conn, columns, n.Qualify(leaf)); !slices.Equal(got, wantColumns) || len(got) != 2 {
-		t.Errorf("the leaf has %v on columns, the parent %v", got, wantColumns)
+	if got := queryOne[[]string](t, conn, columns, n.Qualify(partition)); !slices.Equal(got, wantColumns) || len(got) != 2 {
+		t.Errorf("the partition has %v on columns, the parent %v", got, wantColumns)
 	}
 	for _, role := range roles { // the database goes before them, but their grants are not ours to keep
 		mustExec(t, conn, "DROP OWNED BY "+quoted(role))

@@ -10,13 +10,13 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// Settle implements session.Strict. It waits out the longest lease by which any
+// WaitForAllNodes implements session.NodeWaiter. It waits out the longest lease by which any
 // node may answer from its memory, two seconds unless it was changed.
-func (s *Store) Settle(ctx context.Context) error {
+func (s *Store) WaitForAllNodes(ctx context.Context) error {
 	if err := s.begun(ctx); err != nil {
-		return wrap("settle", err)
+		return wrap("wait for all nodes", err)
 	}
-	return wrap("settle", s.outwait(ctx))
+	return wrap("wait for all nodes", s.outwait(ctx))
 }
 
 // outwait reads the lease after what it is waited for was acknowledged: a node
@@ -34,8 +34,8 @@ func (s *Store) outwait(ctx context.Context) error {
 	return nil
 }
 
-// DestroyStrict implements session.Strict.
-func (s *Store) DestroyStrict(ctx context.Context, keys ...session.Key) (int64, error) {
+// DestroyOnAllNodes implements session.NodeWaiter.
+func (s *Store) DestroyOnAllNodes(ctx context.Context, keys ...session.Key) (int64, error) {
 	n, err := s.Destroy(ctx, keys...)
 	if err != nil {
 		return n, err

@@ -13,40 +13,42 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// leaf is a partition: it takes the buckets from lo to before hi.
-type leaf struct {
+// partition takes the buckets from lo to before hi.
+type partition struct {
 	schema, name string
 	lo, hi       int64 // one wider than a bucket, for the open ends
 	table        string
 	q            *queries
 }
 
-func (l leaf) takes(bucket int32) bool { return l.lo <= int64(bucket) && int64(bucket) < l.hi }
+func (part partition) takes(bucket int32) bool {
+	return part.lo <= int64(bucket) && int64(bucket) < part.hi
+}
 
-// leafMap is a snapshot of the partitions. It may be out of date: a bucket
-// that it lacks goes through the parent, and so does a statement whose leaf
+// partitionMap is a snapshot of the partitions. It may be out of date: a bucket
+// that it lacks goes through the parent, and so does a statement whose partition
 // turns out to be gone.
-type leafMap struct {
-	leaves []leaf  // by lo
-	others []hours // of partitions that are reached through the parent alone
+type partitionMap struct {
+	partitions []partition // by lo
+	others     []hours     // of partitions that are reached through the parent alone
 }
 
 // hours is a range of buckets, from lo to before hi.
 type hours struct{ lo, hi int64 }
 
 // holds reports whether there is a partition that takes bucket.
-func (m *leafMap) holds(bucket int32) bool {
+func (m *partitionMap) holds(bucket int32) bool {
 	b := int64(bucket)
 	return m.find(bucket) != nil || slices.ContainsFunc(m.others, func(o hours) bool { return o.lo <= b && b < o.hi })
 }
 
-// find returns the leaf of bucket, or nil.
-func (m *leafMap) find(bucket int32) *leaf {
-	i, found := slices.BinarySearchFunc(m.leaves, int64(bucket), func(l leaf, b int64) int {
+// find returns the partition of bucket, or nil.
+func (m *partitionMap) find(bucket int32) *partition {
+	i, found := slices.BinarySearchFunc(m.partitions, int64(bucket), func(part partition, b int64) int {
 		switch {
-		case l.hi <= b:
+		case part.hi <= b:
 			return -1
-		case l.lo > b:
+		case part.lo > b:
 			return 1
 		}
 		return 0
@@ -54,16 +56,16 @@ func (m *leafMap) find(bucket int32) *leaf {
 	if !found {
 		return nil
 	}
-	return &m.leaves[i]
+	return &m.partitions[i]
 }
 
-// firstGap returns the first bucket from lo to hi that no leaf takes.
-func (m *leafMap) firstGap(lo, hi int64) (bucket int32, ok bool) {
-	for _, l := range m.leaves {
-		if l.lo > lo {
+// firstGap returns the first bucket from lo to hi that no partition takes.
+func (m *partitionMap) firstGap(lo, hi int64) (bucket int32, ok bool) {
+	for _, part := range m.partitions {
+		if part.lo > lo {
 			break
 		}
-		lo = max(lo, l.hi)
+		lo = max(lo, part.hi)
 	}
 	return int32(lo), lo <= hi
 }
@@ -71,7 +73,7 @@ func (m *leafMap) firstGap(lo, hi int64) (bucket int32, ok bool) {
 // facts is what a node knows of the database besides the sessions. It is
 // replaced as a whole.
 type facts struct {
-	leafMap
+	partitionMap
 	longest      time.Duration
 	width        time.Duration
 	lease        time.Duration // see invalidation
@@ -98,10 +100,10 @@ type batcher interface {
 // readFacts asks the database in one round trip.
 func (s *Store) readFacts(ctx context.Context, db batcher, known *facts) (*facts, error) {
 	f := &facts{}
-	texts := map[string]*queries{} // keep the texts of leaves that stay
+	texts := map[string]*queries{} // keep the texts of partitions that stay
 	if known != nil {
-		for _, l := range known.leaves {
-			texts[l.table] = l.q
+		for _, part := range known.partitions {
+			texts[part.table] = part.q
 		}
 	}
 	b := s.newRead()
@@ -128,27 +130,27 @@ func (s *Store) readFacts(ctx context.Context, db batcher, known *facts) (*facts
 		}
 		return nil
 	})
-	b.Queue(s.parent.leaves, s.names.Sessions).Query(func(rows pgx.Rows) error {
-		var l leaf
+	b.Queue(s.parent.partitions, s.names.Sessions).Query(func(rows pgx.Rows) error {
+		var part partition
 		var bound string
 		var pending bool
-		_, err := pgx.ForEachRow(rows, []any{&l.schema, &l.name, &bound, &pending}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&part.schema, &part.name, &bound, &pending}, func() error {
 			var ok bool
-			if l.lo, l.hi, ok = parseBound(bound); !ok || pending {
+			if part.lo, part.hi, ok = parseBound(bound); !ok || pending {
 				switch {
 				case bound == "": // it is being dropped
 				case !ok:
 					f.others = append(f.others, hours{math.MinInt32, math.MaxInt32 + 1})
 				default:
-					f.others = append(f.others, hours{l.lo, l.hi})
+					f.others = append(f.others, hours{part.lo, part.hi})
 				}
 				return nil
 			}
-			l.table = pgx.Identifier{l.schema, l.name}.Sanitize()
-			if l.q = texts[l.table]; l.q == nil {
-				l.q = newQueries(l.table)
+			part.table = pgx.Identifier{part.schema, part.name}.Sanitize()
+			if part.q = texts[part.table]; part.q == nil {
+				part.q = newQueries(part.table)
 			}
-			f.leaves = append(f.leaves, l)
+			f.partitions = append(f.partitions, part)
 			return nil
 		})
 		return err
@@ -156,7 +158,7 @@ func (s *Store) readFacts(ctx context.Context, db batcher, known *facts) (*facts
 	if err := db.SendBatch(ctx, b).Close(); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(f.leaves, func(a, b leaf) int { return int(a.lo - b.lo) })
+	slices.SortFunc(f.partitions, func(a, b partition) int { return int(a.lo - b.lo) })
 	return f, nil
 }
 
@@ -183,13 +185,13 @@ func parseBound(text string) (lo, hi int64, ok bool) {
 	return lo, hi, true
 }
 
-// makeLeaf has the database make the leaf of bucket, if it lacks one. Whoever
-// needs a leaf may do so; the database checks that the bucket is in range.
-func (s *Store) makeLeaf(ctx context.Context, r road, bucket int32) error {
+// makePartition has the database make the partition of bucket, if it lacks one. Whoever
+// needs a partition may do so; the database checks that the bucket is in range.
+func (s *Store) makePartition(ctx context.Context, r road, bucket int32) error {
 	r.lockWait = 200 * time.Millisecond
 	return s.retry(ctx, func(ctx context.Context) error {
 		b := s.newBatch(ctx, r)
-		b.Queue(s.parent.makeLeaf, bucket)
+		b.Queue(s.parent.makePartition, bucket)
 		return send(ctx, r, b)
 	})
 }
