@@ -28,7 +28,7 @@ func child(job string) int {
 		case "count":
 			err = childCounts(ctx, s)
 		case "hold":
-			err = childHolds(s)
+			err = childHolds(ctx, s)
 		default:
 			err = fmt.Errorf("no such job")
 		}

@@ -141,7 +141,10 @@ func TestProcessesLoseNoUpdates(t *testing.T) {
 }
 
 // childHolds takes the write lock and keeps it.
-func childHolds(s *Store) error {
+func childHolds(ctx context.Context, s *Store) error {
+	if err := s.StopPruning(ctx); err != nil { // which uses the connection too
+		return err
+	}
 	if err := s.writer.begin(); err != nil {
 		return err
 	}

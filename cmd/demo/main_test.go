@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -21,14 +22,30 @@ import (
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 )
 
-// With this variable set the test binary is the demo. Nodes inherit it.
-const asDemo = "SOJOURN_DEMO_TEST"
+// demo is the program, without the race detector: several nodes at a time are
+// enough for a machine.
+var demo string
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asDemo) != "" || len(os.Args) > 1 && os.Args[1] == nodeArg {
+	if len(os.Args) > 1 && os.Args[1] == nodeArg { // of a demo that a test runs by itself
 		main()
 	}
-	dbtest.Main(m)
+	os.Exit(testMain(m))
+}
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "demo-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	demo = filepath.Join(dir, "demo")
+	if out, err := exec.Command("go", "build", "-o", demo, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	return dbtest.Run(m)
 }
 
 // command is the demo, on the database that the setting of a variable leads to if
@@ -36,12 +53,8 @@ func TestMain(m *testing.M) {
 func command(t *testing.T, database string, args ...string) (cmd *exec.Cmd, temp string) {
 	t.Helper()
 	temp = dbtest.Folder(t)
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd = exec.Command(exe, args...)
-	cmd.Env = append(os.Environ(), asDemo+"=1", urlVariable+"=", dsnVariable+"=", "TMPDIR="+temp)
+	cmd = exec.Command(demo, args...)
+	cmd.Env = append(os.Environ(), urlVariable+"=", dsnVariable+"=", "TMPDIR="+temp)
 	if database != "" {
 		cmd.Env = append(cmd.Env, database)
 	}

@@ -20,17 +20,20 @@ var shared struct {
 	err     error
 }
 
-// Main runs the tests of a package, stops the shared servers, fails if a
-// goroutine is left, and exits. Call it from TestMain. What is logged where no
-// logger was set is dropped: tests make things fail on purpose.
-func Main(m *testing.M, opts ...goleak.Option) {
+// Main is Run for a TestMain that does nothing else. It exits.
+func Main(m *testing.M, opts ...goleak.Option) { os.Exit(Run(m, opts...)) }
+
+// Run runs the tests of a package, stops the shared servers, and fails if a
+// goroutine is left. Call it from TestMain. What is logged where no logger was
+// set is dropped: tests make things fail on purpose.
+func Run(m *testing.M, opts ...goleak.Option) (code int) {
 	shared.mu.Lock()
 	shared.running = true
 	shared.mu.Unlock()
 	mysqls.begin()
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 
-	code := m.Run()
+	code = m.Run()
 
 	shared.mu.Lock()
 	shared.running = false
@@ -54,7 +57,7 @@ func Main(m *testing.M, opts ...goleak.Option) {
 			code = 1
 		}
 	}
-	os.Exit(code)
+	return code
 }
 
 // Postgres returns the shared server of this test binary. It has fsync off and

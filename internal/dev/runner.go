@@ -40,11 +40,6 @@ func (r *runner) step(name string, do func() error) error {
 	return nil
 }
 
-// goStep is a step that runs the go command.
-func (r *runner) goStep(name string, args ...string) error {
-	return r.step(name, func() error { return r.command("go", args...) })
-}
-
 // testLimit is for the tests of one package. It is there for tests that hang: a
 // machine ten times slower does not reach it.
 const testLimit = "-timeout=80m"

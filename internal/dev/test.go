@@ -39,8 +39,6 @@ func test(r *runner) error {
 		func() error {
 			return r.goTest("benchmarks, once", "test", "-run=^$", "-bench=.", "-benchtime=1x", testLimit, "./...")
 		},
-		// The tests of the demo check it on the other databases.
-		func() error { return r.goStep("demo on Postgres", "run", "./cmd/demo", "-check", "-store", "postgres") },
 	}
 	for _, do := range steps {
 		if err := do(); err != nil {
