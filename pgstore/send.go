@@ -16,7 +16,7 @@ import (
 // batch is statements that run as one transaction, in one round trip.
 type batch struct {
 	pgx.Batch
-	notifies bool   // other nodes are notified of it
+	notifies bool       // other nodes are notified of it
 	began    serverTime // when it has run
 }
 
