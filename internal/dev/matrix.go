@@ -82,7 +82,7 @@ func (r *runner) testWith(version, bin string) (result, error) {
 	start := time.Now()
 	err := r.step("Postgres "+version, func() error {
 		sub := &runner{ctx: r.ctx, out: r.out, env: append(slices.Clone(r.env), "CI=true", "PG_BIN="+bin)}
-		args := append([]string{"test", "-count=1", "-parallel=8", testLimit}, matrixPackages...)
+		args := append([]string{"test", "-short", "-count=1", "-parallel=8", testLimit}, matrixPackages...)
 		return sub.command("go", args...)
 	})
 	res := result{outcome: "ok", took: time.Since(start), release: release(bin)}
