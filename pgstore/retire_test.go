@@ -195,7 +195,8 @@ func TestAPartitionDetachedBeforeItsTimeComesBack(t *testing.T) {
 		for _, taken := range []string{"free", "taken", "taken in part"} {
 			t.Run(taken, func(t *testing.T) {
 				t.Parallel()
-				p := migrated(t)
+				dsn, schema := dbtest.Postgres(t).Schema(t)
+				p := migratedAt(t, dsn, schema, migrations.Settings{PartitionWidth: 83 * time.Hour})
 				s := at(p).open(t, quiet)
 				bucket := p.hour(t) + 400
 				l := p.partOf(t, bucket)
