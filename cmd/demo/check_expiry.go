@@ -17,31 +17,26 @@ func (c *check) vanish(ctx context.Context, fill func(context.Context, int) erro
 	if err != nil {
 		return "", err
 	}
-	ivan, _, err := c.somebodyIn(ctx, c.fleet.nodes[0], "ivan")
-	if err != nil {
-		return "", err
-	}
-	reading, stop := context.WithCancel(ctx)
-	defer stop()
-	readers := c.read(reading, ivan)
-	defer readers.wait()
-	if err := fill(ctx, rows); err != nil {
-		return "", err
-	}
-	// Pruning leaves the row that was made last, so that is not one of them.
-	if _, _, err := c.somebodyIn(ctx, c.fleet.nodes[0], "ivan"); err != nil {
-		return "", err
-	}
-	took, err := until(ctx, func() (bool, error) {
-		n, err := left(ctx)
-		if err == nil && n > 0 {
-			err = fmt.Errorf("%d are still there", n)
+	var took time.Duration
+	readers, err := c.whileRead(ctx, func() error {
+		if err := fill(ctx, rows); err != nil {
+			return err
 		}
-		return err == nil, err
+		// Pruning leaves the row that was made last, so that is not one of them.
+		_, _, err := c.somebodyIn(ctx, c.fleet.nodes[0], "ivan")
+		if err != nil {
+			return err
+		}
+		took, err = until(ctx, func() (bool, error) {
+			n, err := left(ctx)
+			if err == nil && n > 0 {
+				err = fmt.Errorf("%d are still there", n)
+			}
+			return err == nil, err
+		})
+		return err
 	})
-	stop()
-	readers.wait()
-	if err = errors.Join(err, readers.err); err != nil {
+	if err != nil {
 		return "", err
 	}
 	var who []string
@@ -90,6 +85,21 @@ type readers struct {
 }
 
 func (r *readers) wait() { r.running.Wait() }
+
+// whileRead runs do while ivan reads his session on every node.
+func (c *check) whileRead(ctx context.Context, do func() error) (*readers, error) {
+	ivan, _, err := c.somebodyIn(ctx, c.fleet.nodes[0], "ivan")
+	if err != nil {
+		return nil, err
+	}
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	r := c.read(reading, ivan)
+	err = do()
+	stop()
+	r.wait()
+	return r, errors.Join(err, r.err)
+}
 
 // read starts readers, which end with ctx.
 func (c *check) read(ctx context.Context, b *browser) *readers {

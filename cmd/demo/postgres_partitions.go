@@ -143,36 +143,28 @@ func (c *postgresCheck) expire(ctx context.Context) (detail string, err error) {
 	if err != nil {
 		return "", err
 	}
-	ivan, _, err := c.somebodyIn(ctx, c.fleet.nodes[0], "ivan")
-	if err != nil {
-		return "", err
-	}
-	reading, stop := context.WithCancel(ctx)
-	defer stop()
-	readers := c.read(reading, ivan)
-	defer readers.wait()
 
 	var bytes int64
-	var partition string
 	var took time.Duration
-	err = c.db.with(ctx, func(conn *pgx.Conn) error {
-		var err error
-		if partition, bytes, err = fillExpired(ctx, conn, names); err != nil {
-			return err
-		}
-		took, err = until(ctx, func() (bool, error) {
-			var gone bool
-			err := conn.QueryRow(ctx, `SELECT pg_catalog.to_regclass($1) IS NULL`, partition).Scan(&gone)
-			if err == nil && !gone {
-				err = errors.New("the partition is still there")
+	readers, err := c.whileRead(ctx, func() error {
+		return c.db.with(ctx, func(conn *pgx.Conn) error {
+			partition, size, err := fillExpired(ctx, conn, names)
+			if err != nil {
+				return err
 			}
-			return gone, err
+			bytes = size
+			took, err = until(ctx, func() (bool, error) {
+				var gone bool
+				err := conn.QueryRow(ctx, `SELECT pg_catalog.to_regclass($1) IS NULL`, partition).Scan(&gone)
+				if err == nil && !gone {
+					err = errors.New("the partition is still there")
+				}
+				return gone, err
+			})
+			return err
 		})
-		return err
 	})
-	stop()
-	readers.wait()
-	if err = errors.Join(err, readers.err); err != nil {
+	if err != nil {
 		return "", err
 	}
 	var after pruned
