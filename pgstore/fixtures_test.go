@@ -195,7 +195,9 @@ func lasting(s *Store, bucket int32) session.Record {
 
 func prune(t testing.TB, s *Store) session.Pruned {
 	t.Helper()
-	done, err := s.PruneNow(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), dbtest.Patience)
+	defer cancel()
+	done, err := s.PruneNow(ctx)
 	if err != nil {
 		t.Fatalf("PruneNow: %v", err)
 	}
