@@ -9,12 +9,12 @@
 //
 // In a schema of your choice, for a table called sessions:
 //
-//	sessions              the sessions, partitioned by the hour of their deadline
-//	sessions_499950 …     its partitions
-//	sessions_meta         one row: the version, and what all nodes must agree on
-//	sessions_make_partition    a function that returns the partition of an hour and makes it
-//	                      if it is missing
-//	sessions_version      tern's version number
+//	sessions                 the sessions, partitioned by the hour of their deadline
+//	sessions_499950 …        its partitions
+//	sessions_meta            one row: the version, and what all nodes must agree on
+//	sessions_make_partition  a function that returns the partition of an hour and
+//	                         makes it if it is missing
+//	sessions_version         tern's version number
 //
 // The function runs with the rights of the tables' owner. It takes an hour,
 // refuses one that no new session can have, and does nothing else, so that a

@@ -10,8 +10,8 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// WaitForAllNodes implements session.NodeWaiter. It waits out the longest lease by which any
-// node may answer from its memory, two seconds unless it was changed.
+// WaitForAllNodes implements session.NodeWaiter. It takes the longest lease by
+// which any node may answer from its memory, two seconds unless it was changed.
 func (s *Store) WaitForAllNodes(ctx context.Context) error {
 	if err := s.begun(ctx); err != nil {
 		return wrap("wait for all nodes", err)

@@ -176,15 +176,15 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 			return err
 		})
 	}
-	for _, part := range s.spans(ops, mode) {
-		b.Queue(part.q.create, hashes(part.ops), buckets(part.ops),
-			column(part.ops, func(o *op) time.Time { return o.rec.Expires }),
-			column(part.ops, func(o *op) time.Time { return o.rec.Deadline }),
-			column(part.ops, func(o *op) *string { return nullText(o.rec.User) }),
-			column(part.ops, func(o *op) []byte { return o.rec.Data }),
-			column(part.ops, func(o *op) int32 { return stripeOf(o.rec.User) }),
+	for _, sp := range s.spans(ops, mode) {
+		b.Queue(sp.q.create, hashes(sp.ops), buckets(sp.ops),
+			column(sp.ops, func(o *op) time.Time { return o.rec.Expires }),
+			column(sp.ops, func(o *op) time.Time { return o.rec.Deadline }),
+			column(sp.ops, func(o *op) *string { return nullText(o.rec.User) }),
+			column(sp.ops, func(o *op) []byte { return o.rec.Data }),
+			column(sp.ops, func(o *op) int32 { return stripeOf(o.rec.User) }),
 			longest, s.lockClass,
-			column(part.ops, func(o *op) int64 { return o.rec.Version }),
+			column(sp.ops, func(o *op) int64 { return o.rec.Version }),
 		).Query(func(rows pgx.Rows) error {
 			var hash []byte
 			var bucket int32

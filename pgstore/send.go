@@ -218,9 +218,10 @@ func (s *Store) lasting(ctx context.Context, what string, until time.Time) (cont
 }
 
 // untilKnown runs a transaction until its outcome is known: it is repeated when
-// others made it fail, and when its answer was lost. Then landed, if not nil,
-// is asked whether it happened; an error means that it cannot tell. Those that
-// have the same, which is a lock that they need, do so one at a time.
+// others made it fail, and when its answer was lost. After a lost answer it asks
+// landed, if that is not nil, whether the transaction happened; an error of landed
+// means that it cannot tell. Calls with an equal same need one lock, so they take
+// turns.
 func (s *Store) untilKnown(ctx context.Context, r road, same any, attempt func(context.Context, road) error, landed func(context.Context) (bool, error)) error {
 	ctx, cancel := s.within(ctx, "the write")
 	defer cancel()

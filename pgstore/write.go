@@ -16,7 +16,7 @@ type write struct {
 	s     *Store
 	road  road
 	mode  flushMode
-	parts []span
+	spans []span
 	batch *batch
 
 	was, now map[*op]state // as found under the lock, and as written
@@ -44,14 +44,14 @@ type state struct {
 	next                       session.Key // the successor; zero if it was not renewed
 }
 
-// newWrite begins a batch on the rows of ops. Other nodes are told if tell.
-func (s *Store) newWrite(ctx context.Context, ops []*op, mode flushMode, tell bool) *write {
-	w := &write{s: s, road: mode.road, mode: mode, parts: s.spans(ops, mode), was: map[*op]state{}, now: map[*op]state{}}
+// newWrite begins a batch on the rows of ops. Other nodes are notified if notifies.
+func (s *Store) newWrite(ctx context.Context, ops []*op, mode flushMode, notifies bool) *write {
+	w := &write{s: s, road: mode.road, mode: mode, spans: s.spans(ops, mode), was: map[*op]state{}, now: map[*op]state{}}
 	lone := false
 	if mode.patience == quick {
-		lone = !slices.ContainsFunc(w.parts, func(p span) bool { return len(p.ops) > 1 })
+		lone = !slices.ContainsFunc(w.spans, func(sp span) bool { return len(sp.ops) > 1 })
 	}
-	if tell {
+	if notifies {
 		w.batch = s.notifyingFrom(either(lone, startLoneNotifying, startNotifying), w.road.limits(ctx), s.notifyKeys(ops))
 	} else {
 		w.batch = s.batchFrom(either(lone, startLoneAsync, startBatchAsync), w.road.limits(ctx))
@@ -75,8 +75,8 @@ func (w *write) held(o *op) bool {
 
 // send writes with one of the statements of each partition.
 func (w *write) send(ctx context.Context, texts func(*queries) batchTexts, inputs ...input) error {
-	for _, part := range w.parts {
-		w.queue(part, texts(part.q), inputs)
+	for _, sp := range w.spans {
+		w.queue(sp, texts(sp.q), inputs)
 	}
 	before := w.s.Now()
 	err := send(ctx, w.road, w.batch)
@@ -87,31 +87,31 @@ func (w *write) send(ctx context.Context, texts func(*queries) batchTexts, input
 	return err
 }
 
-func (w *write) queue(part span, texts batchTexts, inputs []input) {
-	if w.mode.patience == quick && len(part.ops) == 1 {
-		o := part.ops[0]
+func (w *write) queue(sp span, texts batchTexts, inputs []input) {
+	if w.mode.patience == quick && len(sp.ops) == 1 {
+		o := sp.ops[0]
 		args := []any{o.key.Hash[:], o.key.Bucket}
 		for _, in := range inputs {
 			args = append(args, in.one(o))
 		}
-		w.collect(w.batch.Queue(texts.lone, args...), part)
+		w.collect(w.batch.Queue(texts.lone, args...), sp)
 		return
 	}
-	args := []any{hashes(part.ops), buckets(part.ops)}
+	args := []any{hashes(sp.ops), buckets(sp.ops)}
 	if w.mode.patience == patient {
-		w.batch.Queue(part.q.lockWait, args...)
+		w.batch.Queue(sp.q.lockWait, args...)
 	}
 	for _, in := range inputs {
-		args = append(args, in.all(part.ops))
+		args = append(args, in.all(sp.ops))
 	}
 	sql := texts.careful
 	if w.mode.patience == quick {
 		sql = texts.quick
 	}
-	w.collect(w.batch.Queue(sql, args...), part)
+	w.collect(w.batch.Queue(sql, args...), sp)
 }
 
-func (w *write) collect(queued *pgx.QueuedQuery, part span) {
+func (w *write) collect(queued *pgx.QueuedQuery, sp span) {
 	queued.Query(func(rows pgx.Rows) error {
 		var n int64
 		var written bool
@@ -121,7 +121,7 @@ func (w *write) collect(queued *pgx.QueuedQuery, part span) {
 		var nextBucket zeronull.Int4
 		into := []any{&written, &n, &r.version, &user, &r.expires, &r.deadline, &r.created, &r.live, &next, &nextBucket, &r.inGrace}
 		_, err := pgx.ForEachRow(rows, into, func() error {
-			o := part.ops[n-1]
+			o := sp.ops[n-1]
 			r.expires, r.deadline, r.created = r.expires.UTC(), r.deadline.UTC(), r.created.UTC()
 			r.user, r.next = string(user), successor(next, nextBucket)
 			if written {
@@ -144,7 +144,7 @@ func successor(hash []byte, bucket zeronull.Int4) session.Key {
 	return k
 }
 
-// span is the part of a batch that one statement can write.
+// span is the sp of a batch that one statement can write.
 type span struct {
 	q   *queries
 	ops []*op
