@@ -83,12 +83,14 @@ func (c *postgresCheck) warmReads(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	fresh, err := c.measure(ctx, n, paid, mona.fresh)
-	if err != nil {
+	var fresh reading
+	if _, err := until(ctx, func() (bool, error) { // a busy machine has the store use its own connections for a second
+		if fresh, err = c.measure(ctx, n, paid, mona.fresh); err == nil && fresh.queries < paid {
+			err = fmt.Errorf("the queries are not counted: %v", fresh)
+		}
+		return err == nil, err
+	}); err != nil {
 		return "", err
-	}
-	if fresh.queries < paid {
-		return "", fmt.Errorf("the queries are not counted: %v", fresh)
 	}
 	again := ""
 	if tries > 1 {

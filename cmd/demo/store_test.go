@@ -189,7 +189,9 @@ func TestReadsCostAQueryOnlyPastTheMemory(t *testing.T) {
 		queries, _ := cost("/me")
 		return queries == 0
 	})
-	if queries, own := cost("/me?fresh=1"); queries != 10 || own == 0 {
-		t.Errorf("10 reads past the memory: %d queries; %d of the store's own until now", queries, own)
-	}
+	// Where the pool was slow to give a connection, the store uses its own for a second.
+	dbtest.Eventually(t, "ten queries for ten reads past the memory", func() bool {
+		queries, own := cost("/me?fresh=1")
+		return queries == 10 && own > 0
+	})
 }
