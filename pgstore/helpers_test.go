@@ -68,8 +68,9 @@ func (p place) open(t testing.TB, opts Options) *Store {
 	t.Helper()
 	opts.Schema = p.schema
 	opts.DirectDSN = cmp.Or(opts.DirectDSN, p.direct)
-	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, time.Minute) // a busy machine needs longer than ten seconds
-	if opts.CacheBytes == 0 {                                  // what is not about the cache is about the database
+	opts.WriteTimeout = cmp.Or(opts.WriteTimeout, time.Minute) // a busy machine needs longer than the defaults
+	opts.ReadTimeout = cmp.Or(opts.ReadTimeout, time.Minute)
+	if opts.CacheBytes == 0 { // what is not about the cache is about the database
 		opts.CacheBytes = -1
 	}
 	s, err := New(t.Context(), p.pool, opts)
