@@ -78,9 +78,9 @@ const (
 	longestHold = 8 * time.Second
 )
 
-// lastWait is how long before the end of a write it waits for a lock for the last
-// time. A busy machine takes long for an answer too.
-func lastWait(writeTimeout time.Duration) time.Duration { return answerTime + writeTimeout/8 }
+// lastWait is how long before the end of a write, which may take so long, it waits
+// for a lock for the last time. A busy machine takes long for an answer too.
+func lastWait(all time.Duration) time.Duration { return min(answerTime+all/8, all/2) }
 
 // limits are how long the server lets a statement wait for a lock and run, and
 // the transaction last. They end before ctx does: the server must have time to
@@ -225,6 +225,9 @@ func (s *Store) lasting(ctx context.Context, what string, until time.Time) (cont
 func (s *Store) untilKnown(ctx context.Context, r road, same any, attempt func(context.Context, road) error, landed func(context.Context) (bool, error)) error {
 	ctx, cancel := s.within(ctx, "the write")
 	defer cancel()
+	if end, ok := ctx.Deadline(); ok { // that of the caller may come first
+		r.lastWait = lastWait(time.Until(end))
+	}
 	var lost error
 	locked := 0
 	for try := 1; ; try++ {

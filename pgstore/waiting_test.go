@@ -106,6 +106,30 @@ func TestAWriteWaitsNoLongerThanTheWriteTimeout(t *testing.T) {
 	}
 }
 
+// A caller's deadline may leave a small part of the write timeout.
+func TestACallerWithADeadlineWaitsForALock(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"Save", "Touch", "Destroy", "Put", "Renew", "RenewLimited", "CreateLimited", "DestroyUser", "Clear"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := migrated(t)
+			s := p.node(t, Options{WriteTimeout: time.Hour}, 4)
+			rec := create(t, s, "ada")
+			_, commit := p.lockRows(t, rec.Key)
+			held := p.holdStripe(t, s, "ada")
+			got := async(func() error { return anyCalls(s, rec)[name](within(t)) })
+			retries := s.Stats().Retries
+			dbtest.Eventually(t, "it was tried again", func() bool {
+				pending(t, name, got)
+				return s.Stats().Retries >= retries+3
+			})
+			commit()
+			held()
+			wantErr(t, name, <-got, nil)
+		})
+	}
+}
+
 // holdStripe does what DestroyUser does first.
 func (p place) holdStripe(t testing.TB, s *Store, user string) (commit func()) {
 	t.Helper()
