@@ -3,7 +3,7 @@ package invalidation
 import (
 	"errors"
 
-	"github.com/sojourn-go/sojourn/internal/direct"
+	"github.com/sojourn-go/sojourn/internal/pooled"
 )
 
 var (
@@ -12,7 +12,7 @@ var (
 
 	// ErrPooled says that the connection that has to listen goes through a
 	// pooler. LISTEN does nothing there.
-	ErrPooled = direct.ErrPooled
+	ErrPooled = pooled.Err
 
 	// ErrOtherServer says that heartbeats are sent through another server than
 	// the one that is listened to: one of them was replaced, is a standby's

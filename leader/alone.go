@@ -6,7 +6,7 @@ import "context"
 // something done by one process at a time and do not care about the lock's
 // connection:
 //
-//	alone := leader.Alone(leader.PostgresFromPool(pool, leader.Key("shop", "pruning"), ""), leader.Options{})
+//	alone := leader.Alone(pglock.FromPool(pool, leader.Key("shop", "pruning"), ""), leader.Options{})
 //	err := alone(ctx, func(leading context.Context) error { … })
 func Alone[C any](locker Locker[C], opts Options) func(ctx context.Context, work func(leading context.Context) error) error {
 	return func(ctx context.Context, work func(context.Context) error) error {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/mysqllock"
+	"github.com/sojourn-go/sojourn/leader/pglock"
 )
 
 // crashKey is that of the database's own test.
@@ -55,7 +57,7 @@ func leadUntilKilled(dsn, statement string) {
 			if err != nil {
 				return err
 			}
-			return leader.Run(context.Background(), leader.Postgres(c, crashKey(dsn), "child"), leader.Options{},
+			return leader.Run(context.Background(), pglock.New(c, crashKey(dsn), "child"), leader.Options{},
 				func(leading context.Context, term *leader.Term[*pgx.Conn]) error {
 					return work(leading, statement, func(ctx context.Context, statement string) error {
 						return term.Do(ctx, time.Hour, sql(statement))
@@ -66,7 +68,7 @@ func leadUntilKilled(dsn, statement string) {
 		if err != nil {
 			return err
 		}
-		return leader.Run(context.Background(), leader.MySQL(c, crashKey(dsn), "child"), leader.Options{},
+		return leader.Run(context.Background(), mysqllock.New(c, crashKey(dsn), "child"), leader.Options{},
 			func(leading context.Context, term *myTerm) error {
 				return work(leading, statement, func(ctx context.Context, statement string) error {
 					return term.Do(ctx, time.Hour, mySQL(statement))
@@ -142,7 +144,7 @@ func TestAnotherTakesOverWhenTheLeaderIsKilledInALongStatement(t *testing.T) {
 		}
 		return n == 1
 	})
-	succeed(t, leader.Postgres(config(t, dsn), crashKey(dsn), "heir"), kill)
+	succeed(t, pglock.New(config(t, dsn), crashKey(dsn), "heir"), kill)
 }
 
 func TestAnotherTakesOverWhenTheLeaderOfAMySQLIsKilled(t *testing.T) {
@@ -154,6 +156,6 @@ func TestAnotherTakesOverWhenTheLeaderOfAMySQLIsKilled(t *testing.T) {
 		// seconds, after that of another one when it is done.
 		kill := startLeader(t, dsn, `SELECT sleep(600)`)
 		dbtest.Eventually(t, "the child is in the middle of its statement", func() bool { return runs(t, db, `SELECT sleep(600)`) })
-		succeed(t, leader.MySQL(myConfig(t, dsn), crashKey(dsn), "heir"), kill)
+		succeed(t, mysqllock.New(myConfig(t, dsn), crashKey(dsn), "heir"), kill)
 	})
 }

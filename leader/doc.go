@@ -2,8 +2,9 @@
 //
 // Each process calls [Run] with a work function. Run connects, tries to take the
 // lock, and while it has it, the work runs. The lock is the database's, held by
-// a connection that is used for nothing else: [Postgres] uses advisory locks,
-// [MySQL] those of GET_LOCK, in MariaDB too.
+// a connection that is used for nothing else: that of package leader/pglock is an
+// advisory lock of Postgres, that of leader/mysqllock one of GET_LOCK, in MariaDB
+// too.
 //
 // # States
 //
@@ -80,7 +81,7 @@
 // # MariaDB and MySQL
 //
 //   - The lock belongs to one server, not to a database nor to a cluster: see
-//     [MySQL].
+//     New of package mysqllock.
 //   - The process dies in the middle of a statement: the server goes on with it,
 //     and keeps the lock, to its end. It looks after its client only in a sleep.
 //     So keep statements short.
@@ -102,5 +103,5 @@
 // role, the database or the server set for all sessions are off for this one.
 //
 // A session's lock says nothing about other connections: those may lead to
-// another database. [PostgresAround] compares.
+// another database. Around of package pglock compares.
 package leader

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/pglock"
 )
 
 type pgTerm = leader.Term[*pgx.Conn]
@@ -96,7 +97,7 @@ func TestTermsNeverInterleaveWhateverHappensToTheLeaders(t *testing.T) {
 	opts.Verify = time.Second // a work that is not fenced would go on for as long
 	var beats atomic.Int64
 	for node := range 5 {
-		contend(t, leader.Postgres(config(t, dsn), key, ""), opts, func(leading context.Context, term *pgTerm) error {
+		contend(t, pglock.New(config(t, dsn), key, ""), opts, func(leading context.Context, term *pgTerm) error {
 			for {
 				err := term.Do(leading, patience, sql(`INSERT INTO beats (node, term) VALUES ($1, $2)`, node, term.Number))
 				if err != nil {
@@ -111,7 +112,7 @@ func TestTermsNeverInterleaveWhateverHappensToTheLeaders(t *testing.T) {
 	for kills := 0; kills < 15; {
 		before := beats.Load()
 		dbtest.Eventually(t, "a leader works", func() bool { return beats.Load() > before+5 })
-		info, err := leader.Holder(within(t), db, key)
+		info, err := pglock.Holder(within(t), db, key)
 		if errors.Is(err, leader.ErrNoLeader) {
 			continue // between two terms
 		}
@@ -161,7 +162,7 @@ func TestWorksDoNotOverlapWhenLeadersResign(t *testing.T) {
 	opts.MaxBackoff = opts.Poll
 	var nodes []election
 	for range 6 {
-		nodes = append(nodes, contend(t, leader.Postgres(config(t, dsn), key, "resigner"), opts, work))
+		nodes = append(nodes, contend(t, pglock.New(config(t, dsn), key, "resigner"), opts, work))
 	}
 	for _, node := range nodes {
 		before := terms.Load()
@@ -173,7 +174,7 @@ func TestWorksDoNotOverlapWhenLeadersResign(t *testing.T) {
 }
 
 // sessions counts the server's sessions of that name, leading or not.
-func sessions(t testing.TB, db leader.QueryRower, name string) (n int) {
+func sessions(t testing.TB, db pglock.QueryRower, name string) (n int) {
 	t.Helper()
 	err := db.QueryRow(within(t), `SELECT count(*) FROM pg_stat_activity
 		WHERE application_name IN ($1, $1 || ' (leader)') AND datname = current_database()`, name).Scan(&n)
@@ -188,7 +189,7 @@ func TestAnotherTakesOverWhenTheLeadersConnectionIsTerminated(t *testing.T) {
 	dsn := dbtest.Postgres(t).Database(t)
 	db := dbtest.Conn(t, dsn)
 	key := leader.Key(t.Name())
-	locker := leader.Postgres(config(t, dsn), key, "")
+	locker := pglock.New(config(t, dsn), key, "")
 	ends := make(chan error, 100)
 	terms := make(chan *pgTerm)
 	contend(t, locker, quick, telling(terms, func(leading context.Context, _ *pgTerm) error {
@@ -197,7 +198,7 @@ func TestAnotherTakesOverWhenTheLeadersConnectionIsTerminated(t *testing.T) {
 		return nil
 	}))
 	receive(t, "the first term", terms)
-	info, err := leader.Holder(within(t), db, key)
+	info, err := pglock.Holder(within(t), db, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +229,7 @@ func TestALongStatementIsNotALostLock(t *testing.T) {
 	results := make(chan error)
 	opts := quick
 	opts.Timeout = time.Second
-	contend(t, leader.Postgres(config(t, dsn), 1, ""), opts, telling(terms, func(leading context.Context, term *pgTerm) error {
+	contend(t, pglock.New(config(t, dsn), 1, ""), opts, telling(terms, func(leading context.Context, term *pgTerm) error {
 		results <- term.Do(leading, patience, sql(`SELECT pg_sleep(2)`))
 		return lead(leading, term)
 	}))
@@ -247,7 +248,7 @@ func TestAStatementOverItsLimitIsStoppedOnTheServer(t *testing.T) {
 			results := make(chan error, 1)
 			second := make(chan int64, 100)
 			// Only a request to stop, not the loss of the connection, may end it.
-			locker := leader.PostgresFromPool(dbtest.Pool(t, dsn, func(c *pgxpool.Config) {
+			locker := pglock.FromPool(dbtest.Pool(t, dsn, func(c *pgxpool.Config) {
 				c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 					return sql(`SET client_connection_check_interval = 0`)(ctx, conn)
 				}
@@ -289,7 +290,7 @@ func TestWorkThatLosesTheLockItselfIsNoticed(t *testing.T) {
 	} {
 		key := int64(i)
 		ends := make(chan error, 100)
-		e := contend(t, leader.Postgres(config(t, dsn), key, ""), quick, func(leading context.Context, term *pgTerm) error {
+		e := contend(t, pglock.New(config(t, dsn), key, ""), quick, func(leading context.Context, term *pgTerm) error {
 			if term.Number > 1 {
 				return lead(leading, term)
 			}
@@ -324,7 +325,7 @@ func TestTheLifetimeOfPoolConnectionsDoesNotEndTerms(t *testing.T) {
 	})
 	terms := make(chan *pgTerm, 100)
 	pid := make(chan uint32, 1)
-	e := contend(t, leader.PostgresFromPool(pool, 1, ""), quick, telling(terms, func(leading context.Context, term *pgTerm) error {
+	e := contend(t, pglock.FromPool(pool, 1, ""), quick, telling(terms, func(leading context.Context, term *pgTerm) error {
 		err := term.Do(leading, patience, func(_ context.Context, conn *pgx.Conn) error {
 			pid <- conn.PgConn().PID()
 			return nil
@@ -336,7 +337,7 @@ func TestTheLifetimeOfPoolConnectionsDoesNotEndTerms(t *testing.T) {
 	dbtest.Eventually(t, "the pool has replaced its connections", func() bool {
 		return pool.Stat().MaxLifetimeDestroyCount() >= 4
 	})
-	info, err := leader.Holder(within(t), pool, 1)
+	info, err := pglock.Holder(within(t), pool, 1)
 	if err != nil || uint32(info.PID) != first || len(terms) != 1 {
 		t.Errorf("%+v leads, %v, after %d terms; want process %d in its first", info, err, len(terms), first)
 	}

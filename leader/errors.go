@@ -3,7 +3,7 @@ package leader
 import (
 	"errors"
 
-	"github.com/sojourn-go/sojourn/internal/direct"
+	"github.com/sojourn-go/sojourn/internal/pooled"
 )
 
 var (
@@ -16,13 +16,9 @@ var (
 	// server hands statements of one connection to different server sessions. A
 	// session's lock is worthless there; connect directly. Retrying does not
 	// help, so Run ends.
-	ErrPooled = direct.ErrPooled
+	ErrPooled = pooled.Err
 
-	// ErrElsewhere says that a session of [PostgresAround] leads to another
-	// database than the pool, and in what they differ. Run tries again, for names
-	// of hosts come to mean others.
-	ErrElsewhere = direct.ErrElsewhere
-
-	// ErrNoLeader is returned by [Holder] when nobody holds the lock.
+	// ErrNoLeader is returned by Holder of pglock and mysqllock when nobody holds
+	// the lock.
 	ErrNoLeader = errors.New("leader: nobody leads")
 )

@@ -11,12 +11,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/mysqllock"
+	"github.com/sojourn-go/sojourn/leader/pglock"
 )
 
 // One of all processes that run this deletes old jobs every minute.
 func ExampleRun() {
 	run := func(ctx context.Context, pool *pgxpool.Pool, log *zap.Logger) error {
-		locker := leader.PostgresFromPool(pool, leader.Key("shop", "jobs", "cleanup"), "shop cleanup")
+		locker := pglock.FromPool(pool, leader.Key("shop", "jobs", "cleanup"), "shop cleanup")
 		return leader.Run(ctx, locker, leader.Options{Logger: log}, func(leading context.Context, term *leader.Term[*pgx.Conn]) error {
 			tick := time.NewTicker(time.Minute)
 			defer tick.Stop()
@@ -41,9 +43,9 @@ func ExampleRun() {
 
 // The same with MariaDB or MySQL. The lock belongs to the server, so the name of
 // the database is a part of its key.
-func ExampleMySQL() {
+func ExampleRun_mySQL() {
 	run := func(ctx context.Context, config *mysql.Config, work func(context.Context, *leader.Term[*dbsql.Conn]) error) error {
-		locker := leader.MySQL(config, leader.Key("shop", config.DBName, "jobs", "cleanup"), "shop cleanup")
+		locker := mysqllock.New(config, leader.Key("shop", config.DBName, "jobs", "cleanup"), "shop cleanup")
 		return leader.Run(ctx, locker, leader.Options{}, work)
 	}
 	_ = run

@@ -65,7 +65,7 @@ func (s *fakeServer) breakHolder() {
 	}
 }
 
-func (s *fakeServer) Open(ctx context.Context) (leader.Session[*fakeSession], error) {
+func (s *fakeServer) Open(ctx context.Context, _ time.Duration) (leader.Session[*fakeSession], error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.opens++

@@ -12,6 +12,8 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/mysqllock"
+	"github.com/sojourn-go/sojourn/leader/pglock"
 )
 
 // freeze has a process that leads stand still while somebody follows, and wakes
@@ -68,7 +70,7 @@ func TestAFrozenLeaderIsSucceeded(t *testing.T) {
 	if _, err := db.Exec(within(t), `CREATE TABLE acts (n integer)`); err != nil {
 		t.Fatal(err)
 	}
-	freeze(t, dsn, `INSERT INTO acts VALUES (1)`, leader.Postgres(config(t, dsn), crashKey(dsn), "heir"), func() (n int) {
+	freeze(t, dsn, `INSERT INTO acts VALUES (1)`, pglock.New(config(t, dsn), crashKey(dsn), "heir"), func() (n int) {
 		if err := db.QueryRow(within(t), `SELECT count(*) FROM acts`).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +86,7 @@ func TestAFrozenLeaderOfAMySQLIsSucceeded(t *testing.T) {
 		if _, err := db.ExecContext(within(t), `CREATE TABLE acts (n integer)`); err != nil {
 			t.Fatal(err)
 		}
-		freeze(t, dsn, `INSERT INTO acts VALUES (1)`, leader.MySQL(myConfig(t, dsn), crashKey(dsn), "heir"), func() (n int) {
+		freeze(t, dsn, `INSERT INTO acts VALUES (1)`, mysqllock.New(myConfig(t, dsn), crashKey(dsn), "heir"), func() (n int) {
 			if err := db.QueryRowContext(within(t), `SELECT count(*) FROM acts`).Scan(&n); err != nil {
 				t.Fatal(err)
 			}

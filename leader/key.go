@@ -20,8 +20,3 @@ func Key(parts ...string) int64 {
 	}
 	return int64(binary.BigEndian.Uint64(h.Sum(nil)))
 }
-
-// halves splits a key the way pg_locks shows it.
-func halves(key int64) (classid, objid int64) {
-	return int64(uint64(key) >> 32), int64(uint32(key))
-}

@@ -14,8 +14,9 @@ import (
 // the connection that the work gets. It must be safe for concurrent use.
 type Locker[C any] interface {
 	// Open makes a connection of its own, never one of a pool: whoever else used
-	// it would share the lock.
-	Open(ctx context.Context) (Session[C], error)
+	// it would share the lock. The server has to end the session once nothing was
+	// heard of it for as long as silence, also in a transaction.
+	Open(ctx context.Context, silence time.Duration) (Session[C], error)
 }
 
 // Session is one connection that can hold the lock. Ending it, in whatever way,
@@ -70,9 +71,6 @@ func Run[C any](ctx context.Context, locker Locker[C], opts Options, work func(l
 	if locker == nil || work == nil {
 		return errors.New("leader: Run needs a locker and a work")
 	}
-	if l, ok := locker.(patient[C]); ok {
-		locker = l.between(max(opts.Poll, opts.Verify) + opts.Timeout)
-	}
 	e := &elector[C]{locker: locker, opts: opts, work: work, report: newReporter(opts)}
 	for ctx.Err() == nil {
 		s, err := e.campaign(ctx)
@@ -87,11 +85,10 @@ func Run[C any](ctx context.Context, locker Locker[C], opts Options, work func(l
 	return nil
 }
 
-// patient is a Locker whose server ends silent sessions. between returns one for
-// sessions that will be silent for so long from one statement to the next.
-type patient[C any] interface {
-	between(statements time.Duration) Locker[C]
-}
+// MinSilence is how long a session may be silent at the very least, in every
+// database. It is longer than a healthy process needs from one statement to the
+// next, and all that a frozen one can hold up the others for.
+const MinSilence = 10 * time.Second
 
 type elector[C any] struct {
 	locker Locker[C]
@@ -135,7 +132,7 @@ func (e *elector[C]) campaign(ctx context.Context) (Session[C], error) {
 // not spin. A session that failed is closed, because it may hold the lock.
 func (e *elector[C]) follow(ctx context.Context) (s Session[C], polled bool, err error) {
 	err = limited(ctx, "connect", e.opts.ConnectTimeout, func(ctx context.Context) (err error) {
-		s, err = e.locker.Open(ctx)
+		s, err = e.locker.Open(ctx, e.opts.silence())
 		return err
 	})
 	if err != nil {

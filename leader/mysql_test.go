@@ -14,6 +14,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/mysqllock"
 )
 
 type myTerm = leader.Term[*dbsql.Conn]
@@ -55,12 +56,12 @@ func TestOnlyOneSessionHasTheLockOfMySQLUntilItCloses(t *testing.T) {
 		dsn := s.Database(t)
 		db := dbtest.DB(t, dsn, nil)
 		for _, key := range []int64{0, -1, math.MinInt64, math.MaxInt64, myKey(t)} {
-			locker := leader.MySQL(myConfig(t, dsn), key, "a name")
+			locker := mysqllock.New(myConfig(t, dsn), key, "a name")
 			first, second := open(t, locker), open(t, locker)
 			if err := first.Verify(within(t)); err == nil {
 				t.Errorf("key %d: verified before it was locked", key)
 			}
-			if info, err := leader.MySQLHolder(within(t), db, key); !errors.Is(err, leader.ErrNoLeader) {
+			if info, err := mysqllock.Holder(within(t), db, key); !errors.Is(err, leader.ErrNoLeader) {
 				t.Errorf("key %d: the holder is %+v, %v before it was locked, want ErrNoLeader", key, info, err)
 			}
 			if !lock(t, first) || lock(t, second) {
@@ -72,8 +73,8 @@ func TestOnlyOneSessionHasTheLockOfMySQLUntilItCloses(t *testing.T) {
 			if err := second.Verify(within(t)); err == nil {
 				t.Errorf("key %d: the second session verified a lock of the first", key)
 			}
-			info, err := leader.MySQLHolder(within(t), db, key)
-			if want := (leader.MySQLInfo{ID: connectionID(t, first), User: "root", ClientAddr: "127.0.0.1"}); err != nil || info != want {
+			info, err := mysqllock.Holder(within(t), db, key)
+			if want := (mysqllock.Info{ID: connectionID(t, first), User: "root", ClientAddr: "127.0.0.1"}); err != nil || info != want {
 				t.Errorf("key %d: the holder is %+v, %v; want %+v", key, info, err, want)
 			}
 			if ok, err := first.TryLock(within(t)); ok || err == nil {
@@ -98,10 +99,10 @@ func TestTheNameOfTheLeaderIsShownWhereTheServerKeepsIt(t *testing.T) {
 	for name, want := range map[string]string{"node 1": "node 1", "a:b,c\n": "a?b?c?", "": "of config", "a\x00\xff": "a?�",
 		strings.Repeat("ü", 1<<17): strings.Repeat("ü", 127)} {
 		key := myKey(t, name)
-		if !lock(t, open(t, leader.MySQL(c, key, name))) {
+		if !lock(t, open(t, mysqllock.New(c, key, name))) {
 			t.Fatal("no lock")
 		}
-		if info, err := leader.MySQLHolder(within(t), db, key); err != nil || info.Name != want {
+		if info, err := mysqllock.Holder(within(t), db, key); err != nil || info.Name != want {
 			t.Errorf("the holder of %q is %+v, %v; want the name %q", name, info, err, want)
 		}
 	}
@@ -112,18 +113,18 @@ func TestAnotherUserStillSeesThatSomebodyLeads(t *testing.T) {
 	dbtest.EachMySQL(t, func(t *testing.T, s *dbtest.MySQLServer) {
 		dsn := s.Database(t)
 		key := myKey(t)
-		session := open(t, leader.MySQL(myConfig(t, dsn), key, "n"))
+		session := open(t, mysqllock.New(myConfig(t, dsn), key, "n"))
 		if !lock(t, session) {
 			t.Fatal("no lock")
 		}
 		c := newUser(t, s, dsn)
 		other := dbtest.DB(t, c.FormatDSN(), nil)
-		info, err := leader.MySQLHolder(within(t), other, key)
-		if want := (leader.MySQLInfo{ID: connectionID(t, session)}); err != nil || info != want {
+		info, err := mysqllock.Holder(within(t), other, key)
+		if want := (mysqllock.Info{ID: connectionID(t, session)}); err != nil || info != want {
 			t.Errorf("the holder is %+v, %v; want %+v", info, err, want)
 		}
 		// It needs no rights to lead, either.
-		if !lock(t, open(t, leader.MySQL(c, myKey(t, "other"), ""))) {
+		if !lock(t, open(t, mysqllock.New(c, myKey(t, "other"), ""))) {
 			t.Error("no lock")
 		}
 	})
@@ -154,37 +155,13 @@ func newUser(t testing.TB, s *dbtest.MySQLServer, dsn string) *mysql.Config {
 	return c
 }
 
-func TestAConnectionThatAnswersForAnotherIsAPooler(t *testing.T) {
-	t.Parallel()
-	dbtest.EachMySQL(t, func(t *testing.T, s *dbtest.MySQLServer) {
-		dsn := s.Database(t)
-		locker := leader.MySQL(myConfig(t, dsn), myKey(t), "")
-		first := open(t, locker)
-		leader.Mistake(first)
-		if ok, err := first.TryLock(within(t)); ok || !errors.Is(err, leader.ErrPooled) {
-			t.Errorf("TryLock returned %v, %v; want ErrPooled", ok, err)
-		}
-		if _, err := leader.MySQLHolder(within(t), dbtest.DB(t, dsn, nil), myKey(t)); !errors.Is(err, leader.ErrNoLeader) {
-			t.Errorf("the connection was left with the lock: %v", err)
-		}
-		second := open(t, locker)
-		if !lock(t, second) {
-			t.Fatal("no lock")
-		}
-		leader.Mistake(second)
-		if err := second.Verify(within(t)); !errors.Is(err, leader.ErrPooled) {
-			t.Errorf("Verify returned %v, want ErrPooled", err)
-		}
-	})
-}
-
 // A statement of others whose text the server cannot convert is in nobody's way.
 func TestTheHolderIsToldWhateverOthersRun(t *testing.T) {
 	t.Parallel()
 	dbtest.EachMySQL(t, func(t *testing.T, s *dbtest.MySQLServer) {
 		dsn := s.Database(t)
 		db := dbtest.DB(t, dsn, nil)
-		session := open(t, leader.MySQL(myConfig(t, dsn), myKey(t), ""))
+		session := open(t, mysqllock.New(myConfig(t, dsn), myKey(t), ""))
 		if !lock(t, session) {
 			t.Fatal("no lock")
 		}
@@ -196,7 +173,7 @@ func TestTheHolderIsToldWhateverOthersRun(t *testing.T) {
 		}()
 		defer func() { cancel(); <-done }()
 		dbtest.Eventually(t, "the others' statement is under way", func() bool { return runs(t, db, begin) })
-		info, err := leader.MySQLHolder(within(t), db, myKey(t))
+		info, err := mysqllock.Holder(within(t), db, myKey(t))
 		if err != nil || info.ID != connectionID(t, session) || info.User != "root" {
 			t.Errorf("the holder is %+v, %v", info, err)
 		}
@@ -211,7 +188,7 @@ func TestTimeoutsOfTheServerDoNotEndTheTerm(t *testing.T) {
 		dsn := s.Database(t)
 		c := myConfig(t, dsn)
 		c.ReadTimeout, c.WriteTimeout = 100*time.Millisecond, 100*time.Millisecond
-		session := open(t, leader.MySQL(c, 1, ""))
+		session := open(t, mysqllock.New(c, 1, ""))
 		if !lock(t, session) {
 			t.Fatal("no lock")
 		}
@@ -241,12 +218,12 @@ func TestTimeoutsOfTheServerDoNotEndTheTerm(t *testing.T) {
 
 func TestAMissingOrWrongMySQLConfigIsAnError(t *testing.T) {
 	t.Parallel()
-	if _, err := leader.MySQL(nil, 1, "").Open(t.Context()); err == nil || !strings.Contains(err.Error(), "mysql.ParseDSN") {
+	if _, err := mysqllock.New(nil, 1, "").Open(t.Context(), leader.MinSilence); err == nil || !strings.Contains(err.Error(), "mysql.ParseDSN") {
 		t.Errorf("Open returned %v", err)
 	}
 	c := myConfig(t, "u@tcp(127.0.0.1:1)/x")
 	c.TLSConfig = "nowhere"
-	if _, err := leader.MySQL(c, 1, "").Open(t.Context()); err == nil || !strings.Contains(err.Error(), "nowhere") {
+	if _, err := mysqllock.New(c, 1, "").Open(t.Context(), leader.MinSilence); err == nil || !strings.Contains(err.Error(), "nowhere") {
 		t.Errorf("Open returned %v", err)
 	}
 }

@@ -14,13 +14,14 @@ import (
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/internal/mysqlproc"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/mysqllock"
 )
 
 // killLeader ends the connection of whoever leads, and reports whether somebody
 // did.
 func killLeader(t testing.TB, db *dbsql.DB, key int64) bool {
 	t.Helper()
-	info, err := leader.MySQLHolder(within(t), db, key)
+	info, err := mysqllock.Holder(within(t), db, key)
 	if errors.Is(err, leader.ErrNoLeader) {
 		return false // between two terms
 	}
@@ -52,7 +53,7 @@ func TestTermsOnMySQLNeverInterleaveWhateverHappensToTheLeaders(t *testing.T) {
 		opts.Verify = time.Second // a work that is not fenced would go on for as long
 		var beats atomic.Int64
 		for node := range 5 {
-			contend(t, leader.MySQL(myConfig(t, dsn), key, ""), opts, func(leading context.Context, term *myTerm) error {
+			contend(t, mysqllock.New(myConfig(t, dsn), key, ""), opts, func(leading context.Context, term *myTerm) error {
 				for {
 					err := term.Do(leading, patience, func(ctx context.Context, conn *dbsql.Conn) error {
 						tx, err := conn.BeginTx(ctx, nil)
@@ -127,7 +128,7 @@ func TestLeadersOnMySQLThatResignDoNotOverlapAndLeaveNothing(t *testing.T) {
 		opts.MaxBackoff = opts.Poll
 		var nodes []election
 		for range 4 {
-			nodes = append(nodes, contend(t, leader.MySQL(myConfig(t, dsn), myKey(t), ""), opts, work))
+			nodes = append(nodes, contend(t, mysqllock.New(myConfig(t, dsn), myKey(t), ""), opts, work))
 		}
 		for _, node := range nodes {
 			before := terms.Load()
@@ -146,7 +147,7 @@ func TestRowsOfTheLastLeaderAreFreeOnceTheNextHasTheLock(t *testing.T) {
 		if _, err := dbtest.DB(t, dsn, nil).ExecContext(within(t), `CREATE TABLE rows_ (n int PRIMARY KEY) ENGINE=InnoDB`); err != nil {
 			t.Fatal(err)
 		}
-		locker := leader.MySQL(myConfig(t, dsn), myKey(t), "")
+		locker := mysqllock.New(myConfig(t, dsn), myKey(t), "")
 		last, next := open(t, locker), open(t, locker)
 		if !lock(t, last) {
 			t.Fatal("no lock")
@@ -209,7 +210,7 @@ func TestALongStatementOnMySQLIsNotALostLock(t *testing.T) {
 		results := make(chan error)
 		opts := quick
 		opts.Timeout = time.Second
-		contend(t, leader.MySQL(myConfig(t, s.Database(t)), myKey(t), ""), opts, telling(terms, func(leading context.Context, term *myTerm) error {
+		contend(t, mysqllock.New(myConfig(t, s.Database(t)), myKey(t), ""), opts, telling(terms, func(leading context.Context, term *myTerm) error {
 			results <- term.Do(leading, patience, mySQL(`SELECT sleep(2)`))
 			return lead(leading, term)
 		}))
@@ -229,7 +230,7 @@ func TestAStatementOverItsLimitIsStoppedOnTheMySQL(t *testing.T) {
 				dsn := s.Database(t)
 				results := make(chan error, 1)
 				second := make(chan int64, 100)
-				contend(t, leader.MySQL(myConfig(t, dsn), myKey(t), ""), quick, func(leading context.Context, term *myTerm) error {
+				contend(t, mysqllock.New(myConfig(t, dsn), myKey(t), ""), quick, func(leading context.Context, term *myTerm) error {
 					if term.Number > 1 {
 						second <- term.Number
 						return lead(leading, term)
@@ -284,7 +285,7 @@ func TestWorkOnMySQLThatLosesTheLockItselfIsNoticed(t *testing.T) {
 			"keeps rows":                  keepRows,
 		} {
 			ends := make(chan error, 100)
-			e := contend(t, leader.MySQL(myConfig(t, dsn), myKey(t, name), ""), quick, func(leading context.Context, term *myTerm) error {
+			e := contend(t, mysqllock.New(myConfig(t, dsn), myKey(t, name), ""), quick, func(leading context.Context, term *myTerm) error {
 				if term.Number > 1 {
 					return lead(leading, term)
 				}

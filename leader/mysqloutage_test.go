@@ -14,6 +14,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/internal/faultproxy"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/mysqllock"
 )
 
 func myCode(err error) uint16 {
@@ -27,7 +28,7 @@ func myCode(err error) uint16 {
 func TestTheElectionSurvivesARestartOfTheMySQL(t *testing.T) {
 	t.Parallel()
 	dbtest.StartEachMySQL(t, dbtest.MySQLConfig{}, func(t *testing.T, s *dbtest.MySQLServer) {
-		locker := leader.MySQL(myConfig(t, s.Database(t)), 1, "")
+		locker := mysqllock.New(myConfig(t, s.Database(t)), 1, "")
 		terms, ends := make(chan *myTerm), make(chan error, 100)
 		var states [3]recorder
 		for i := range states {
@@ -82,27 +83,27 @@ func TestAMySQLThatBecomesReadOnlyHasNoLeader(t *testing.T) {
 		opts := quick
 		opts.MaxBackoff = 100 * time.Millisecond
 		opts.OnChange = states.record
-		contend(t, leader.MySQL(newUser(t, s, dsn), 1, ""), opts, lead)
+		contend(t, mysqllock.New(newUser(t, s, dsn), 1, ""), opts, lead)
 		set := func(to string) {
 			t.Helper()
 			if _, err := db.ExecContext(within(t), "SET GLOBAL read_only = "+to); err != nil {
 				t.Fatal(err)
 			}
 		}
-		follower := open(t, leader.MySQL(newUser(t, s, dsn), 2, ""))
+		follower := open(t, mysqllock.New(newUser(t, s, dsn), 2, ""))
 		dbtest.Eventually(t, "a leader", func() bool { return states.last().Leading })
 		set("ON")
 		if ok, err := follower.TryLock(within(t)); ok || err == nil {
 			t.Errorf("TryLock of a session from before returned %v, %v; want a refusal", ok, err)
 		}
-		if _, err := leader.MySQLHolder(within(t), db, 2); !errors.Is(err, leader.ErrNoLeader) {
+		if _, err := mysqllock.Holder(within(t), db, 2); !errors.Is(err, leader.ErrNoLeader) {
 			t.Errorf("it has the lock: %v", err)
 		}
 		dbtest.Eventually(t, "no leader and refused connections", func() bool {
 			s := states.last()
 			return !s.Leading && !s.Connected && s.Failures >= 2
 		})
-		if _, err := leader.MySQLHolder(within(t), db, 1); !errors.Is(err, leader.ErrNoLeader) {
+		if _, err := mysqllock.Holder(within(t), db, 1); !errors.Is(err, leader.ErrNoLeader) {
 			t.Errorf("somebody has the lock: %v", err)
 		}
 		set("OFF")
@@ -122,7 +123,7 @@ func TestRunEndsWhileTheMySQLDoesNotAnswer(t *testing.T) {
 	}
 	s.Pause()
 	defer s.Resume()
-	e := contend(t, leader.MySQL(c, 1, ""), leader.Options{ConnectTimeout: time.Hour}, lead)
+	e := contend(t, mysqllock.New(c, 1, ""), leader.Options{ConnectTimeout: time.Hour}, lead)
 	receive(t, "an attempt to connect", started)
 	e.stop()
 }
@@ -133,7 +134,7 @@ func myProxied(t testing.TB, s *dbtest.MySQLServer) (proxy *faultproxy.Proxy, db
 	t.Helper()
 	dsn := s.Database(t)
 	proxy, through := dbtest.MySQLProxy(t, dsn)
-	return proxy, dbtest.DB(t, dsn, nil), leader.MySQL(myConfig(t, through), myKey(t), "")
+	return proxy, dbtest.DB(t, dsn, nil), mysqllock.New(myConfig(t, through), myKey(t), "")
 }
 
 func TestASilentNetworkToMySQLEndsTheTerm(t *testing.T) {
@@ -162,7 +163,7 @@ func TestASilentNetworkToMySQLEndsTheTerm(t *testing.T) {
 				}
 				dbtest.Eventually(t, "attempts to connect fail too", func() bool { return states.last().Failures >= 3 })
 				// The server has heard nothing of it, so nobody else can lead yet.
-				if _, err := leader.MySQLHolder(within(t), db, myKey(t)); err != nil {
+				if _, err := mysqllock.Holder(within(t), db, myKey(t)); err != nil {
 					t.Errorf("the holder: %v, want the session of the lost term", err)
 				}
 				if err := proxy.Heal(); err != nil {

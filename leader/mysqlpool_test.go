@@ -8,6 +8,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/mysqllock"
 )
 
 func TestALockerFromAPoolTakesAConnectionAndNeverGivesItBack(t *testing.T) {
@@ -15,7 +16,7 @@ func TestALockerFromAPoolTakesAConnectionAndNeverGivesItBack(t *testing.T) {
 	dbtest.EachMySQL(t, func(t *testing.T, s *dbtest.MySQLServer) {
 		db := dbtest.DB(t, s.Database(t), nil)
 		db.SetConnMaxLifetime(time.Millisecond) // of those that lie idle
-		locker := leader.MySQLFromPool(db, myKey(t))
+		locker := mysqllock.FromPool(db, myKey(t))
 		first, second := open(t, locker), open(t, locker)
 		if !lock(t, first) || lock(t, second) {
 			t.Fatal("want the first session to have the lock, the second not")
@@ -24,7 +25,7 @@ func TestALockerFromAPoolTakesAConnectionAndNeverGivesItBack(t *testing.T) {
 		if err := first.Verify(within(t)); err != nil {
 			t.Error(err)
 		}
-		if info, err := leader.MySQLHolder(within(t), db, myKey(t)); err != nil || info.ID != id {
+		if info, err := mysqllock.Holder(within(t), db, myKey(t)); err != nil || info.ID != id {
 			t.Errorf("the holder is %+v, %v; want %d", info, err, id)
 		}
 		shut(t, first)
@@ -49,7 +50,7 @@ func TestAStatementOverItsLimitIsStoppedInAPoolsConnectionToo(t *testing.T) {
 		defer cancel()
 		done := make(chan error, 1)
 		go func() {
-			done <- leader.Run(ctx, leader.MySQLFromPool(db, myKey(t)), quick, func(leading context.Context, term *myTerm) error {
+			done <- leader.Run(ctx, mysqllock.FromPool(db, myKey(t)), quick, func(leading context.Context, term *myTerm) error {
 				if term.Number > 1 {
 					again <- struct{}{}
 					<-leading.Done()

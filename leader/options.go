@@ -66,6 +66,11 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// silence is twice as long as a session is silent from one statement to the next.
+func (o Options) silence() time.Duration {
+	return max(MinSilence, 2*(max(o.Poll, o.Verify)+o.Timeout))
+}
+
 func (o Options) validate() error {
 	for _, f := range []struct {
 		name  string

@@ -14,6 +14,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/internal/faultproxy"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/pglock"
 )
 
 func TestTheElectionSurvivesARestartOfTheServer(t *testing.T) {
@@ -22,7 +23,7 @@ func TestTheElectionSurvivesARestartOfTheServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := dbtest.Start(t, dbtest.Config{})
-			locker := leader.Postgres(config(t, server.DSN("postgres")), 1, "")
+			locker := pglock.New(config(t, server.DSN("postgres")), 1, "")
 			terms, ends := make(chan *pgTerm), make(chan error, 100)
 			var states [3]recorder
 			for i := range states {
@@ -74,7 +75,7 @@ func TestAStandbyIsRefusedUntilItIsPromoted(t *testing.T) {
 	opts := quick
 	opts.OnChange = states.record
 	terms := make(chan *pgTerm, 100)
-	contend(t, leader.Postgres(config(t, standby.DSN("postgres")), 1, ""), opts, telling(terms, lead))
+	contend(t, pglock.New(config(t, standby.DSN("postgres")), 1, ""), opts, telling(terms, lead))
 	dbtest.Eventually(t, "two refusals", func() bool { return states.last().Failures >= 2 })
 	if s := states.last(); s.Connected || len(terms) != 0 {
 		t.Errorf("got %+v on a standby, want no connection", s)
@@ -92,7 +93,7 @@ func TestAServerThatBecomesReadOnlyHasNoLeader(t *testing.T) {
 	var states recorder
 	opts := quick
 	opts.OnChange = states.record
-	contend(t, leader.Postgres(config(t, dsn), 1, ""), opts, lead)
+	contend(t, pglock.New(config(t, dsn), 1, ""), opts, lead)
 	set := func(to string) {
 		t.Helper()
 		for _, stmt := range []string{"ALTER SYSTEM SET default_transaction_read_only = " + to, "SELECT pg_reload_conf()"} {
@@ -123,7 +124,7 @@ func TestRunEndsWhileTheServerDoesNotAnswer(t *testing.T) {
 		defer once.Do(func() { close(started) })
 		return dial(ctx, network, addr)
 	}
-	e := contend(t, leader.Postgres(c, 1, ""), leader.Options{ConnectTimeout: time.Hour}, lead)
+	e := contend(t, pglock.New(c, 1, ""), leader.Options{ConnectTimeout: time.Hour}, lead)
 	receive(t, "an attempt to connect", started)
 	e.stop()
 	server.Resume()
@@ -149,7 +150,7 @@ func proxied(t testing.TB) (proxy *faultproxy.Proxy, dsn string, locker leader.L
 		t.Fatal(err)
 	}
 	c.Host, c.Port = host, uint16(n)
-	return proxy, dsn, leader.Postgres(c, 1, "proxied")
+	return proxy, dsn, pglock.New(c, 1, "proxied")
 }
 
 // impatient gives up on an answer soon, but not on one that only takes its time.
@@ -204,7 +205,7 @@ func TestALockWhoseAnswerIsLostIsGivenBack(t *testing.T) {
 	granted := proxy.Trigger(faultproxy.ToServer, faultproxy.Contains("pg_try_advisory_lock"), faultproxy.HangAfterwards)
 	contend(t, locker, impatient(&states), telling(terms, lead))
 	receive(t, "the server's answer to the first attempt", granted)
-	orphan, err := leader.Holder(within(t), db, 1)
+	orphan, err := pglock.Holder(within(t), db, 1)
 	if err != nil {
 		t.Fatalf("Holder returned %v, want the session whose answer was lost", err)
 	}
@@ -214,7 +215,7 @@ func TestALockWhoseAnswerIsLostIsGivenBack(t *testing.T) {
 	}
 	proxy.CutAll() // the server notices that the client has gone
 	receive(t, "a term", terms)
-	info, err := leader.Holder(within(t), db, 1)
+	info, err := pglock.Holder(within(t), db, 1)
 	if err != nil || info.PID == orphan.PID {
 		t.Errorf("%+v leads, %v; want another session than the orphan, process %d", info, err, orphan.PID)
 	}

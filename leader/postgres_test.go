@@ -14,6 +14,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/pglock"
 )
 
 // patience is a limit that is only reached when something hangs.
@@ -37,7 +38,7 @@ func within(t testing.TB) context.Context {
 // open returns a session that the test closes, at its end if not before.
 func open[C any](t testing.TB, l leader.Locker[C]) leader.Session[C] {
 	t.Helper()
-	s, err := l.Open(within(t))
+	s, err := l.Open(within(t), leader.MinSilence)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,12 +70,12 @@ func TestOnlyOneSessionHasTheLockUntilItCloses(t *testing.T) {
 	db := dbtest.Conn(t, dsn)
 	// Keys whose halves are negative, zero or all ones in pg_locks.
 	for _, key := range []int64{0, 1, -1, math.MinInt64, math.MaxInt64, 1 << 32, 1<<31 + 5, -(1 << 32), leader.Key("a")} {
-		locker := leader.Postgres(config(t, dsn), key, "a name")
+		locker := pglock.New(config(t, dsn), key, "a name")
 		first, second := open(t, locker), open(t, locker)
 		if err := first.Verify(within(t)); err == nil {
 			t.Errorf("key %d: verified before it was locked", key)
 		}
-		if info, err := leader.Holder(within(t), db, key); !errors.Is(err, leader.ErrNoLeader) {
+		if info, err := pglock.Holder(within(t), db, key); !errors.Is(err, leader.ErrNoLeader) {
 			t.Errorf("key %d: Holder returned %+v, %v before it was locked, want ErrNoLeader", key, info, err)
 		}
 		if !lock(t, first) || lock(t, second) {
@@ -86,7 +87,7 @@ func TestOnlyOneSessionHasTheLockUntilItCloses(t *testing.T) {
 		if err := second.Verify(within(t)); err == nil {
 			t.Errorf("key %d: the second session verified a lock of the first", key)
 		}
-		info, err := leader.Holder(within(t), db, key)
+		info, err := pglock.Holder(within(t), db, key)
 		if err != nil || info.PID != int32(first.Conn().PgConn().PID()) || info.ApplicationName != "a name (leader)" ||
 			info.ClientAddr != "127.0.0.1" || info.Since.IsZero() || info.Since.Location() != time.UTC {
 			t.Errorf("key %d: Holder returned %+v, %v", key, info, err)
@@ -103,14 +104,14 @@ func TestOnlyOneSessionHasTheLockUntilItCloses(t *testing.T) {
 func TestALockWithTwoIntegersIsAnother(t *testing.T) {
 	t.Parallel()
 	dsn := dbtest.Postgres(t).Database(t)
-	s := open(t, leader.Postgres(config(t, dsn), 7<<32|9, ""))
+	s := open(t, pglock.New(config(t, dsn), 7<<32|9, ""))
 	if _, err := s.Conn().Exec(within(t), `SELECT pg_advisory_lock(7, 9)`); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Verify(within(t)); err == nil {
 		t.Error("verified by a lock of the other key space")
 	}
-	if _, err := leader.Holder(within(t), s.Conn(), 7<<32|9); !errors.Is(err, leader.ErrNoLeader) {
+	if _, err := pglock.Holder(within(t), s.Conn(), 7<<32|9); !errors.Is(err, leader.ErrNoLeader) {
 		t.Errorf("Holder returned %v, want ErrNoLeader", err)
 	}
 	if _, err := s.Conn().Exec(within(t), `SELECT pg_advisory_lock_shared($1)`, int64(7<<32|9)); err != nil {
@@ -126,13 +127,13 @@ func TestLocksOfOtherDatabasesDoNotCount(t *testing.T) {
 	server := dbtest.Postgres(t)
 	key := leader.Key(t.Name())
 	here, there := server.Database(t), server.Database(t)
-	if !lock(t, open(t, leader.Postgres(config(t, there), key, ""))) {
+	if !lock(t, open(t, pglock.New(config(t, there), key, ""))) {
 		t.Fatal("no lock")
 	}
-	if _, err := leader.Holder(within(t), dbtest.Conn(t, here), key); !errors.Is(err, leader.ErrNoLeader) {
+	if _, err := pglock.Holder(within(t), dbtest.Conn(t, here), key); !errors.Is(err, leader.ErrNoLeader) {
 		t.Errorf("Holder returned %v, want ErrNoLeader", err)
 	}
-	if !lock(t, open(t, leader.Postgres(config(t, here), key, ""))) {
+	if !lock(t, open(t, pglock.New(config(t, here), key, ""))) {
 		t.Error("a lock of another database is in the way")
 	}
 }
@@ -150,10 +151,10 @@ func TestTheNameFitsIntoWhatPostgresKeeps(t *testing.T) {
 		c := config(t, dsn)
 		c.RuntimeParams["application_name"] = "from config"
 		key := leader.Key(t.Name(), name)
-		if !lock(t, open(t, leader.Postgres(c, key, name))) {
+		if !lock(t, open(t, pglock.New(c, key, name))) {
 			t.Fatal("no lock")
 		}
-		info, err := leader.Holder(within(t), db, key)
+		info, err := pglock.Holder(within(t), db, key)
 		if err != nil || info.ApplicationName != want {
 			t.Errorf("Holder returned %q, %v; want %q", info.ApplicationName, err, want)
 		}
@@ -166,7 +167,7 @@ func TestARoleWithoutRightsStillSeesWhoLeads(t *testing.T) {
 	dsn := server.Database(t)
 	role := newRole(t, server, "")
 	key := leader.Key(t.Name())
-	s := open(t, leader.Postgres(config(t, dsn), key, "n"))
+	s := open(t, pglock.New(config(t, dsn), key, "n"))
 	if !lock(t, s) {
 		t.Fatal("no lock")
 	}
@@ -177,8 +178,8 @@ func TestARoleWithoutRightsStillSeesWhoLeads(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close(within(t))
-	info, err := leader.Holder(within(t), db, key)
-	want := leader.Info{PID: int32(s.Conn().PgConn().PID()), ApplicationName: "n (leader)"}
+	info, err := pglock.Holder(within(t), db, key)
+	want := pglock.Info{PID: int32(s.Conn().PgConn().PID()), ApplicationName: "n (leader)"}
 	if err != nil || info != want {
 		t.Errorf("Holder returned %+v, %v; want %+v", info, err, want)
 	}
@@ -226,7 +227,7 @@ func TestAPoolerIsFoundOut(t *testing.T) {
 			direct := server.Database(t)
 			bouncer := dbtest.Bouncer(t, server, direct, settings)
 			key := leader.Key(t.Name())
-			err := leader.Run(within(t), leader.Postgres(config(t, bouncer), key, ""), leader.Options{},
+			err := leader.Run(within(t), pglock.New(config(t, bouncer), key, ""), leader.Options{},
 				func(context.Context, *leader.Term[*pgx.Conn]) error {
 					t.Error("leading through a pooler")
 					return nil
@@ -234,11 +235,11 @@ func TestAPoolerIsFoundOut(t *testing.T) {
 			if !errors.Is(err, leader.ErrPooled) {
 				t.Errorf("Run returned %v, want ErrPooled", err)
 			}
-			if info, err := leader.Holder(within(t), dbtest.Conn(t, direct), key); !errors.Is(err, leader.ErrNoLeader) {
+			if info, err := pglock.Holder(within(t), dbtest.Conn(t, direct), key); !errors.Is(err, leader.ErrNoLeader) {
 				t.Errorf("a session of the pooler was left with the lock: %+v, %v", info, err)
 			}
 			// Asking who leads needs no session, so a pooler is no obstacle.
-			if _, err := leader.Holder(within(t), dbtest.Pool(t, bouncer, nil), key); !errors.Is(err, leader.ErrNoLeader) {
+			if _, err := pglock.Holder(within(t), dbtest.Pool(t, bouncer, nil), key); !errors.Is(err, leader.ErrNoLeader) {
 				t.Errorf("Holder through the pooler returned %v, want ErrNoLeader", err)
 			}
 		})
@@ -250,7 +251,7 @@ func TestAWrongPasswordIsRetriedAndShown(t *testing.T) {
 	c := config(t, dbtest.Postgres(t).Database(t))
 	c.Password = "wrong"
 	var states recorder
-	e := contend(t, leader.Postgres(c, 1, ""), leader.Options{Poll: 20 * time.Millisecond, OnChange: states.record}, lead)
+	e := contend(t, pglock.New(c, 1, ""), leader.Options{Poll: 20 * time.Millisecond, OnChange: states.record}, lead)
 	dbtest.Eventually(t, "three failures", func() bool { return states.last().Failures >= 3 })
 	if err := states.last().Err; !pgCode(err, "28P01") {
 		t.Errorf("the state shows %v, want the server's error", err)
@@ -260,7 +261,7 @@ func TestAWrongPasswordIsRetriedAndShown(t *testing.T) {
 
 func TestAMissingConfigIsAnError(t *testing.T) {
 	t.Parallel()
-	if _, err := leader.Postgres(nil, 1, "").Open(t.Context()); err == nil || !strings.Contains(err.Error(), "pgx.ParseConfig") {
+	if _, err := pglock.New(nil, 1, "").Open(t.Context(), leader.MinSilence); err == nil || !strings.Contains(err.Error(), "pgx.ParseConfig") {
 		t.Errorf("Open returned %v", err)
 	}
 }

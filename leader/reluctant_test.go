@@ -10,6 +10,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/pglock"
 )
 
 func TestTheReluctantLeaveTheLockToOthers(t *testing.T) {
@@ -18,8 +19,8 @@ func TestTheReluctantLeaveTheLockToOthers(t *testing.T) {
 	var fit atomic.Bool
 	asked := func(context.Context, *pgx.Conn) (bool, error) { return fit.Load(), nil }
 	const free = 300 * time.Millisecond
-	plain := leader.Postgres(config(t, dsn), 1, "")
-	reluctant := leader.Reluctant(plain, free, asked)
+	plain := pglock.New(config(t, dsn), 1, "")
+	reluctant := pglock.Reluctant(plain, free, asked)
 
 	s := open(t, reluctant)
 	other := open(t, plain)
@@ -65,7 +66,7 @@ func TestAFitProcessLeadsInsteadOfTheReluctant(t *testing.T) {
 		if fit {
 			terms = &fitTerms
 		}
-		locker := leader.Reluctant(leader.Postgres(config(t, dsn), 1, ""), 200*time.Millisecond,
+		locker := pglock.Reluctant(pglock.New(config(t, dsn), 1, ""), 200*time.Millisecond,
 			func(context.Context, *pgx.Conn) (bool, error) { return fit, nil })
 		go func() {
 			ended <- leader.Run(ctx, locker, opts, func(leading context.Context, _ *leader.Term[*pgx.Conn]) error {

@@ -2,20 +2,13 @@ package migrations
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/logging"
-)
-
-// The schema and table of a Config that names none.
-const (
-	DefaultSchema = "sojourn"
-	DefaultTable  = "sessions"
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 )
 
 // Config says where the sessions are and how Up works. The zero Config is
@@ -64,15 +57,10 @@ type Roles struct {
 	App string
 }
 
-// Querier is a pgx connection, pool or transaction, in any mode of execution.
-type Querier interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
 func (c Config) withDefaults() Config {
 	c.Schema = cmp.Or(c.Schema, DefaultSchema)
 	c.Table = cmp.Or(c.Table, DefaultTable)
-	c.Settings = c.Settings.withDefaults()
+	c.Settings = c.Settings.WithDefaults()
 	c.LockWait = cmp.Or(c.LockWait, time.Minute)
 	c.LockTimeout = cmp.Or(c.LockTimeout, 5*time.Second)
 	c.StatementTimeout = cmp.Or(c.StatementTimeout, 5*time.Minute)
@@ -89,7 +77,7 @@ func (c Config) validate() error {
 	if _, err := c.names(); err != nil {
 		return err
 	}
-	if err := c.Settings.withDefaults().validate(); err != nil {
+	if err := c.Settings.WithDefaults().Validate(); err != nil {
 		return err
 	}
 	return c.Roles.validate()
@@ -103,7 +91,7 @@ func (r Roles) validate() error {
 		if role.name == "" {
 			continue
 		}
-		if err := checkName(role.field, role.name); err != nil {
+		if err := pgschema.CheckName(role.field, role.name); err != nil {
 			return err
 		}
 		if other, ok := given[role.name]; ok {

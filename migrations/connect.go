@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/direct"
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 	"github.com/sojourn-go/sojourn/internal/reach"
 )
 
@@ -136,7 +137,7 @@ func lock(ctx context.Context, conn *pgx.Conn, n Names, cfg Config) error {
 		for {
 			var got bool
 			if err := conn.QueryRow(ctx, `SELECT pg_catalog.pg_try_advisory_lock($1::bigint)`, key).Scan(&got); err != nil {
-				return n.explain("take the migration lock", err)
+				return pgschema.Explain(n, "take the migration lock", err)
 			}
 			if got {
 				break
@@ -151,7 +152,7 @@ func lock(ctx context.Context, conn *pgx.Conn, n Names, cfg Config) error {
 				if err := context.Cause(ctx); err != nil {
 					return fmt.Errorf("migrations: wait for another migration: schema %q, table %q: %w", n.Schema, n.Table, err)
 				}
-				return n.errorf(ErrLocked, "it did not end within %s", cfg.LockWait)
+				return pgschema.Errorf(n, ErrLocked, "it did not end within %s", cfg.LockWait)
 			}
 		}
 	}

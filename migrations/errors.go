@@ -1,37 +1,41 @@
 package migrations
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/sojourn-go/sojourn/internal/pgschema"
+)
 
 // The errors of this package. Match them with errors.Is: what is returned
 // names the schema and table and wraps the server's error where there is one.
 var (
 	// ErrInvalid says that a Config, a name or Settings can never be right.
 	// Nothing was sent to the database.
-	ErrInvalid = errors.New("migrations: invalid configuration")
+	ErrInvalid = pgschema.ErrInvalid
 
 	// ErrSchemaMissing says that there is no such schema and, from Up, that
 	// it could not be created.
-	ErrSchemaMissing = errors.New("migrations: schema does not exist")
+	ErrSchemaMissing = pgschema.ErrSchemaMissing
 
 	// ErrNotMigrated says that the schema has no tables of ours under these
 	// names. Up makes them.
-	ErrNotMigrated = errors.New("migrations: not migrated")
+	ErrNotMigrated = pgschema.ErrNotMigrated
 
 	// ErrOutdated says that the database is older than this program needs.
 	// Up brings it up to date.
-	ErrOutdated = errors.New("migrations: database is outdated")
+	ErrOutdated = pgschema.ErrOutdated
 
 	// ErrIncompatible says that the database was migrated by a newer program
 	// and no longer works with this one.
-	ErrIncompatible = errors.New("migrations: database is newer than this program can use")
+	ErrIncompatible = pgschema.ErrIncompatible
 
 	// ErrForeignTable says that something else has one of our names: a table
 	// of another shape, or one that was made without the tables that belong
 	// to it. Nothing was changed.
-	ErrForeignTable = errors.New("migrations: name is taken by something else")
+	ErrForeignTable = pgschema.ErrForeignTable
 
 	// ErrPermission says that the database role lacks a right.
-	ErrPermission = errors.New("migrations: permission denied")
+	ErrPermission = pgschema.ErrPermission
 
 	// ErrNotDirect says that the connection goes through a pooler. Up needs
 	// one that leads straight to the server.

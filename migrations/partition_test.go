@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -85,12 +86,12 @@ func TestUpMakesPartitionsForTheLongestLifetimeAndADay(t *testing.T) {
 		{}, {LongestLifetime: time.Hour}, {PartitionWidth: MaxLifetime}, {LongestLifetime: 100 * time.Hour, PartitionWidth: 7 * time.Hour},
 	} {
 		n, _, conn := prepared(t, Config{Settings: settings})
-		longest := settings.withDefaults().longestHours()
+		longest := pgschema.ToStore(settings.WithDefaults()).LongestHours
 		now := hourNow(t, conn)
 		covered(t, partitionsOf(t, conn, n), now+1, now+longest+24)
 		got, err := LoadSettings(t.Context(), conn, Config{})
-		if err != nil || got != settings.withDefaults() {
-			t.Errorf("settings are %+v, %v; want %+v", got, err, settings.withDefaults())
+		if err != nil || got != settings.WithDefaults() {
+			t.Errorf("settings are %+v, %v; want %+v", got, err, settings.WithDefaults())
 		}
 	}
 }

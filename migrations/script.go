@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/tern/v2/migrate"
+
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 )
 
 //go:embed sql
@@ -38,31 +40,32 @@ func TemplateData(cfg Config) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	stored := pgschema.ToStore(cfg.Settings)
 	data := map[string]any{
 		"schema":                   pgx.Identifier{n.Schema}.Sanitize(),
 		"sessions":                 n.Sessions,
 		"meta":                     n.Meta,
 		"version":                  n.Version,
 		"make_partition":           n.MakePartition,
-		"primary_key":              pgx.Identifier{n.primaryKey}.Sanitize(),
-		"user_index":               pgx.Identifier{n.userIndex}.Sanitize(),
-		"meta_key":                 pgx.Identifier{n.metaKey}.Sanitize(),
+		"primary_key":              pgx.Identifier{n.PrimaryKey}.Sanitize(),
+		"user_index":               pgx.Identifier{n.UserIndex}.Sanitize(),
+		"meta_key":                 pgx.Identifier{n.MetaKey}.Sanitize(),
 		"schema_literal":           literal(n.Schema),
 		"sessions_literal":         literal(n.Sessions),
 		"meta_literal":             literal(n.Meta),
 		"version_literal":          literal(n.Version),
 		"make_partition_literal":   literal(n.MakePartition + "(integer)"),
 		"partition_prefix_literal": literal(n.PartitionPrefix),
-		"partition_mark_literal":   literal(n.partitionMark()),
+		"partition_mark_literal":   literal(pgschema.PartitionMark(n)),
 		"migrate_key":              strconv.FormatInt(n.MigrateKey, 10),
 		"ddl_key":                  strconv.FormatInt(n.DDLKey, 10),
-		"marker":                   n.marker(),
-		"follow_rights":            FollowRights("parent", "partition::regclass"),
-		"quote":                    n.dollarQuote(cfg.Roles),
-		"longest_hours":            cfg.Settings.longestHours(),
-		"width_hours":              cfg.Settings.widthHours(),
-		"lease_ms":                 cfg.Settings.leaseMillis(),
-		"retire_grace_s":           cfg.Settings.retireSeconds(),
+		"marker":                   pgschema.Marker(n),
+		"follow_rights":            pgschema.FollowRights("parent", "partition::regclass"),
+		"quote":                    dollarQuote(n, cfg.Roles),
+		"longest_hours":            stored.LongestHours,
+		"width_hours":              stored.WidthHours,
+		"lease_ms":                 stored.LeaseMillis,
+		"retire_grace_s":           stored.RetireSeconds,
 	}
 	for field, role := range map[string]string{
 		"owner": cfg.Roles.Owner, "maintainer": cfg.Roles.Maintainer, "app": cfg.Roles.App,
@@ -76,15 +79,8 @@ func TemplateData(cfg Config) (map[string]any, error) {
 	return data, nil
 }
 
-// marker is in the text of make_partition, which holds the names: after a schema
-// was renamed it tells that the function still means the old one.
-func (n Names) marker() string {
-	sum := sha256.Sum256([]byte(n.Sessions))
-	return "sojourn names " + hex.EncodeToString(sum[:8])
-}
-
 // dollarQuote is a quote that occurs in none of the names.
-func (n Names) dollarQuote(r Roles) string {
+func dollarQuote(n Names, r Roles) string {
 	sum := sha256.Sum256([]byte(strings.Join([]string{n.Schema, n.Table, r.Owner, r.Maintainer, r.App}, "\x00")))
 	return "$sojourn_" + hex.EncodeToString(sum[:8]) + "$"
 }
@@ -164,7 +160,7 @@ func SQL(cfg Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	quote := n.dollarQuote(cfg.Roles)
+	quote := dollarQuote(n, cfg.Roles)
 	schema := pgx.Identifier{n.Schema}.Sanitize()
 
 	var b strings.Builder

@@ -230,17 +230,6 @@ func TestUpMendsARestore(t *testing.T) {
 	}
 }
 
-// One pattern names all that belongs to a table.
-func TestNamesBeginWithTheTables(t *testing.T) {
-	t.Parallel()
-	n := mustNames(t, Config{Table: "logins"})
-	for _, name := range []string{n.metaTable, n.versionTable, n.makePartition, n.PartitionPrefix, n.primaryKey, n.userIndex, n.metaKey} {
-		if !strings.HasPrefix(name, "logins_") {
-			t.Errorf("%q does not begin with the table's name", name)
-		}
-	}
-}
-
 // What is not ours is not mended.
 func TestAnEmptyMetaTableOfAnotherShape(t *testing.T) {
 	t.Parallel()

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/direct"
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 )
 
 // Up brings the database to the newest version: it makes the schema, the
@@ -110,7 +111,7 @@ func (r runner) run(ctx context.Context) error {
 	if err := r.makeSchema(ctx, st); err != nil {
 		return err
 	}
-	if st.rowless() {
+	if st.Rowless() {
 		if err := r.makeMetaRow(ctx); err != nil {
 			return err
 		}
@@ -118,7 +119,7 @@ func (r runner) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if st.version < r.version {
+	if st.Version < r.version {
 		if err := r.migrate(ctx, st); err != nil {
 			return err
 		}
@@ -126,14 +127,14 @@ func (r runner) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if !st.versionTable {
+	if !st.VersionTable {
 		if err := r.makeVersionTable(ctx, st); err != nil {
 			return err
 		}
 	}
-	if st.function == "" || st.renamed(r.names, r.version) {
+	if st.Function == "" || st.Renamed(r.names, r.version) {
 		if _, err := r.conn.Exec(ctx, r.script.makePartition); err != nil {
-			return r.names.explain("make the function that makes partitions", err)
+			return pgschema.Explain(r.names, "make the function that makes partitions", err)
 		}
 		r.log("made the function that makes partitions")
 	}
@@ -141,32 +142,32 @@ func (r runner) run(ctx context.Context) error {
 		return err
 	}
 	if _, done, err = r.look(ctx); err == nil && !done {
-		err = r.names.errorf(ErrOutdated, "it is still not as it should be after all migrations to version %d", r.version)
+		err = pgschema.Errorf(r.names, ErrOutdated, "it is still not as it should be after all migrations to version %d", r.version)
 	}
 	return err
 }
 
 // look reports whether there is nothing to do.
-func (r runner) look(ctx context.Context) (st state, done bool, err error) {
-	st, err = inspect(ctx, r.conn, r.names)
+func (r runner) look(ctx context.Context) (st pgschema.State, done bool, err error) {
+	st, err = pgschema.Inspect(ctx, r.conn, r.names)
 	if err != nil {
 		return st, false, err
 	}
-	err = st.usable(r.names, r.version)
+	err = st.Usable(r.names, r.version)
 	switch {
 	case errors.Is(err, ErrSchemaMissing), errors.Is(err, ErrNotMigrated), errors.Is(err, ErrOutdated):
 		return st, false, nil
-	case err != nil || st.version > r.version:
+	case err != nil || st.Version > r.version:
 		return st, true, err
-	case !st.whole():
+	case !st.Whole():
 		return st, false, nil
 	}
 	done, err = r.rolesDone(ctx)
 	return st, done, err
 }
 
-func (r runner) makeSchema(ctx context.Context, st state) error {
-	if st.schema {
+func (r runner) makeSchema(ctx context.Context, st pgschema.State) error {
+	if st.Schema {
 		return nil
 	}
 	_, err := r.conn.Exec(ctx, `CREATE SCHEMA `+pgx.Identifier{r.names.Schema}.Sanitize())
@@ -176,11 +177,11 @@ func (r runner) makeSchema(ctx context.Context, st state) error {
 		case "42P06", "23505": // duplicate_schema, unique_violation: made meanwhile by somebody else
 			return nil
 		case "42501": // insufficient_privilege
-			return r.names.errorf(ErrSchemaMissing, "%w: role %q may not create it: %w", ErrPermission, r.conn.Config().User, err)
+			return pgschema.Errorf(r.names, ErrSchemaMissing, "%w: role %q may not create it: %w", ErrPermission, r.conn.Config().User, err)
 		}
 	}
 	if err != nil {
-		return r.names.explain("create the schema", err)
+		return pgschema.Explain(r.names, "create the schema", err)
 	}
 	r.log("created schema")
 	return nil
@@ -189,7 +190,7 @@ func (r runner) makeSchema(ctx context.Context, st state) error {
 // makeMetaRow writes the row that a restore has left out.
 func (r runner) makeMetaRow(ctx context.Context) error {
 	if _, err := r.conn.Exec(ctx, r.script.metaRow); err != nil {
-		return r.names.explain("write the row of the meta table", err)
+		return pgschema.Explain(r.names, "write the row of the meta table", err)
 	}
 	r.log("wrote the row of the meta table, which was empty")
 	return nil
@@ -198,29 +199,29 @@ func (r runner) makeMetaRow(ctx context.Context) error {
 // makeVersionTable makes tern's table say what the meta table says, which
 // decides: it tells what the database holds, also where another tool ran the
 // migrations or a restore has left tern's table out.
-func (r runner) makeVersionTable(ctx context.Context, st state) error {
+func (r runner) makeVersionTable(ctx context.Context, st pgschema.State) error {
 	if err := r.checkRights(ctx); err != nil {
 		return err
 	}
 	if _, err := r.migrator(ctx, st); err != nil {
 		return err
 	}
-	r.log("made the version table", zap.Int32("version", st.version))
+	r.log("made the version table", zap.Int32("version", st.Version))
 	return nil
 }
 
-func (r runner) migrator(ctx context.Context, st state) (*migrate.Migrator, error) {
+func (r runner) migrator(ctx context.Context, st pgschema.State) (*migrate.Migrator, error) {
 	m, err := migrate.NewMigrator(ctx, r.conn, r.names.Version)
 	if err != nil {
-		return nil, r.names.explain("make the version table", err)
+		return nil, pgschema.Explain(r.names, "make the version table", err)
 	}
-	if _, err := r.conn.Exec(ctx, `UPDATE `+r.names.Version+` SET version = $1 WHERE version <> $1`, st.version); err != nil {
-		return nil, r.names.explain("set the version table", err)
+	if _, err := r.conn.Exec(ctx, `UPDATE `+r.names.Version+` SET version = $1 WHERE version <> $1`, st.Version); err != nil {
+		return nil, pgschema.Explain(r.names, "set the version table", err)
 	}
 	return m, nil
 }
 
-func (r runner) migrate(ctx context.Context, st state) error {
+func (r runner) migrate(ctx context.Context, st pgschema.State) error {
 	if err := r.checkRights(ctx); err != nil {
 		return err
 	}
@@ -243,7 +244,7 @@ func (r runner) migrate(ctx context.Context, st state) error {
 		r.log("running migration", zap.Int32("version", version), zap.String("name", name))
 	}
 	if err := m.Migrate(ctx); err != nil {
-		return r.names.explain("migrate", err)
+		return pgschema.Explain(r.names, "migrate", err)
 	}
 	return nil
 }
@@ -257,13 +258,13 @@ func (r runner) checkRights(ctx context.Context) error {
 			AND pg_catalog.has_schema_privilege($1::text, 'CREATE'),
 		coalesce(pg_catalog.current_schema()::text, '')`, r.names.Schema).Scan(&may, &current)
 	if err != nil {
-		return r.names.explain("check the rights", err)
+		return pgschema.Explain(r.names, "check the rights", err)
 	}
 	if !may {
-		return r.names.errorf(ErrPermission, "role %q may not create tables in the schema", r.conn.Config().User)
+		return pgschema.Errorf(r.names, ErrPermission, "role %q may not create tables in the schema", r.conn.Config().User)
 	}
 	if current != r.names.Schema {
-		return r.names.errorf(ErrNotDirect, "the search_path of the new connection is not the one asked for but leads to schema %q: a pooler or AfterConnect changes it", current)
+		return pgschema.Errorf(r.names, ErrNotDirect, "the search_path of the new connection is not the one asked for but leads to schema %q: a pooler or AfterConnect changes it", current)
 	}
 	return nil
 }
@@ -281,12 +282,12 @@ func (r runner) makeRoles(ctx context.Context) error {
 		}
 		var pgErr *pgconn.PgError
 		if !errors.As(err, &pgErr) || try == 10 || (pgErr.Code != "XX000" && pgErr.Code != "23505") {
-			return r.names.explain("make the roles", err)
+			return pgschema.Explain(r.names, "make the roles", err)
 		}
 		select {
 		case <-time.After(rand.N(time.Duration(try) * 20 * time.Millisecond)):
 		case <-ctx.Done():
-			return r.names.explain("make the roles", context.Cause(ctx))
+			return pgschema.Explain(r.names, "make the roles", context.Cause(ctx))
 		}
 	}
 }
@@ -327,7 +328,7 @@ func (r runner) rolesDone(ctx context.Context) (done bool, err error) {
 		roles.Owner, roles.Maintainer, roles.App, n.Sessions, n.Meta, n.MakePartition+"(integer)",
 		pgx.Identifier{n.Schema}.Sanitize()).Scan(&done)
 	if err != nil {
-		return false, n.explain("check the roles", err)
+		return false, pgschema.Explain(n, "check the roles", err)
 	}
 	return done, nil
 }

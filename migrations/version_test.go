@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 )
 
 // withSecond is FS and one more migration.
@@ -40,11 +41,11 @@ const (
 func validateAs(t testing.TB, db Querier, version int32) error {
 	t.Helper()
 	n := mustNames(t, Config{})
-	st, err := inspect(t.Context(), db, n)
+	st, err := pgschema.Inspect(t.Context(), db, n)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return st.usable(n, version)
+	return st.Usable(n, version)
 }
 
 func TestOldAndNewProgramsDuringADeployment(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/mysqllock"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -78,7 +79,7 @@ func (s *Store) lockKey(purpose string) int64 {
 
 func (p *pruning) run(ctx context.Context) {
 	s := p.s
-	err := leader.Run(ctx, leader.MySQLFromPool(s.conns.db, s.lockKey("leader")), leader.Options{
+	err := leader.Run(ctx, mysqllock.FromPool(s.conns.db, s.lockKey("leader")), leader.Options{
 		Logger: s.log,
 		OnChange: func(state leader.State) {
 			p.mu.Lock()

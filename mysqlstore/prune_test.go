@@ -10,7 +10,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/internal/record"
-	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/mysqllock"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -161,7 +161,7 @@ func TestAnotherNodePrunesWhenTheOneThatDidIsKilled(t *testing.T) {
 		if st := heir.Stats(); st.Leading || st.Pruned.Rows != 0 || by() != "child" {
 			t.Errorf("the other node pruned as well: %+v", st)
 		}
-		if _, err := leader.MySQLHolder(t.Context(), p.db, watch.lockKey("leader")); err != nil {
+		if _, err := mysqllock.Holder(t.Context(), p.db, watch.lockKey("leader")); err != nil {
 			t.Errorf("Holder: %v", err)
 		}
 		kill()

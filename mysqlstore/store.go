@@ -12,7 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/internal/reach"
+	"github.com/sojourn-go/sojourn/internal/mysqlreach"
 	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
@@ -91,7 +91,7 @@ func newStore(ctx context.Context, db *sql.DB, opts Options) (*Store, error) {
 	if most > 0 && most < leastConns {
 		return nil, fmt.Errorf("%w: the *sql.DB is limited to %d connections; the store needs at least %d (SetMaxOpenConns)", ErrUnsuitable, most, leastConns)
 	}
-	if err := reach.Database(ctx, db.PingContext); err != nil {
+	if err := mysqlreach.Database(ctx, db.PingContext); err != nil {
 		return nil, err
 	}
 	s := &Store{clock: newClock(), finished: make(chan struct{})}

@@ -78,7 +78,7 @@
 // locked. Every process may do it, also beside Node's, but one is enough: see
 // Options.Leader.
 //
-//	locker := leader.PostgresFromPool(pool, leader.Key("shop", "prune sessions"), "pruner")
+//	locker := pglock.FromPool(pool, leader.Key("shop", "prune sessions"), "pruner")
 //	opts := nodestore.Options{Leader: leader.Alone(locker, leader.Options{})}
 //
 // # What happens on failure

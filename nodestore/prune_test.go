@@ -14,6 +14,8 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/mysqllock"
+	"github.com/sojourn-go/sojourn/leader/pglock"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -187,7 +189,7 @@ func TestOneOfTwoProcessesPrunes(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
 		conn := dbtest.Conn(t, dbtest.Postgres(t).Database(t))
-		locker := leader.Postgres(conn.Config(), leader.Key("nodestore", t.Name()), "pruner")
+		locker := pglock.New(conn.Config(), leader.Key("nodestore", t.Name()), "pruner")
 		oneOfTwoPrunes(t, postgresDB(t, "UTC"), ConnectPGSimple(), leader.Alone(locker, elect))
 	})
 	t.Run("mysql", func(t *testing.T) {
@@ -196,7 +198,7 @@ func TestOneOfTwoProcessesPrunes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			locker := leader.MySQL(cfg, leader.Key("nodestore", t.Name()), "pruner")
+			locker := mysqllock.New(cfg, leader.Key("nodestore", t.Name()), "pruner")
 			oneOfTwoPrunes(t, mysqlDB(t, s, nil), ExpressMySQLSession(), leader.Alone(locker, elect))
 		})
 	})

@@ -13,7 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/internal/reach"
+	"github.com/sojourn-go/sojourn/internal/mysqlreach"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/session"
@@ -86,7 +86,7 @@ func newStore(ctx context.Context, db *sql.DB, layout Layout, opts Options, now 
 }
 
 func (s *Store) open(ctx context.Context) error {
-	if err := reach.Database(ctx, s.db.PingContext); err != nil {
+	if err := mysqlreach.Database(ctx, s.db.PingContext); err != nil {
 		return err
 	}
 	if s.opts.CreateTable {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/internal/faultproxy"
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -106,7 +107,7 @@ func TestTheLongestLeaseInForceIsWaitedFor(t *testing.T) {
 	p := leasing(t, lasting60)
 	a, b := p.cached(t, Options{}), p.cached(t, Options{})
 	longest := func() time.Duration {
-		return time.Millisecond * time.Duration(query[int64](t, p, `SELECT `+migrations.LongestLease+` FROM `+p.names(t).Meta))
+		return time.Millisecond * time.Duration(query[int64](t, p, `SELECT `+pgschema.LongestLease+` FROM `+p.names(t).Meta))
 	}
 	set := func(lease time.Duration) {
 		t.Helper()
@@ -167,7 +168,7 @@ func TestANodeThatKnowsNoLeaseServesNothingFromItsMemory(t *testing.T) {
 	rec := create(t, s, "ada")
 	warm(t, rec.Key, s)
 	old := *s.facts.Load()
-	old.readAt, old.databaseTime = old.readAt.Add(-migrations.LeaseMemory/2), old.databaseTime.Add(-migrations.LeaseMemory/2)
+	old.readAt, old.databaseTime = old.readAt.Add(-pgschema.LeaseMemory/2), old.databaseTime.Add(-pgschema.LeaseMemory/2)
 	s.facts.Store(&old)
 	awaitNoLease(t, s)
 	mustGet(t, s, rec.Key)

@@ -15,7 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
-	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/pglock"
 	"github.com/sojourn-go/sojourn/migrations"
 )
 
@@ -40,14 +40,14 @@ func TestADirectDSNThatLeadsElsewhereDoesNothingThere(t *testing.T) {
 	cannot := func() *observer.ObservedLogs { return logs.FilterMessage("leader: cannot compete") }
 	dbtest.Eventually(t, "it has tried to lead", func() bool { return cannot().Len() >= 3 })
 	for _, line := range cannot().All() {
-		if text := fmt.Sprint(line.ContextMap()["error"]); !strings.Contains(text, leader.ErrElsewhere.Error()) {
+		if text := fmt.Sprint(line.ContextMap()["error"]); !strings.Contains(text, pglock.ErrElsewhere.Error()) {
 			t.Errorf("it cannot lead because %s, want ErrElsewhere", text)
 		}
 	}
 	if n := cannot().FilterLevelExact(zap.WarnLevel).Len(); n != 1 {
 		t.Errorf("%d warnings, want one", n)
 	}
-	if _, err := s.PruneNow(t.Context()); !errors.Is(err, leader.ErrElsewhere) {
+	if _, err := s.PruneNow(t.Context()); !errors.Is(err, pglock.ErrElsewhere) {
 		t.Errorf("PruneNow: %v, want ErrElsewhere", err)
 	}
 	if s.Stats().Leading || s.Stats().Term != 0 {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 	"github.com/sojourn-go/sojourn/internal/record"
-	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -70,7 +70,7 @@ func (f *facts) longestNow() time.Duration { return f.longest }
 
 // longestEver is for a session that may be as long as the one that it replaces,
 // which the database compares.
-func (f *facts) longestEver() time.Duration { return migrations.MaxLifetime }
+func (f *facts) longestEver() time.Duration { return pgschema.MaxLifetime }
 
 func (s *Store) recordAt(rec session.Record, now time.Time, longest time.Duration) (session.Record, error) {
 	if err := s.checkContent(rec); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -138,7 +139,7 @@ func (p place) addPart(t testing.TB, lo, hi int32, rows int) part {
 			fmt.Sprintf(`DO $$ DECLARE stmt record; BEGIN
 				EXECUTE (SELECT format('ALTER TABLE %%s OWNER TO %%I', '%[1]s', pg_get_userbyid(relowner)) FROM pg_class WHERE oid = '%[2]s'::regclass);
 				FOR stmt IN %[3]s LOOP EXECUTE stmt.sql; END LOOP; END $$`, table, n.Sessions,
-				migrations.FollowRights("'"+n.Sessions+"'::regclass", "'"+table+"'::regclass")),
+				pgschema.FollowRights("'"+n.Sessions+"'::regclass", "'"+table+"'::regclass")),
 		} {
 			if _, err := tx.Exec(t.Context(), sql); err != nil {
 				return fmt.Errorf("%s: %w", sql, err)

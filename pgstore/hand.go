@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/leader"
 )
 
 // hand is the connection that a pass of maintenance works with. One that leads
@@ -173,7 +174,7 @@ func (s *Store) ownHand(ctx context.Context) (h hand, done func(), err error) {
 	if err != nil {
 		return hand{}, nil, err
 	}
-	sess, err := locker.Open(ctx)
+	sess, err := locker.Open(ctx, leader.MinSilence)
 	if err != nil {
 		return hand{}, nil, err
 	}

@@ -7,8 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 	"github.com/sojourn-go/sojourn/invalidation"
-	"github.com/sojourn-go/sojourn/migrations"
 )
 
 // listen keeps s.cache in touch with the other nodes.
@@ -48,7 +48,7 @@ func (s *Store) beat(ctx context.Context, payload string) (wrote invalidation.Se
 func (s *Store) lease() (time.Duration, error) {
 	f := s.facts.Load()
 	// By the wall clock too, which goes on while the machine is suspended.
-	if age := max(time.Since(f.readAt), time.Since(f.readAt.Round(0))); age > migrations.LeaseMemory/2 {
+	if age := max(time.Since(f.readAt), time.Since(f.readAt.Round(0))); age > pgschema.LeaseMemory/2 {
 		return 0, fmt.Errorf("it was last read %v ago", age.Round(time.Second))
 	}
 	return f.lease, nil

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -113,7 +113,7 @@ func (m *maintenance) readFacts(ctx context.Context, db batcher) error {
 
 // mayRetire reports whether this role owns the table, as a member perhaps, and
 // who does.
-func (s *Store) mayRetire(ctx context.Context, db migrations.Querier) (may bool, owner string, err error) {
+func (s *Store) mayRetire(ctx context.Context, db pgschema.Querier) (may bool, owner string, err error) {
 	err = db.QueryRow(ctx, `
 SELECT pg_catalog.pg_has_role(relowner, 'USAGE'), pg_catalog.pg_get_userbyid(relowner)
 FROM pg_catalog.pg_class WHERE oid = $1::text::regclass`, s.names.Sessions).Scan(&may, &owner)
@@ -201,7 +201,7 @@ WHERE parent.oid = $1::text::regclass AND c.relowner <> parent.relowner AND NOT 
 func differingRights() string {
 	return `
 SELECT f.sql
-FROM pg_catalog.pg_inherits AS i CROSS JOIN LATERAL (` + migrations.FollowRights("i.inhparent", "i.inhrelid") + `) AS f
+FROM pg_catalog.pg_inherits AS i CROSS JOIN LATERAL (` + pgschema.FollowRights("i.inhparent", "i.inhrelid") + `) AS f
 WHERE i.inhparent = $1::text::regclass AND NOT i.inhdetachpending`
 }
 

@@ -9,9 +9,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/logging"
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 	"github.com/sojourn-go/sojourn/internal/record"
 	"github.com/sojourn-go/sojourn/invalidation"
-	"github.com/sojourn-go/sojourn/migrations"
 )
 
 // Options configure a Store. The zero value works with a database that
@@ -117,8 +117,8 @@ const maxPremake = 47 * time.Hour
 const maxUser = 2000
 
 func (o Options) withDefaults() Options {
-	o.Schema = cmp.Or(o.Schema, migrations.DefaultSchema)
-	o.Table = cmp.Or(o.Table, migrations.DefaultTable)
+	o.Schema = cmp.Or(o.Schema, pgschema.DefaultSchema)
+	o.Table = cmp.Or(o.Table, pgschema.DefaultTable)
 	o.CacheBytes = cmp.Or(o.CacheBytes, 64<<20)
 	o.MaxData = cmp.Or(o.MaxData, 1<<20)
 	o.MaxUser = cmp.Or(o.MaxUser, 255)
@@ -147,9 +147,9 @@ func (o Options) validate() error {
 		return nil
 	}
 	checks := []error{
-		between("LongestLifetime", cmp.Or(o.LongestLifetime, time.Hour), time.Hour, migrations.MaxLifetime),
-		between("PartitionWidth", cmp.Or(o.PartitionWidth, time.Hour), time.Hour, migrations.MaxLifetime),
-		between("Lease", cmp.Or(o.Lease, migrations.MinLease), migrations.MinLease, migrations.MaxLease),
+		between("LongestLifetime", cmp.Or(o.LongestLifetime, time.Hour), time.Hour, pgschema.MaxLifetime),
+		between("PartitionWidth", cmp.Or(o.PartitionWidth, time.Hour), time.Hour, pgschema.MaxLifetime),
+		between("Lease", cmp.Or(o.Lease, pgschema.MinLease), pgschema.MinLease, pgschema.MaxLease),
 		positive("MaxData", o.MaxData, 512<<20),
 		positive("MaxUser", o.MaxUser, maxUser),
 		positive("BatchItems", o.BatchItems, 10_000),
@@ -157,8 +157,8 @@ func (o Options) validate() error {
 		between("WriteTimeout", o.WriteTimeout, time.Millisecond, time.Hour),
 		between("ReadTimeout", o.ReadTimeout, time.Millisecond, time.Hour),
 		between("Premake", o.Premake, 24*time.Hour, maxPremake),
-		between("RetireGrace", cmp.Or(o.RetireGrace, migrations.MinRetireGrace), migrations.MinRetireGrace, migrations.MaxLifetime),
-		between("PruneInterval", max(o.PruneInterval, 0), 0, migrations.MaxLifetime),
+		between("RetireGrace", cmp.Or(o.RetireGrace, pgschema.MinRetireGrace), pgschema.MinRetireGrace, pgschema.MaxLifetime),
+		between("PruneInterval", max(o.PruneInterval, 0), 0, pgschema.MaxLifetime),
 	}
 	if err := record.Name("Options.NodeName", o.NodeName, record.MaxNodeName); err != nil {
 		checks = append(checks, fmt.Errorf("pgstore: %w", err))

@@ -15,6 +15,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/leader/pglock"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -82,9 +83,9 @@ func (s *Store) Leader(ctx context.Context) (string, error) {
 	if err := s.begun(ctx); err != nil {
 		return "", wrap("leader", err)
 	}
-	var info leader.Info
+	var info pglock.Info
 	err := s.ask(ctx, s.app, func(ctx context.Context, conn *pgxpool.Conn) (err error) {
-		info, err = leader.Holder(ctx, conn, s.lockKey("leader"))
+		info, err = pglock.Holder(ctx, conn, s.lockKey("leader"))
 		return err
 	})
 	if err != nil {
@@ -104,7 +105,7 @@ func (s *Store) lockKey(purpose string) int64 {
 
 // locker is for a connection around any pooler.
 func (s *Store) locker(purpose string) (leader.Locker[*pgx.Conn], error) {
-	return leader.PostgresAround(s.pulse, s.opts.DirectDSN, s.lockKey(purpose), namePrefix+s.opts.NodeName)
+	return pglock.Around(s.pulse, s.opts.DirectDSN, s.lockKey(purpose), namePrefix+s.opts.NodeName)
 }
 
 const (
@@ -125,7 +126,7 @@ func (p *pruning) run(ctx context.Context) {
 		p.s.backgroundError("take part in maintenance", err)
 		return
 	}
-	err = leader.Run(ctx, leader.Reluctant(locker, leaveToOthers, p.fit), leader.Options{
+	err = leader.Run(ctx, pglock.Reluctant(locker, leaveToOthers, p.fit), leader.Options{
 		Logger: p.s.log,
 		OnChange: func(state leader.State) {
 			p.mu.Lock()

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 )
 
 // queries are the statements that name a table: the parent's, or a partition's.
@@ -456,14 +456,14 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE i.inhparent = $1::text::regclass`,
 
 		meta: `
-SELECT longest_hours, width_hours, lease_ms, retire_grace_s, ` + migrations.RetireGrace + `, foreign_keys,
+SELECT longest_hours, width_hours, lease_ms, retire_grace_s, ` + pgschema.RetireGrace + `, foreign_keys,
        maintained_at, COALESCE(maintained_by, ''), made_at, COALESCE(made_by, ''),
        retired_at, COALESCE(retired_by, ''), thinned_at, COALESCE(thinned_by, ''),
        pg_catalog.pg_notification_queue_usage(), pg_catalog.clock_timestamp()
 FROM ` + meta,
 
 		longestLease: `
-SELECT ` + migrations.LongestLease + ` FROM ` + meta,
+SELECT ` + pgschema.LongestLease + ` FROM ` + meta,
 
 		journal: `
 UPDATE ` + meta + ` SET

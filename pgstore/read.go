@@ -11,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
-	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -151,7 +151,7 @@ func (s *Store) reach(ctx context.Context, bucket int32) error {
 // absurd reports whether bucket is further from now than any setting or clock
 // can take a session.
 func absurd(bucket int32, now time.Time) bool {
-	const most = migrations.MaxLifetime + 24*time.Hour
+	const most = pgschema.MaxLifetime + 24*time.Hour
 	return bucket < session.BucketOf(now.Add(-most)) || bucket > session.BucketOf(now.Add(most))
 }
 

@@ -18,10 +18,10 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/sojourn-go/sojourn/internal/direct"
+	"github.com/sojourn-go/sojourn/internal/pgschema"
 	"github.com/sojourn-go/sojourn/internal/reach"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
-	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -44,7 +44,7 @@ var _ interface {
 type Store struct {
 	opts  Options
 	log   *zap.Logger
-	names migrations.Names
+	names pgschema.Names
 
 	pool    *pgxpool.Pool // the caller's
 	conns   *conns
@@ -115,8 +115,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	cfg := migrations.Config{Schema: opts.Schema, Table: opts.Table}
-	names, err := migrations.NamesOf(opts.Schema, opts.Table)
+	names, err := pgschema.NamesOf(opts.Schema, opts.Table)
 	if err != nil {
 		return nil, wrap("new", err)
 	}
@@ -126,7 +125,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 	if err := reach.Database(ctx, pool.Ping); err != nil {
 		return nil, wrap("new", fmt.Errorf("schema %q, table %q: %w", opts.Schema, opts.Table, err))
 	}
-	if err := validate(ctx, pool, cfg); err != nil {
+	if err := validate(ctx, pool, names); err != nil {
 		return nil, wrap("new", err)
 	}
 	hints, err := otter.New(&otter.Options[[sha256.Size]byte, int32]{MaximumSize: maxHints})
@@ -189,13 +188,13 @@ func textResults(mode pgx.QueryExecMode) bool {
 }
 
 // validate looks at the table whatever the settings of the pool's role.
-func validate(ctx context.Context, pool *pgxpool.Pool, cfg migrations.Config) error {
+func validate(ctx context.Context, pool *pgxpool.Pool, names pgschema.Names) error {
 	tx, err := pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: `BEGIN; ` + startRead + `; ` + pinText})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // it has changed nothing
-	return migrations.Validate(ctx, tx, cfg)
+	return pgschema.Validate(ctx, tx, names)
 }
 
 // agree compares what all nodes have to agree on.

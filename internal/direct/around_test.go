@@ -13,6 +13,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/internal/direct"
+	"github.com/sojourn-go/sojourn/internal/pooled"
 )
 
 func TestADSNSaysWhatDiffersFromThePool(t *testing.T) {
@@ -82,10 +83,10 @@ func TestAWayAroundLeadsToTheDatabaseOfThePool(t *testing.T) {
 	t.Parallel()
 	server := dbtest.Postgres(t)
 	dsn, other := server.Database(t), server.Database(t)
-	pooled := dbtest.Bouncer(t, server, dsn, nil)
+	bouncer := dbtest.Bouncer(t, server, dsn, nil)
 	exec := func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec }
 
-	for name, pool := range map[string]*pgxpool.Pool{"a pool": dbtest.Pool(t, dsn, nil), "a pooler": dbtest.Pool(t, pooled, exec)} {
+	for name, pool := range map[string]*pgxpool.Pool{"a pool": dbtest.Pool(t, dsn, nil), "a pooler": dbtest.Pool(t, bouncer, exec)} {
 		conn := open(t, around(t, pool, dsn), direct.Options{Proven: true})
 		var locks int
 		err := conn.QueryRow(within(t), `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()`).Scan(&locks)
@@ -97,7 +98,7 @@ func TestAWayAroundLeadsToTheDatabaseOfThePool(t *testing.T) {
 			t.Errorf("%s: another database: got %v, want ErrElsewhere with its name", name, err)
 		}
 	}
-	if _, err := around(t, dbtest.Pool(t, pooled, exec), "").Connect(within(t), direct.Options{}); !errors.Is(err, direct.ErrPooled) {
+	if _, err := around(t, dbtest.Pool(t, bouncer, exec), "").Connect(within(t), direct.Options{}); !errors.Is(err, pooled.Err) {
 		t.Errorf("the pooler's own way: got %v, want ErrPooled", err)
 	}
 	open(t, around(t, dbtest.Pool(t, dsn, nil), ""), direct.Options{Proven: true})

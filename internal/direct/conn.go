@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sojourn-go/sojourn/internal/pooled"
 )
 
 // TakesWrites is the expression for whether the server takes writes now.
@@ -68,7 +70,7 @@ func (c *Conn) prepare(ctx context.Context, after func(context.Context, *pgx.Con
 // [TakesWrites].
 func (c *Conn) Check(pid int64, writes bool) error {
 	if pid != int64(c.PgConn().PID()) {
-		return fmt.Errorf("%w (server process %d answers for %d)", ErrPooled, pid, c.PgConn().PID())
+		return fmt.Errorf("%w (server process %d answers for %d)", pooled.Err, pid, c.PgConn().PID())
 	}
 	if !writes {
 		return errors.New("the server takes no writes: it is a standby or set to read-only")

@@ -8,15 +8,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/sojourn-go/sojourn/internal/deadpeer"
 )
 
-const (
-	// userTimeout is how long sent bytes may go unacknowledged.
-	userTimeout = 10 * time.Second
-	// cancelTimeout limits a cancel request, to which pgx gives 15 seconds: it
-	// would keep a goroutine alive for as long after a network failure.
-	cancelTimeout = time.Second
-)
+// cancelTimeout limits a cancel request, to which pgx gives 15 seconds: it would
+// keep a goroutine alive for as long after a network failure.
+const cancelTimeout = time.Second
 
 // dialer makes dial's connections notice a dead peer within about ten seconds,
 // and those that are made once the session is open, to cancel a statement, give
@@ -39,26 +37,8 @@ func dialer(dial pgconn.DialFunc, opened *atomic.Bool, noCancel bool) pgconn.Dia
 		}
 		conn, err := dial(ctx, network, addr)
 		if err == nil {
-			DetectLoss(conn)
+			deadpeer.Detect(conn)
 		}
 		return conn, err
 	}
-}
-
-// DetectLoss makes a connection over TCP notice a dead peer within about ten
-// seconds, where the system can do that.
-func DetectLoss(conn net.Conn) {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return
-	}
-	// Not every system takes all of it, and the limits on each answer find a dead
-	// peer as well.
-	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{
-		Enable:   true,
-		Idle:     5 * time.Second,
-		Interval: 2 * time.Second,
-		Count:    3,
-	})
-	_ = setUserTimeout(tcp, userTimeout)
 }

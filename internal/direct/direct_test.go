@@ -18,6 +18,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/internal/direct"
 	"github.com/sojourn-go/sojourn/internal/faultproxy"
+	"github.com/sojourn-go/sojourn/internal/pooled"
 )
 
 // patience is a limit that is only reached when something hangs.
@@ -169,7 +170,7 @@ func TestAPoolerIsFoundOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bouncer := dbtest.Bouncer(t, server, server.Database(t), settings)
-			if _, err := direct.New(config(t, bouncer)).Connect(within(t), direct.Options{}); !errors.Is(err, direct.ErrPooled) {
+			if _, err := direct.New(config(t, bouncer)).Connect(within(t), direct.Options{}); !errors.Is(err, pooled.Err) {
 				t.Errorf("Connect returned %v, want ErrPooled", err)
 			}
 		})

@@ -15,11 +15,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-)
 
-// ErrPooled says that something between this process and the server hands the
-// statements of one connection to different server processes.
-var ErrPooled = errors.New("the connection goes through a pooler, a direct one is needed")
+	"github.com/sojourn-go/sojourn/internal/pooled"
+)
 
 // defaultSettings are given to the server while connecting, so that they hold
 // from the first moment and after a RESET ALL, whatever the role has set.
@@ -94,7 +92,7 @@ type Options struct {
 	NoCancel bool
 }
 
-// Connect opens a connection. It fails with [ErrPooled] if it finds a pooler.
+// Connect opens a connection. It fails with [pooled.Err] if it finds a pooler.
 // If config has several hosts, they share the time that ctx leaves.
 func (s *Source) Connect(ctx context.Context, opts Options) (*Conn, error) {
 	if s.config == nil {
@@ -181,10 +179,10 @@ func (s *Source) dial(ctx context.Context, opts Options) (*Conn, error) {
 			}
 			return c, nil
 		}
-		setting, pooled := s.refusal(err)
+		setting, byPooler := s.refusal(err)
 		switch {
-		case pooled:
-			return nil, fmt.Errorf("%w: %w", ErrPooled, err)
+		case byPooler:
+			return nil, fmt.Errorf("%w: %w", pooled.Err, err)
 		case setting == "":
 			return nil, err
 		}
@@ -197,7 +195,7 @@ func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(),
 
 // refusal finds out which of our settings a server has refused, to do without it
 // from now on, or whether it was a pooler that did.
-func (s *Source) refusal(err error) (setting string, pooled bool) {
+func (s *Source) refusal(err error) (setting string, byPooler bool) {
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) {
 		return "", false

@@ -16,9 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
@@ -37,6 +34,12 @@ const (
 // does not heal, or ctx ends. Without a deadline of ctx it goes on for [Limit].
 // The context of an attempt ends with it.
 func Database(ctx context.Context, try func(context.Context) error) error {
+	return While(ctx, Heals, try)
+}
+
+// While is [Database] for a database with errors of its own: heals is told those
+// that [Heals] does not know.
+func While(ctx context.Context, heals func(error) bool, try func(context.Context) error) error {
 	if _, limited := ctx.Deadline(); !limited {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, Limit)
@@ -45,7 +48,7 @@ func Database(ctx context.Context, try func(context.Context) error) error {
 	began, pause := time.Now(), firstPause
 	for n := 1; ; n++ {
 		err := attempt(ctx, try)
-		if err == nil || !Heals(err) {
+		if err == nil || !heals(err) {
 			return err
 		}
 		if !wait.Sleep(ctx, pause/2+rand.N(pause/2)) {
@@ -65,19 +68,15 @@ func attempt(ctx context.Context, try func(context.Context) error) error {
 // Heals reports whether err says that the database could not be reached, for a
 // reason that may pass: it does not listen, does not answer, has too many
 // connections, starts, stops or takes no writes yet. A wrong password, an unknown
-// database and what is wrong with TLS do not pass.
+// database and what is wrong with TLS do not pass. Of the databases it knows what
+// Postgres answers.
 func Heals(err error) bool {
-	var (
-		pgErr *pgconn.PgError
-		myErr *mysql.MySQLError
-	)
+	var answer sqlState
 	switch {
 	case err == nil:
 		return false
-	case errors.As(err, &pgErr):
-		return healsPostgres(pgErr)
-	case errors.As(err, &myErr):
-		return healsMySQL(myErr)
+	case errors.As(err, &answer):
+		return healsPostgres(answer)
 	case isTLS(err):
 		return false
 	}
@@ -90,33 +89,29 @@ func Heals(err error) bool {
 	return errors.As(err, &netErr) || errors.As(err, &dnsErr) || errors.As(err, &sysErr) ||
 		errors.As(err, &timeout) && timeout.Timeout() ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) ||
+		errors.Is(err, driver.ErrBadConn) ||
 		strings.Contains(err.Error(), "read only connection") // of target_session_attrs
 }
 
-func healsPostgres(err *pgconn.PgError) bool {
-	switch err.Code {
+// sqlState is an answer of Postgres, whichever driver brings it.
+type sqlState interface {
+	error
+	SQLState() string
+}
+
+func healsPostgres(err sqlState) bool {
+	switch err.SQLState() {
 	case "57P03", "57P01", "57P02", "57P05", "53300": // it starts, stops, or is full
 		return true
 	case "08P01": // all that PgBouncer says
 		for _, lasting := range []string{"startup parameter", "no such database", "no such user", "auth", "SASL", "prepared statement"} {
-			if strings.Contains(err.Message, lasting) {
+			if strings.Contains(err.Error(), lasting) {
 				return false
 			}
 		}
 		return true
 	}
-	return strings.HasPrefix(err.Code, "08")
-}
-
-func healsMySQL(err *mysql.MySQLError) bool {
-	switch err.Number {
-	case 1040, 1203, // too many connections
-		1053, 1077, 1079, 1927, 3169, 4031, // it stops, or has ended the connection
-		1158, 1159, 1160, 1161: // the network
-		return true
-	}
-	return false
+	return strings.HasPrefix(err.SQLState(), "08")
 }
 
 func isTLS(err error) bool {

@@ -12,7 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -97,8 +96,6 @@ func TestWhatDoesNotHealFailsAtOnce(t *testing.T) {
 		{pg("53300", "sorry, too many clients already"), true},
 		{pg("08P01", "server login has been failing, try again later (server_login_retry)"), true},
 		{pg("08006", "connection failure"), true},
-		{&mysql.MySQLError{Number: 1040}, true},
-		{mysql.ErrInvalidConn, true},
 		{pg("28P01", "password authentication failed"), false},
 		{pg("28000", "no pg_hba.conf entry"), false},
 		{pg("3D000", `database "x" does not exist`), false},
@@ -106,8 +103,6 @@ func TestWhatDoesNotHealFailsAtOnce(t *testing.T) {
 		{pg("08P01", "unsupported startup parameter: x"), false},
 		{pg("08P01", "no such database: x"), false},
 		{pg("42P05", "prepared statement already exists"), false},
-		{&mysql.MySQLError{Number: 1045}, false},
-		{&mysql.MySQLError{Number: 1049}, false},
 		{fmt.Errorf("tls error: %w", x509.UnknownAuthorityError{}), false},
 		{errors.New("server errRefused TLS connection"), false},
 		{errors.New("whatever"), false},

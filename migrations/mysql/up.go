@@ -9,7 +9,7 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/reach"
+	"github.com/sojourn-go/sojourn/internal/mysqlreach"
 	"github.com/sojourn-go/sojourn/internal/sqlmigrate"
 	"github.com/sojourn-go/sojourn/internal/wait"
 )
@@ -40,7 +40,7 @@ func up(ctx context.Context, db *sql.DB, cfg Config, fsys fs.FS) error {
 	if err != nil {
 		return fmt.Errorf("migrations/mysql: %w", err)
 	}
-	if err := reach.Database(ctx, db.PingContext); err != nil {
+	if err := mysqlreach.Database(ctx, db.PingContext); err != nil {
 		return because(ctx, n.explain("connect", err))
 	}
 	conn, err := db.Conn(ctx)

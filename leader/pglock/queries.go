@@ -1,4 +1,4 @@
-package leader
+package pglock
 
 import "github.com/sojourn-go/sojourn/internal/direct"
 

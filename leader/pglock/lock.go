@@ -1,4 +1,7 @@
-package leader
+// Package pglock is the lock of an election in Postgres: a session's advisory
+// lock, on a connection that is used for nothing else. [leader.Run] runs the
+// election.
+package pglock
 
 import (
 	"context"
@@ -10,34 +13,35 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/internal/direct"
+	"github.com/sojourn-go/sojourn/leader"
 )
 
-// Postgres returns a Locker that takes the session-level advisory lock key. Every
+// New returns a Locker that takes the session-level advisory lock key. Every
 // session is a connection of its own, made from a copy of config, which must come
 // from [pgx.ParseConfig] and has to lead to the primary directly: a standby is
-// refused, a pooler is [ErrPooled].
+// refused, a pooler is [leader.ErrPooled].
 //
 // name is shown as application_name in pg_stat_activity, with " (leader)" behind
 // it while the session leads; it is cut to what Postgres keeps, and empty stands
 // for that of config. Timeouts of config, role and database do not apply to the
 // session: the work sets its own. But the server ends a session that was silent
-// for ten seconds, or for twice Poll or Verify and Timeout if that is longer:
-// nobody else would lead while the process of a leader is frozen.
+// for as long as Open says: nobody else would lead while the process of a leader
+// is frozen.
 //
 // Advisory locks belong to one database and are shared with everything else
-// there: make key with [Key].
-func Postgres(config *pgx.ConnConfig, key int64, name string) Locker[*pgx.Conn] {
-	return &postgres{source: direct.New(config), key: key, name: name, silence: leastSilence}
+// there: make key with [leader.Key].
+func New(config *pgx.ConnConfig, key int64, name string) leader.Locker[*pgx.Conn] {
+	return &locker{source: direct.New(config), key: key, name: name}
 }
 
-// PostgresFromPool is [Postgres] with the configuration of a pool, its
+// FromPool is [New] with the configuration of a pool, its
 // BeforeConnect and AfterConnect included. The connections are not the pool's:
 // they count towards none of its limits and outlive them.
-func PostgresFromPool(pool *pgxpool.Pool, key int64, name string) Locker[*pgx.Conn] {
-	return &postgres{source: direct.FromPool(pool), key: key, name: name, silence: leastSilence}
+func FromPool(pool *pgxpool.Pool, key int64, name string) leader.Locker[*pgx.Conn] {
+	return &locker{source: direct.FromPool(pool), key: key, name: name}
 }
 
-// PostgresAround is [PostgresFromPool] for a pool that goes through a pooler, or
+// Around is [FromPool] for a pool that goes through a pooler, or
 // may lead elsewhere in time: dsn says where the database is, and where it is
 // silent (user, password, TLS, the database's name), the pool's configuration
 // counts. BeforeConnect is called with both together and may change all but the
@@ -47,57 +51,45 @@ func PostgresFromPool(pool *pgxpool.Pool, key int64, name string) Locker[*pgx.Co
 // Each session proves that it leads to the database that the pool leads to, when
 // it is opened and before it leads: otherwise it is [ErrElsewhere]. That takes a
 // connection out of the pool for one short statement.
-func PostgresAround(pool *pgxpool.Pool, dsn string, key int64, name string) (Locker[*pgx.Conn], error) {
+func Around(pool *pgxpool.Pool, dsn string, key int64, name string) (leader.Locker[*pgx.Conn], error) {
 	source, err := direct.Around(pool, dsn)
 	if err != nil {
-		return nil, fmt.Errorf("leader: %w", err)
+		return nil, fmt.Errorf("pglock: %w", err)
 	}
-	return &postgres{source: source, key: key, name: name, silence: leastSilence, proven: true}, nil
+	return &locker{source: source, key: key, name: name, proven: true}, nil
 }
 
-// leastSilence is how long a session may be silent at the very least, in every
-// database. It is longer than a healthy process needs from one statement to the
-// next, and all that a frozen one can hold up the others for.
-const leastSilence = 10 * time.Second
+// ErrElsewhere says that a session of [Around] leads to another database than the
+// pool, and in what they differ. Run tries again, for names of hosts come to mean
+// others.
+var ErrElsewhere = direct.ErrElsewhere
 
-// silence is how long a session may be silent that is so for d from one
-// statement to the next.
-func silence(d time.Duration) time.Duration { return max(leastSilence, 2*d) }
-
-type postgres struct {
-	source  *direct.Source
-	key     int64
-	name    string
-	silence time.Duration
-	proven  bool
+type locker struct {
+	source *direct.Source
+	key    int64
+	name   string
+	proven bool
 }
 
-// between implements patient.
-func (l *postgres) between(statements time.Duration) Locker[*pgx.Conn] {
-	copied := *l
-	copied.silence = silence(statements)
-	return &copied
-}
-
-func (l *postgres) Open(ctx context.Context) (Session[*pgx.Conn], error) {
-	conn, err := l.source.Connect(ctx, direct.Options{Name: l.name, Fallback: "leader", Silence: l.silence, Proven: l.proven})
+func (l *locker) Open(ctx context.Context, silence time.Duration) (leader.Session[*pgx.Conn], error) {
+	conn, err := l.source.Connect(ctx, direct.Options{Name: l.name, Fallback: "leader", Silence: silence, Proven: l.proven})
 	if err != nil {
 		return nil, err
 	}
-	return &postgresSession{conn: conn, key: l.key}, nil
+	return &session{conn: conn, key: l.key}, nil
 }
 
-// postgresSession runs its own statements without preparing them, as its
+// session runs its own statements without preparing them, as its
 // connection does.
-type postgresSession struct {
+type session struct {
 	conn   *direct.Conn
 	key    int64
 	locked bool
 }
 
-func (s *postgresSession) Conn() *pgx.Conn { return s.conn.Conn }
+func (s *session) Conn() *pgx.Conn { return s.conn.Conn }
 
-func (s *postgresSession) TryLock(ctx context.Context) (bool, error) {
+func (s *session) TryLock(ctx context.Context) (bool, error) {
 	if s.locked {
 		return false, errors.New("this session has the lock already")
 	}
@@ -121,7 +113,7 @@ func (s *postgresSession) TryLock(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-func (s *postgresSession) Verify(ctx context.Context) error {
+func (s *session) Verify(ctx context.Context) error {
 	// Statements of the next work would join the transaction of the last.
 	if status := s.conn.PgConn().TxStatus(); status != 'I' && !s.conn.IsClosed() {
 		return errors.New("the connection was left in a transaction")
@@ -144,8 +136,13 @@ func (s *postgresSession) Verify(ctx context.Context) error {
 	return nil
 }
 
-func (s *postgresSession) Close(ctx context.Context) error { return s.conn.Close(ctx) }
+func (s *session) Close(ctx context.Context) error { return s.conn.Close(ctx) }
 
 // Cut leaves it to pgx, which finds the connection broken, to ask the server to
 // stop the statement.
-func (s *postgresSession) Cut(context.Context) { s.conn.Cut() }
+func (s *session) Cut(context.Context) { s.conn.Cut() }
+
+// halves splits a key the way pg_locks shows it.
+func halves(key int64) (classid, objid int64) {
+	return int64(uint64(key) >> 32), int64(uint32(key))
+}

@@ -1,4 +1,4 @@
-package migrations
+package pgschema
 
 import (
 	"context"
@@ -45,7 +45,8 @@ type Settings struct {
 	RetireGrace time.Duration
 }
 
-func (s Settings) withDefaults() Settings {
+// WithDefaults fills in what is zero.
+func (s Settings) WithDefaults() Settings {
 	if s.LongestLifetime == 0 {
 		s.LongestLifetime = 30 * 24 * time.Hour
 	}
@@ -59,8 +60,9 @@ func (s Settings) withDefaults() Settings {
 	return s
 }
 
-// validate checks s after the defaults were filled in.
-func (s Settings) validate() error {
+// Validate checks s after the defaults were filled in: ErrInvalid names the field
+// and the limit.
+func (s Settings) Validate() error {
 	if err := s.validateFields(); err != nil {
 		return err
 	}
@@ -99,23 +101,28 @@ func checkDuration(field string, d, unit, least, most time.Duration) error {
 	return nil
 }
 
-func (s Settings) longestHours() int32 { return int32(s.LongestLifetime / time.Hour) }
-func (s Settings) widthHours() int32   { return int32(s.PartitionWidth / time.Hour) }
-func (s Settings) leaseMillis() int32  { return int32(s.Lease / time.Millisecond) }
+// Stored are settings as the meta table holds them.
+type Stored struct {
+	LongestHours, WidthHours, LeaseMillis int32
+	RetireSeconds                         int32 // 0: the default
+}
 
-// retireSeconds is as it is stored: 0 for the default.
-func (s Settings) retireSeconds() int32 { return int32(max(s.RetireGrace, 0) / time.Second) }
+// ToStore returns the settings as the meta table holds them.
+func ToStore(s Settings) Stored {
+	return Stored{
+		LongestHours:  int32(s.LongestLifetime / time.Hour),
+		WidthHours:    int32(s.PartitionWidth / time.Hour),
+		LeaseMillis:   int32(s.Lease / time.Millisecond),
+		RetireSeconds: int32(max(s.RetireGrace, 0) / time.Second),
+	}
+}
 
 // LoadSettings returns the settings that the database holds.
-func LoadSettings(ctx context.Context, db Querier, cfg Config) (Settings, error) {
-	names, err := cfg.names()
-	if err != nil {
-		return Settings{}, err
-	}
+func LoadSettings(ctx context.Context, db Querier, names Names) (Settings, error) {
 	s, err := scanSettings(db.QueryRow(ctx,
 		`SELECT longest_hours, width_hours, lease_ms, retire_grace_s FROM `+names.Meta))
 	if err != nil {
-		return Settings{}, names.explain("load settings", err)
+		return Settings{}, Explain(names, "load settings", err)
 	}
 	return s, nil
 }
@@ -138,21 +145,12 @@ const retireGrace = `CASE WHEN retire_grace_s > 0 THEN retire_grace_s WHEN forei
 const RetireGrace = `greatest(` + retireGrace + `, CASE WHEN retire_grace_changed_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => retire_grace_was_s) THEN retire_grace_was_s END)`
 
 // SetSettings changes the settings that are not zero in s and returns all that
-// hold then. It needs the rights of the tables' owner.
-//
-// Nodes that run follow within a minute, and in maintenance from the next pass on;
-// those whose options say something else refuse to start from then on. Partitions
-// keep their width; new ones fill the gaps. A shorter longest lifetime does not
-// shorten sessions that exist, and a shorter retire grace is in force once the
-// former has passed.
-func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Settings, error) {
-	names, err := cfg.names()
-	if err != nil {
-		return Settings{}, err
-	}
+// hold then: see migrations.SetSettings.
+func SetSettings(ctx context.Context, db Querier, names Names, s Settings) (Settings, error) {
 	if err := s.validateFields(); err != nil {
 		return Settings{}, err
 	}
+	stored := ToStore(s)
 	got, err := scanSettings(db.QueryRow(ctx, `UPDATE `+names.Meta+` SET
 			longest_hours = coalesce(nullif($1::integer, 0), longest_hours),
 			width_hours = coalesce(nullif($2::integer, 0), width_hours),
@@ -166,13 +164,13 @@ func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Setti
 			retire_grace_s = CASE WHEN $5 THEN $4::integer ELSE retire_grace_s END,
 			changed_at = pg_catalog.now()
 		RETURNING longest_hours, width_hours, lease_ms, retire_grace_s`,
-		s.longestHours(), s.widthHours(), s.leaseMillis(), s.retireSeconds(), s.RetireGrace != 0))
+		stored.LongestHours, stored.WidthHours, stored.LeaseMillis, stored.RetireSeconds, s.RetireGrace != 0))
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "23514" { // check_violation
-		return Settings{}, names.errorf(ErrInvalid, "Settings.PartitionWidth and LongestLifetime would make more than %d partitions: %w", MaxPartitions, err)
+		return Settings{}, Errorf(names, ErrInvalid, "Settings.PartitionWidth and LongestLifetime would make more than %d partitions: %w", MaxPartitions, err)
 	}
 	if err != nil {
-		return Settings{}, names.explain("set settings", err)
+		return Settings{}, Explain(names, "set settings", err)
 	}
 	return got, nil
 }

@@ -1,4 +1,4 @@
-package leader
+package pglock
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/leader"
 )
 
 // Info describes the session that leads.
@@ -31,7 +33,7 @@ type QueryRower interface {
 }
 
 // Holder asks Postgres which session holds the lock with this key in the
-// database that db is connected to. It returns [ErrNoLeader] when none does. It
+// database that db is connected to. It returns [leader.ErrNoLeader] when none does. It
 // works through poolers too.
 func Holder(ctx context.Context, db QueryRower, key int64) (Info, error) {
 	var (
@@ -42,10 +44,10 @@ func Holder(ctx context.Context, db QueryRower, key int64) (Info, error) {
 	err := db.QueryRow(ctx, holderSQL, pgx.QueryExecModeExec, classid, objid).
 		Scan(&info.PID, &info.ApplicationName, &info.ClientAddr, &since)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return Info{}, ErrNoLeader
+		return Info{}, leader.ErrNoLeader
 	}
 	if err != nil {
-		return Info{}, fmt.Errorf("leader: holder: %w", err)
+		return Info{}, fmt.Errorf("pglock: holder: %w", err)
 	}
 	if since != nil {
 		info.Since = since.UTC()

@@ -1,7 +1,9 @@
-package migrations
+package pgschema
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,31 +13,33 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Version is the newest version of the tables that this package knows, and the
-// oldest that the program it is part of can use.
+// Version is the newest version of the tables that package migrations makes, and
+// the oldest that the program it is part of can use.
 //
 // A migration adds what programs of the version before can do without, and
 // writes its number into schema_version of the meta row. One that takes
 // something away from them also raises min_compatible.
 const Version = 1
 
-// state is what a database holds under our names.
-type state struct {
-	schema                 bool // there is such a schema
-	sessions, meta         bool // there is something of that name
-	kind, key, primary     string
-	columns                []string // of the sessions: name and type
-	metaColumns            []string // likewise of the meta table
-	function               string   // the text of make_partition; empty if there is none
-	versionTable           bool     // tern's is there
-	version, minCompatible int32    // 0: no meta row
+// State is what a database holds under our names.
+type State struct {
+	Schema       bool   // there is such a schema
+	VersionTable bool   // tern's is there
+	Version      int32  // 0: no meta row
+	Function     string // the text of make_partition; empty if there is none
+
+	sessions, meta     bool // there is something of that name
+	kind, key, primary string
+	columns            []string // of the sessions: name and type
+	metaColumns        []string // likewise of the meta table
+	minCompatible      int32    // 0: no meta row
 }
 
-// inspect reads the catalogs and the meta table. It needs no right but to read
+// Inspect reads the catalogs and the meta table. It needs no right but to read
 // that. What is read of the catalogs is one snapshot, so that a migration that
 // ends meanwhile is seen as a whole or not at all.
-func inspect(ctx context.Context, db Querier, n Names) (state, error) {
-	var st state
+func Inspect(ctx context.Context, db Querier, n Names) (State, error) {
+	var st State
 	err := db.QueryRow(ctx, `
 		SELECT n.oid IS NOT NULL, s.oid IS NOT NULL, m.oid IS NOT NULL,
 			coalesce(s.relkind::text, ''),
@@ -56,17 +60,17 @@ func inspect(ctx context.Context, db Querier, n Names) (state, error) {
 		LEFT JOIN pg_catalog.pg_class AS s ON s.relnamespace = n.oid AND s.relname = $2::text
 		LEFT JOIN pg_catalog.pg_class AS m ON m.relnamespace = n.oid AND m.relname = $3::text`,
 		n.Schema, n.Table, n.metaTable, n.makePartition, n.versionTable,
-	).Scan(&st.schema, &st.sessions, &st.meta, &st.kind, &st.key, &st.primary, &st.columns,
-		&st.metaColumns, &st.versionTable, &st.function)
+	).Scan(&st.Schema, &st.sessions, &st.meta, &st.kind, &st.key, &st.primary, &st.columns,
+		&st.metaColumns, &st.VersionTable, &st.Function)
 	if err != nil {
-		return state{}, n.explain("read the catalog", err)
+		return State{}, Explain(n, "read the catalog", err)
 	}
 	if !st.meta {
 		return st, nil
 	}
-	err = db.QueryRow(ctx, `SELECT schema_version, min_compatible FROM `+n.Meta).Scan(&st.version, &st.minCompatible)
+	err = db.QueryRow(ctx, `SELECT schema_version, min_compatible FROM `+n.Meta).Scan(&st.Version, &st.minCompatible)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return state{}, n.explain("read the meta table", err)
+		return State{}, Explain(n, "read the meta table", err)
 	}
 	return st, nil
 }
@@ -82,7 +86,7 @@ var sessionColumns = []string{
 }
 
 // strange says in what the sessions table is not ours, or nothing.
-func (st state) strange(n Names) string {
+func (st State) strange(n Names) string {
 	if !st.sessions {
 		return ""
 	}
@@ -113,18 +117,18 @@ func (st state) strange(n Names) string {
 }
 
 // foreign returns an error if something else has one of our names.
-func (st state) foreign(n Names) error {
+func (st State) foreign(n Names) error {
 	if diff := st.strange(n); diff != "" {
-		return n.errorf(ErrForeignTable, "the table is not one of sessions: %s", diff)
+		return Errorf(n, ErrForeignTable, "the table is not one of sessions: %s", diff)
 	}
-	if st.sessions && st.version == 0 && !st.rowless() {
-		return n.errorf(ErrForeignTable, "the table exists, but its meta table %s does not, or is of another shape and empty", n.Meta)
+	if st.sessions && st.Version == 0 && !st.Rowless() {
+		return Errorf(n, ErrForeignTable, "the table exists, but its meta table %s does not, or is of another shape and empty", n.Meta)
 	}
 	if st.meta && !st.sessions {
-		return n.errorf(ErrForeignTable, "the meta table %s exists, but the table does not", n.Meta)
+		return Errorf(n, ErrForeignTable, "the meta table %s exists, but the table does not", n.Meta)
 	}
-	if st.function != "" && !st.sessions {
-		return n.errorf(ErrForeignTable, "the function %s exists, but the table does not", n.MakePartition)
+	if st.Function != "" && !st.sessions {
+		return Errorf(n, ErrForeignTable, "the function %s exists, but the table does not", n.MakePartition)
 	}
 	return nil
 }
@@ -132,92 +136,88 @@ func (st state) foreign(n Names) error {
 // metaColumns are those that the row of the meta table is made with.
 var metaColumns = []string{"id", "schema_version", "min_compatible", "longest_hours", "width_hours", "lease_ms", "retire_grace_s"}
 
-// rowless says that the meta table is ours but has no row, as after a restore
+// Rowless says that the meta table is ours but has no row, as after a restore
 // of the definitions alone.
-func (st state) rowless() bool {
-	return st.sessions && st.meta && st.version == 0 &&
+func (st State) Rowless() bool {
+	return st.sessions && st.meta && st.Version == 0 &&
 		!slices.ContainsFunc(metaColumns, func(c string) bool { return !slices.Contains(st.metaColumns, c) })
 }
 
-// whole says that nothing is missing of what only Up needs, or can make: a dump
+// Whole says that nothing is missing of what only Up needs, or can make: a dump
 // of the tables alone has no function.
-func (st state) whole() bool { return st.versionTable && st.function != "" }
+func (st State) Whole() bool { return st.VersionTable && st.Function != "" }
 
-// renamed says that make_partition was made for a schema of another name. Another
+// Renamed says that make_partition was made for a schema of another name. Another
 // version's is left to those who know it.
-func (st state) renamed(n Names, version int32) bool {
-	return st.version == version && st.function != "" && !strings.Contains(st.function, n.marker())
+func (st State) Renamed(n Names, version int32) bool {
+	return st.Version == version && st.Function != "" && !strings.Contains(st.Function, Marker(n))
 }
 
-// Validate returns nil if the database is one that this program can use. It
-// needs no rights but to read: USAGE of the schema and SELECT on the meta
-// table.
-//
-// It is ErrSchemaMissing, ErrNotMigrated, ErrOutdated, ErrIncompatible,
-// ErrForeignTable or ErrPermission when it is not, and else the error of the
-// connection.
-func Validate(ctx context.Context, db Querier, cfg Config) error {
-	if err := cfg.validate(); err != nil {
-		return err
-	}
-	n, err := cfg.names()
+// Validate returns nil if the database is one that this program can use: see
+// migrations.Validate.
+func Validate(ctx context.Context, db Querier, n Names) error {
+	st, err := Inspect(ctx, db, n)
 	if err != nil {
 		return err
 	}
-	st, err := inspect(ctx, db, n)
-	if err != nil {
-		return err
-	}
-	return st.usable(n, Version)
+	return st.Usable(n, Version)
 }
 
-// usable returns nil if a program that knows version can use the database.
-func (st state) usable(n Names, version int32) error {
+// Usable returns nil if a program that knows version can use the database.
+func (st State) Usable(n Names, version int32) error {
 	switch {
-	case !st.schema:
-		return n.errorf(ErrSchemaMissing, "run migrations.Up or correct the name")
+	case !st.Schema:
+		return Errorf(n, ErrSchemaMissing, "run migrations.Up or correct the name")
 	case st.minCompatible > version:
-		return n.errorf(ErrIncompatible, "it has version %d and needs programs that know version %d; this one knows %d",
-			st.version, st.minCompatible, version)
+		return Errorf(n, ErrIncompatible, "it has version %d and needs programs that know version %d; this one knows %d",
+			st.Version, st.minCompatible, version)
 	}
 	if err := st.foreign(n); err != nil {
 		return err
 	}
 	switch {
 	case !st.sessions:
-		return n.errorf(ErrNotMigrated, "run migrations.Up")
-	case st.rowless():
-		return n.errorf(ErrNotMigrated, "the meta table %s is empty, as after a restore without its row: run migrations.Up", n.Meta)
-	case st.version < version:
-		return n.errorf(ErrOutdated, "it has version %d, this program needs %d: run migrations.Up", st.version, version)
-	case st.renamed(n, version):
-		return n.errorf(ErrOutdated, "the schema was renamed and the function %s still means the old name: run migrations.Up", n.MakePartition)
+		return Errorf(n, ErrNotMigrated, "run migrations.Up")
+	case st.Rowless():
+		return Errorf(n, ErrNotMigrated, "the meta table %s is empty, as after a restore without its row: run migrations.Up", n.Meta)
+	case st.Version < version:
+		return Errorf(n, ErrOutdated, "it has version %d, this program needs %d: run migrations.Up", st.Version, version)
+	case st.Renamed(n, version):
+		return Errorf(n, ErrOutdated, "the schema was renamed and the function %s still means the old name: run migrations.Up", n.MakePartition)
 	}
 	return nil
 }
 
-func (n Names) errorf(sentinel error, format string, args ...any) error {
+// Errorf wraps a sentinel of this package with the names and the reason.
+func Errorf(n Names, sentinel error, format string, args ...any) error {
 	return fmt.Errorf("%w: schema %q, table %q: %w", sentinel, n.Schema, n.Table, fmt.Errorf(format, args...))
 }
 
-// explain adds what was being done to an error of the database, and the
-// sentinel that says what it means here.
-func (n Names) explain(doing string, err error) error {
+// Explain adds what was being done to an error of the database, and the sentinel
+// that says what it means here.
+func Explain(n Names, doing string, err error) error {
 	if errors.Is(err, pgx.ErrNoRows) { // the meta table is the only one that is read by row
-		return n.errorf(ErrNotMigrated, "%s: %w", doing, err)
+		return Errorf(n, ErrNotMigrated, "%s: %w", doing, err)
 	}
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		switch pgErr.Code {
 		case "42501": // insufficient_privilege
-			return n.errorf(ErrPermission, "%s: %w", doing, err)
+			return Errorf(n, ErrPermission, "%s: %w", doing, err)
 		case "42P01": // undefined_table
-			return n.errorf(ErrNotMigrated, "%s: %w", doing, err)
+			return Errorf(n, ErrNotMigrated, "%s: %w", doing, err)
 		case "42703", "42P07", "42710", "42P13", "42809":
 			// undefined_column, duplicate_table, duplicate_object,
 			// invalid_function_definition, wrong_object_type
-			return n.errorf(ErrForeignTable, "%s: %w", doing, err)
+			return Errorf(n, ErrForeignTable, "%s: %w", doing, err)
 		}
 	}
 	return fmt.Errorf("migrations: %s: schema %q, table %q: %w", doing, n.Schema, n.Table, err)
+}
+
+// Marker is in the text of make_partition, which holds the names: after a schema
+// was renamed it tells that the function still means the old one.
+func Marker(n Names) string {
+	sum := sha256.Sum256([]byte(n.Sessions))
+	return "sojourn names " + hex.EncodeToString(sum[:8])
 }

@@ -1,11 +1,13 @@
-package direct
+package deadpeer
 
 import (
 	"net"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
+
+// tcpUserTimeout is TCP_USER_TIMEOUT of linux/tcp.h on every architecture.
+const tcpUserTimeout = 18
 
 // setUserTimeout sets TCP_USER_TIMEOUT, see tcp(7).
 func setUserTimeout(conn *net.TCPConn, d time.Duration) error {
@@ -15,7 +17,7 @@ func setUserTimeout(conn *net.TCPConn, d time.Duration) error {
 	}
 	var failed error
 	err = raw.Control(func(fd uintptr) {
-		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+		failed = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(d.Milliseconds()))
 	})
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package migrations
+package pgschema
 
 import (
 	"crypto/sha256"
@@ -34,22 +34,24 @@ type Names struct {
 	// PartitionPrefix, unquoted, is what the names of partitions begin with. The lower
 	// bound follows and, if that name was in use, an underscore and a number.
 	PartitionPrefix string
-	// MigrateKey is the advisory lock key that Up holds, DDLKey the one under
+	// MigrateKey is the advisory lock key that migrations.Up holds, DDLKey the one under
 	// which partitions are made and retired.
 	MigrateKey, DDLKey int64
+	// PrimaryKey, UserIndex and MetaKey, unquoted, are the indexes of the sessions
+	// table and that of the meta table.
+	PrimaryKey, UserIndex, MetaKey string
 
 	metaTable, versionTable, makePartition string
-	primaryKey, userIndex, metaKey         string
 }
 
 // NamesOf derives the names from those of a schema and a table. Any name that
 // Postgres can hold is allowed: 1 to 63 bytes of UTF-8 without NUL. Another
 // one is ErrInvalid.
 func NamesOf(schema, table string) (Names, error) {
-	if err := checkName("Schema", schema); err != nil {
+	if err := CheckName("Schema", schema); err != nil {
 		return Names{}, err
 	}
-	if err := checkName("Table", table); err != nil {
+	if err := CheckName("Table", table); err != nil {
 		return Names{}, err
 	}
 	n := Names{
@@ -60,9 +62,9 @@ func NamesOf(schema, table string) (Names, error) {
 		metaTable:       derive(table, "_meta", 0),
 		versionTable:    derive(table, "_version", 0),
 		makePartition:   derive(table, "_make_partition", 0),
-		primaryKey:      derive(table, "_pkey", 0),
-		userIndex:       derive(table, "_user_idx", 0),
-		metaKey:         derive(table, "_meta_pkey", 0),
+		PrimaryKey:      derive(table, "_pkey", 0),
+		UserIndex:       derive(table, "_user_idx", 0),
+		MetaKey:         derive(table, "_meta_pkey", 0),
 	}
 	n.Sessions = n.Qualify(table)
 	n.Meta = n.Qualify(n.metaTable)
@@ -80,10 +82,11 @@ func (n Names) Qualify(relation string) string {
 // PartitionComment is the comment that marks a table as a partition for the buckets from
 // lo up to, but not including, hi. It stays when the partition is detached.
 func (n Names) PartitionComment(lo, hi int32) string {
-	return n.partitionMark() + strconv.Itoa(int(lo)) + " to " + strconv.Itoa(int(hi))
+	return PartitionMark(n) + strconv.Itoa(int(lo)) + " to " + strconv.Itoa(int(hi))
 }
 
-func (n Names) partitionMark() string {
+// PartitionMark is what PartitionComment begins with.
+func PartitionMark(n Names) string {
 	return "sojourn partition of " + n.Schema + "." + n.Table + ": "
 }
 
@@ -91,7 +94,7 @@ var partitionBounds = regexp.MustCompile(`\A(-?[0-9]{1,10}) to (-?[0-9]{1,10})\z
 
 // ParsePartitionComment reads what PartitionComment wrote for the same schema and table.
 func (n Names) ParsePartitionComment(comment string) (lo, hi int32, ok bool) {
-	rest, ok := strings.CutPrefix(comment, n.partitionMark())
+	rest, ok := strings.CutPrefix(comment, PartitionMark(n))
 	if !ok {
 		return 0, 0, false
 	}
@@ -107,7 +110,8 @@ func (n Names) ParsePartitionComment(comment string) (lo, hi int32, ok bool) {
 	return int32(from), int32(to), true
 }
 
-func checkName(field, name string) error {
+// CheckName is ErrInvalid, with the field, if Postgres cannot hold the name as it is.
+func CheckName(field, name string) error {
 	switch {
 	case name == "":
 		return fmt.Errorf("%w: %s is empty", ErrInvalid, field)

@@ -1,4 +1,4 @@
-package leader
+package mysqllock
 
 import (
 	"context"
@@ -7,10 +7,11 @@ import (
 	"net"
 
 	"github.com/sojourn-go/sojourn/internal/mysqlproc"
+	"github.com/sojourn-go/sojourn/leader"
 )
 
-// MySQLInfo describes the session that leads.
-type MySQLInfo struct {
+// Info describes the session that leads.
+type Info struct {
 	// ID is the number of the connection, as in SHOW PROCESSLIST.
 	ID int64
 	// Name is what the session calls itself. It is empty where the server keeps
@@ -23,26 +24,26 @@ type MySQLInfo struct {
 	User, ClientAddr string
 }
 
-// MySQLQuerier is what [MySQLHolder] needs of a *sql.DB, *sql.Conn or *sql.Tx.
-type MySQLQuerier interface {
+// Querier is what [Holder] needs of a *sql.DB, *sql.Conn or *sql.Tx.
+type Querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// MySQLHolder asks the server which session holds the lock of [MySQL] with this
-// key. It returns [ErrNoLeader] when none does.
-func MySQLHolder(ctx context.Context, db MySQLQuerier, key int64) (MySQLInfo, error) {
+// Holder asks the server which session holds the lock of [New] with this
+// key. It returns [leader.ErrNoLeader] when none does.
+func Holder(ctx context.Context, db Querier, key int64) (Info, error) {
 	var id sql.NullInt64
-	if err := db.QueryRowContext(ctx, mysqlHolderSQL(lockName(key))).Scan(&id); err != nil {
-		return MySQLInfo{}, fmt.Errorf("leader: holder: %w", err)
+	if err := db.QueryRowContext(ctx, holderSQL(lockName(key))).Scan(&id); err != nil {
+		return Info{}, fmt.Errorf("mysqllock: holder: %w", err)
 	}
 	if !id.Valid {
-		return MySQLInfo{}, ErrNoLeader
+		return Info{}, leader.ErrNoLeader
 	}
-	info := MySQLInfo{ID: id.Int64}
+	info := Info{ID: id.Int64}
 	all, err := mysqlproc.List(ctx, db)
 	if err != nil {
-		return MySQLInfo{}, fmt.Errorf("leader: holder: %w", err)
+		return Info{}, fmt.Errorf("mysqllock: holder: %w", err)
 	}
 	for _, p := range all {
 		if p.ID != info.ID {
@@ -54,9 +55,9 @@ func MySQLHolder(ctx context.Context, db MySQLQuerier, key int64) (MySQLInfo, er
 		}
 	}
 	// Not every server has the table, and not every user may read it.
-	err = db.QueryRowContext(ctx, mysqlProgramSQL(info.ID)).Scan(&info.Name)
+	err = db.QueryRowContext(ctx, programSQL(info.ID)).Scan(&info.Name)
 	if err != nil && ctx.Err() != nil {
-		return MySQLInfo{}, fmt.Errorf("leader: holder: %w", err)
+		return Info{}, fmt.Errorf("mysqllock: holder: %w", err)
 	}
 	return info, nil
 }

@@ -1,4 +1,4 @@
-package leader
+package pglock
 
 import (
 	"context"
@@ -6,10 +6,12 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/leader"
 )
 
 // Reluctant returns a Locker of the same lock for a process that others may be
-// better suited to lead than. locker comes from [Postgres] or [PostgresFromPool].
+// better suited to lead than. locker comes from [New], [FromPool] or [Around].
 //
 // fit is asked on the session that would hold the lock, at least every five
 // seconds. While it says no, the process leaves the lock to others: it takes
@@ -19,41 +21,33 @@ import (
 // A process that leads is asked nothing: a work that finds itself unfit returns
 // nil now and then, and whoever is fit and waits has the lock before this
 // process stands again.
-func Reluctant(locker Locker[*pgx.Conn], free time.Duration, fit func(context.Context, *pgx.Conn) (bool, error)) Locker[*pgx.Conn] {
+func Reluctant(locker leader.Locker[*pgx.Conn], free time.Duration, fit func(context.Context, *pgx.Conn) (bool, error)) leader.Locker[*pgx.Conn] {
 	return &reluctant{Locker: locker, free: free, fit: fit}
 }
 
 type reluctant struct {
-	Locker[*pgx.Conn]
+	leader.Locker[*pgx.Conn]
 	free time.Duration
 	fit  func(context.Context, *pgx.Conn) (bool, error)
 }
 
-// between keeps a locker patient that is so.
-func (l *reluctant) between(statements time.Duration) Locker[*pgx.Conn] {
-	if p, ok := l.Locker.(patient[*pgx.Conn]); ok {
-		return &reluctant{Locker: p.between(statements), free: l.free, fit: l.fit}
-	}
-	return l
-}
-
-func (l *reluctant) Open(ctx context.Context) (Session[*pgx.Conn], error) {
-	s, err := l.Locker.Open(ctx)
+func (l *reluctant) Open(ctx context.Context, silence time.Duration) (leader.Session[*pgx.Conn], error) {
+	s, err := l.Locker.Open(ctx, silence)
 	if err != nil {
 		return nil, err
 	}
-	inner, ok := s.(*postgresSession)
+	inner, ok := s.(*session)
 	if !ok {
-		return nil, errors.Join(errors.New("leader: Reluctant needs a Locker of Postgres"), s.Close(ctx))
+		return nil, errors.Join(errors.New("pglock: Reluctant needs a Locker of this package"), s.Close(ctx))
 	}
-	return &reluctantSession{postgresSession: inner, of: l}, nil
+	return &reluctantSession{session: inner, of: l}, nil
 }
 
 // askFit is for how long an answer of fit is used.
 const askFit = 5 * time.Second
 
 type reluctantSession struct {
-	*postgresSession
+	*session
 	of *reluctant
 
 	fit       bool
@@ -87,5 +81,5 @@ func (s *reluctantSession) TryLock(ctx context.Context) (bool, error) {
 			return false, nil
 		}
 	}
-	return s.postgresSession.TryLock(ctx)
+	return s.session.TryLock(ctx)
 }

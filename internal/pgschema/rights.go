@@ -1,4 +1,4 @@
-package migrations
+package pgschema
 
 // FollowRights is a query for what a partition must change to give the rights
 // that its parent gives, on the table and on columns, to everybody but the
