@@ -2,202 +2,146 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"strings"
-	"sync"
 	"time"
 )
 
-// No more than a tenth of them is needed, unless something is wrong.
 const (
-	checkLimit = 30 * time.Minute
-	stepLimit  = 5 * time.Minute
-	longLimit  = 8 * time.Minute
+	checkLimit  = 10 * time.Minute
+	answerCheck = time.Minute // for one right answer; longer than a lease
 )
 
-// check plays the demo's story. Each step has users of its own, so that one
-// that fails does not spoil the others.
-type check struct {
-	report *report
-	kind   choice
-	db     database
-	fleet  *fleet
-	http   *http.Client
-
-	mu      sync.Mutex
-	secrets []string // the IDs that browsers were given
-	log     []string // what the nodes said
-
-	killed *node // by the step that kills the leader
-}
-
-// step is a part of the story. It returns what was seen.
-type step struct {
-	name  string
-	limit time.Duration
-	do    func(context.Context) (string, error)
-}
-
-// runCheck reports whether all steps went well.
-func runCheck(ctx context.Context, kind choice, nodes int, r *report, stderr io.Writer) bool {
+// check logs in, reads and logs out on several nodes, and says what it saw. It
+// stops at the first thing that is wrong.
+func check(ctx context.Context, kind string, out io.Writer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit, fmt.Errorf("the check took longer than %v", checkLimit))
 	defer cancel()
-	transport := &http.Transport{MaxIdleConnsPerHost: 64}
-	defer transport.CloseIdleConnections()
-	c := &check{report: r, kind: kind, http: &http.Client{Transport: transport}}
-	if c.setUp(ctx, nodes, stderr) {
-		c.play(ctx)
+	began := time.Now()
+	var log strings.Builder
+	said := &output{to: &log}
+	f, err := startFleet(ctx, kind, out, func(node, text string) { fmt.Fprintln(said, node, text) })
+	if err != nil {
+		return err
 	}
-	c.tearDown(ctx)
-	if r.failed > 0 {
-		c.sayWhy(stderr)
+	fmt.Fprintf(out, "ok   %d nodes, each a process of its own, on %s\n", len(f.nodes), f.db.about)
+	if err := errors.Join(story(ctx, f.nodes, out), f.stop(ctx)); err != nil {
+		return fmt.Errorf("%w\nThe nodes said:\n%s", err, &log)
 	}
-	return r.end()
+	fmt.Fprintf(out, "\nAll is well, and nothing is left (%.1f s).\n", time.Since(began).Seconds())
+	return nil
 }
 
-func (c *check) setUp(ctx context.Context, nodes int, stderr io.Writer) bool {
-	return c.find(ctx, stderr) && c.report.step(ctx, "make the tables", longLimit, func(ctx context.Context) (string, error) {
-		return c.db.migrate(ctx)
-	}) && c.report.step(ctx, fmt.Sprintf("start %d nodes", nodes), startLimit, func(ctx context.Context) (string, error) {
-		c.fleet = newFleet(c.kind.backend, c.db, nodes, c.hear)
-		if db, ok := c.db.(interface{ reroute(*fleet) error }); ok {
-			if err := db.reroute(c.fleet); err != nil {
-				return "", err
+// story tries what the nodes do together.
+func story(ctx context.Context, nodes []*node, out io.Writer) error {
+	first, last := nodes[0], nodes[len(nodes)-1]
+	alice := url.Values{"user": {"alice"}}
+	laptop, phone := newBrowser(), newBrowser()
+	defer laptop.CloseIdleConnections()
+	defer phone.CloseIdleConnections()
+
+	if _, err := laptop.send(ctx, first, "/login", alice); err != nil {
+		return err
+	}
+	if err := laptop.await(ctx, nodes, func(v view, err error) bool { return err == nil && v.User == "alice" }); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "ok   alice logs in on %s, and every node knows her\n", first.conf.Name)
+
+	if _, err := phone.send(ctx, last, "/login", alice); err != nil {
+		return err
+	}
+	stolen := laptop.copyOf(first) // the logout takes the cookie away, but not this copy
+	began := time.Now()
+	if _, err := laptop.send(ctx, last, "/logout", url.Values{}); err != nil {
+		return err
+	}
+	if err := stolen.await(ctx, nodes, refused); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	if _, err := phone.send(ctx, first, "/me", nil); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "ok   she logs out on %s: all nodes refuse that session after %v, and her phone stays logged in\n",
+		last.conf.Name, took.Round(time.Millisecond))
+
+	stolen = phone.copyOf(first)
+	if _, err := phone.send(ctx, first, "/logout-all", url.Values{}); err != nil {
+		return err
+	}
+	if err := stolen.await(ctx, nodes, refused); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "ok   she logs out everywhere, and all nodes refuse her phone, too")
+	return nil
+}
+
+// browser keeps cookies, for all ports of a host as browsers do.
+type browser struct{ http.Client }
+
+func newBrowser() *browser {
+	jar, _ := cookiejar.New(nil) // it never fails
+	return &browser{http.Client{Jar: jar, Transport: &http.Transport{}}}
+}
+
+// copyOf returns a browser that has the cookies of b.
+func (b *browser) copyOf(n *node) *browser {
+	at := &url.URL{Scheme: "http", Host: n.conf.Addr}
+	other := newBrowser()
+	other.Transport = b.Transport
+	other.Jar.SetCookies(at, b.Jar.Cookies(at))
+	return other
+}
+
+// send posts a form, or gets if that is nil, and returns the session in the answer.
+func (b *browser) send(ctx context.Context, n *node, path string, form url.Values) (v view, err error) {
+	method := http.MethodPost
+	if form == nil {
+		method = http.MethodGet
+	}
+	req, err := http.NewRequestWithContext(ctx, method, n.url(path), strings.NewReader(form.Encode()))
+	if err != nil {
+		return v, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	answer, err := b.Do(req)
+	if err != nil {
+		return v, err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = &refusal{answer.StatusCode, fmt.Sprintf("%s: %s %s: %s, %s", n.conf.Name, method, path, answer.Status, text)}
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &v)
+	}
+	return v, err
+}
+
+// await asks each node for the session until the answer is right. A node that has
+// not yet heard of a write may answer from its memory, but not for long.
+func (b *browser) await(ctx context.Context, nodes []*node, right func(view, error) bool) error {
+	for _, n := range nodes {
+		ctx, cancel := context.WithTimeout(ctx, answerCheck)
+		defer cancel()
+		for v, err := b.send(ctx, n, "/me", nil); !right(v, err); v, err = b.send(ctx, n, "/me", nil) {
+			if ctx.Err() != nil {
+				return fmt.Errorf("%s gave no right answer within %v; the last one: %+v, %w", n.conf.Name, answerCheck, v, err)
 			}
 		}
-		if err := c.fleet.start(ctx); err != nil {
-			return "", err
-		}
-		var where []string
-		for _, n := range c.fleet.nodes {
-			where = append(where, n.address())
-		}
-		return strings.Join(where, ", "), nil
-	})
+	}
+	return nil
 }
 
-// find opens a database of the kind that was chosen, or of the other one.
-func (c *check) find(ctx context.Context, stderr io.Writer) bool {
-	wanted := c.kind
-	return c.report.step(ctx, wanted.find, checkLimit, func(ctx context.Context) (string, error) {
-		db, err := wanted.open(ctx, stderr)
-		if err == nil {
-			c.db = db
-			return db.about(), nil
-		}
-		if instead, why, ok := wanted.other(err); ok {
-			c.kind = instead
-			return "", notTried(why)
-		}
-		return "", err
-	}) && (c.db != nil || c.find(ctx, stderr))
-}
-
-func (c *check) play(ctx context.Context) {
-	for _, s := range append(c.common(), c.db.steps(c)...) {
-		if !c.report.step(ctx, s.name, s.limit, s.do) && ctx.Err() != nil {
-			return // there is no time for the others
-		}
-	}
-}
-
-// common are the steps that every kind of database has.
-func (c *check) common() []step {
-	return []step{
-		{"log in on node 1, read on the others", stepLimit, c.logIn},
-		{"save on two nodes at once, lose nothing", longLimit, c.saveAtOnce},
-		{"merge what two nodes change", stepLimit, c.merge},
-		{"touch", stepLimit, c.touch},
-		{"touch by use, now and then", stepLimit, c.touchByUse},
-		{"renew", stepLimit, c.renew},
-		{fmt.Sprintf("log out on node %d, refused everywhere", len(c.fleet.nodes)), stepLimit, c.logOut},
-		{"refuse a late save", stepLimit, c.lateSave},
-		{"log out everywhere from node 2", stepLimit, c.logOutEverywhere},
-		{"stay logged in for 30 days", stepLimit, c.stayLoggedIn},
-		{"log in by a form, without scripts", stepLimit, c.forms},
-		{"list devices, log out one, then the others", stepLimit, c.devices},
-		{"log out on node 1, how soon others refuse", longLimit, c.logOutDelays},
-		{"log out 1,000 sessions in one call", stepLimit, c.thousandLogOuts},
-		{"log out a user with 10,000 sessions", longLimit, c.userWide},
-		{"refuse forged IDs without a query", stepLimit, c.forgedIDs},
-	}
-}
-
-// tearDown does its work even if ctx has ended: nothing may be left.
-func (c *check) tearDown(ctx context.Context) {
-	ctx = context.WithoutCancel(ctx)
-	if c.fleet != nil {
-		c.report.step(ctx, "stop all nodes", 2*stopLimit, c.stop)
-		c.fleet.unroute()
-		c.report.step(ctx, "find no session ID in any log", stepLimit, c.findSecrets)
-	}
-	if c.db != nil {
-		c.report.step(ctx, "clear up", longLimit, c.db.close)
-	}
-}
-
-func (c *check) stop(ctx context.Context) (string, error) {
-	err := c.fleet.stop(ctx)
-	var left []string
-	_, waitErr := until(ctx, func() (ok bool, err error) {
-		if left, err = c.db.left(ctx); errors.Is(err, errors.ErrUnsupported) {
-			return true, nil
-		}
-		return len(left) == 0, err
-	})
-	if len(left) > 0 {
-		waitErr = fmt.Errorf("connections are left: %s", strings.Join(left, ", "))
-	}
-	remark := "; no connection left"
-	if errors.Is(waitErr, errors.ErrUnsupported) {
-		remark, waitErr = "", nil
-	}
-	return fmt.Sprintf("%d processes, exit code 0 each%s", len(c.fleet.nodes), remark), errors.Join(err, waitErr)
-}
-
-func (c *check) findSecrets(context.Context) (string, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	logs := strings.Join(c.log, "\n")
-	where := "the nodes'"
-	if log := c.db.log(); log != "" {
-		logs += log
-		where = "the nodes' and the server's"
-	}
-	if len(c.secrets) == 0 || len(c.log) == 0 {
-		return "", errors.New("there is nothing to look for")
-	}
-	for _, id := range c.secrets {
-		if strings.Contains(logs, id) {
-			return "", fmt.Errorf("an ID is in %s log", where)
-		}
-	}
-	return fmt.Sprintf("%d IDs, %d bytes of %s logs", len(c.secrets), len(logs), where), nil
-}
-
-// sayWhy shows the last that the nodes said.
-func (c *check) sayWhy(stderr io.Writer) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.log) > 0 {
-		fmt.Fprintf(stderr, "The last words of the nodes:\n%s\n", strings.Join(c.log[max(0, len(c.log)-40):], "\n"))
-	}
-}
-
-func (c *check) hear(node string, e entry) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.log = append(c.log, time.Now().Format("15:04:05.000 ")+node+" "+e.raw)
-}
-
-func (c *check) remember(secret string) {
-	if secret == "" {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.secrets = append(c.secrets, secret)
+func refused(_ view, err error) bool {
+	no, ok := errors.AsType[*refusal](err)
+	return ok && no.status == http.StatusUnauthorized
 }

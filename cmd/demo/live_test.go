@@ -2,7 +2,7 @@ package main
 
 import (
 	"bufio"
-	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -53,7 +53,7 @@ func begin(t *testing.T, store, pidFile string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	limit := time.AfterFunc(150*time.Second, func() { _ = d.cmd.Process.Kill() })
+	limit := time.AfterFunc(dbtest.Patience, func() { _ = d.cmd.Process.Kill() })
 	t.Cleanup(func() { limit.Stop() })
 	d.lines = bufio.NewScanner(stdout)
 	d.await(t, "Ctrl-C stops everything.", func(line string) {
@@ -132,14 +132,8 @@ func (d *running) ended(t *testing.T) {
 	if len(said) > 0 {
 		t.Errorf("stderr: %s", said)
 	}
-	mustBeEmpty(t, d.temp)
 	for _, pid := range d.pids {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		_, err := until(ctx, func() (bool, error) { return !alive(pid), nil })
-		cancel()
-		if err != nil {
-			t.Errorf("process %d: %v", pid, err)
-		}
+		dbtest.Eventually(t, fmt.Sprintf("the end of process %d", pid), func() bool { return !alive(pid) })
 	}
 }
 
@@ -185,6 +179,7 @@ func diesAndComesBack(t *testing.T, d *running) {
 	if code := d.cmd.ProcessState.ExitCode(); code != exitOK {
 		t.Errorf("exit code %d", code)
 	}
+	mustBeEmpty(t, d.temp)
 }
 
 func TestNothingOutlivesADemoThatIsKilled(t *testing.T) {
@@ -215,7 +210,7 @@ func TestAReaderThatGoesAwayStopsTheDemo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	limit := time.AfterFunc(150*time.Second, func() { _ = cmd.Process.Kill() })
+	limit := time.AfterFunc(dbtest.Patience, func() { _ = cmd.Process.Kill() })
 	defer limit.Stop()
 	if _, err := read.Read(make([]byte, 1)); err != nil {
 		t.Error(err)

@@ -1,14 +1,14 @@
-// Demo runs several nodes that share their sessions, each a process of its own
-// with a live page and an HTTP interface for curl.
+// Demo runs several nodes of one service, each a process of its own, that share
+// their sessions. Every node serves a page and the same for curl.
 //
 //	go run ./cmd/demo                  start, say what to try, run until Ctrl-C
-//	go run ./cmd/demo -check           play through it all and say what was seen
+//	go run ./cmd/demo -check           try it all in a few seconds and say what was seen
 //	go run ./cmd/demo -store sqlite    the same on another kind of database
 //
-// Postgres is the database that SOJOURN_PG_URL leads to, in a schema of the
-// demo's own that is dropped at the end, or else a throwaway server on this
-// machine; so it is with MySQL, tables and SOJOURN_MYSQL_DSN. All ports are on
-// 127.0.0.1.
+// Its parts, in the order to read them: server.go and handlers.go are the service.
+// node.go runs it as a process, with the store that postgres.go, mysql.go or
+// sqlite.go opens. fleet.go and process.go start and watch the nodes. serve.go and
+// check.go are what the two commands do with them.
 package main
 
 import (
@@ -19,40 +19,35 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 )
 
-const usage = `Usage: demo [-store kind] [-check [-json]] [-nodes n]
+const usage = `Usage: demo [-store kind] [-check]
 
-Runs nodes that share their sessions until Ctrl-C.
+Runs three nodes that share their sessions until Ctrl-C.
 
   -store kind  where they keep them:
                postgres  shows everything; this one if none is given
-               mysql     MariaDB or MySQL. Reads are not answered from memory, and
-                         there are no partitions
-               sqlite    a file: processes on one machine. Reads are not answered
-                         from memory, there is no leader and no partition
+               mysql     MariaDB or MySQL
+               sqlite    a file: processes on one machine
                Without -store, where there is no Postgres and none can be
                installed, it is sqlite.
-  -check       play through it all without anybody's help, say what was seen and
-               how long it took, and end
-  -json        with -check: one JSON object per line and step, with the fields
-               name, ok, milliseconds, detail and, where a step could not be
-               tried, skipped
-  -nodes n     how many nodes, from 2 to 9; 3 if not given
+  -check       log in, read and log out on several nodes, say what was seen, and end
+
+The database is a throwaway server on this machine, made from the programs that
+are installed; where there are none, they are installed if that is possible.
+Everything listens on 127.0.0.1 and is removed at the end.
 
 Environment:
-  SOJOURN_PG_URL  a Postgres database to use. Without it a throwaway server is
-                  started from the programs that are installed (PG_BIN names
-                  their folder); where there are none, they are installed if that
-                  is possible.
-  SOJOURN_MYSQL_DSN  the same for -store mysql, in the format of
-                  github.com/go-sql-driver/mysql; MARIADB_BIN names the folder of
-                  the programs of MariaDB.
+  SOJOURN_PG_URL     a database to use instead, in a schema that is dropped at the end
+  SOJOURN_MYSQL_DSN  the same for -store mysql, in tables that are dropped at the end
+                     and in the format of github.com/go-sql-driver/mysql
+  PG_BIN, MARIADB_BIN  folders of the programs of Postgres and MariaDB
 
 Exit codes:
   0  all is well
-  1  a step of the check failed, or the demo could not start or stop in good order
+  1  the check saw something wrong, or the demo could not start or stop in good order
   2  wrong arguments
 `
 
@@ -72,63 +67,59 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage) }
 	checks := flags.Bool("check", false, "")
-	asJSON := flags.Bool("json", false, "")
-	nodes := flags.Int("nodes", 3, "")
-	name := flags.String("store", "", "")
+	kind := flags.String("store", "", "")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case err != nil:
 		return exitUsage
 	}
-	kind, nameErr := choose(*name)
-	for _, wrong := range []struct {
-		is   bool
-		text string
-	}{
-		{flags.NArg() > 0, fmt.Sprintf("unexpected argument %q", flags.Arg(0))},
-		{*nodes < 2 || *nodes > 9, fmt.Sprintf("-nodes is %d; it must be from 2 to 9", *nodes)},
-		{*asJSON && !*checks, "-json needs -check"},
-		{nameErr != nil, fmt.Sprint(nameErr)},
-	} {
-		if wrong.is {
-			fmt.Fprintf(stderr, "demo: %s; see -help\n", wrong.text)
-			return exitUsage
-		}
+	if wrong := mistake(*kind, flags.Args()); wrong != nil {
+		fmt.Fprintf(stderr, "demo: %v; see -help\n", wrong)
+		return exitUsage
 	}
 
-	// A reader that goes away (| head) is a reason to stop and clean up, too. The
-	// signal would tell of broken network connections as well, so it is dropped.
-	dropped := make(chan os.Signal, 1)
-	signal.Notify(dropped, syscall.SIGPIPE)
-	defer signal.Stop(dropped)
+	signal.Ignore(syscall.SIGPIPE) // a reader that goes away (| head) is noticed by output
 	ctx, gone := context.WithCancelCause(context.Background())
 	defer gone(nil)
-	stdout = &output{stdout, gone}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends us at once
 
+	do := serve
 	if *checks {
-		if !runCheck(ctx, kind, *nodes, newReport(stdout, *asJSON), stderr) {
-			return exitFailed
-		}
-		return exitOK
+		do = check
 	}
-	if err := serve(ctx, kind, *nodes, stdout); err != nil {
+	if err := do(ctx, *kind, &output{to: stdout, gone: gone}); err != nil {
 		fmt.Fprintln(stderr, "demo:", err)
 		return exitFailed
 	}
 	return exitOK
 }
 
-// output ends the demo when it cannot be written to.
+// mistake says what is wrong with the arguments.
+func mistake(kind string, rest []string) error {
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("unexpected argument %q", rest[0])
+	case kind == "":
+		return nil
+	}
+	_, err := backendOf(kind)
+	return err
+}
+
+// output ends the demo when it cannot be written to. All nodes write to it at once.
 type output struct {
-	to   io.Writer
 	gone context.CancelCauseFunc
+
+	mu sync.Mutex
+	to io.Writer
 }
 
 func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	n, err := o.to.Write(p)
 	if err != nil {
 		o.gone(fmt.Errorf("nobody reads what the demo writes: %w", err))

@@ -1,18 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,12 +22,7 @@ import (
 // enough for a machine.
 var demo string
 
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == nodeArg { // of a demo that a test runs by itself
-		main()
-	}
-	os.Exit(testMain(m))
-}
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "demo-")
@@ -61,14 +52,9 @@ func command(t *testing.T, database string, args ...string) (cmd *exec.Cmd, temp
 	return cmd, temp
 }
 
-// turns are for tests that keep a machine busy.
-var turns = make(chan struct{}, 2)
-
 // finish runs the demo to its end.
-func finish(t *testing.T, database string, args ...string) (code int, stdout, stderr, temp string) {
+func finish(t *testing.T, database string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	turns <- struct{}{}
-	defer func() { <-turns }()
 	cmd, temp := command(t, database, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -80,25 +66,8 @@ func finish(t *testing.T, database string, args ...string) (code int, stdout, st
 	if err := cmd.Wait(); err != nil && cmd.ProcessState.ExitCode() < 0 {
 		t.Fatalf("%v\n%s%s", err, &out, &errs)
 	}
-	return cmd.ProcessState.ExitCode(), out.String(), errs.String(), temp
-}
-
-func outcomes(t *testing.T, stdout string) []outcome {
-	t.Helper()
-	var all []outcome
-	lines := json.NewDecoder(strings.NewReader(stdout))
-	lines.DisallowUnknownFields()
-	for {
-		var o outcome
-		err := lines.Decode(&o)
-		if errors.Is(err, io.EOF) {
-			return all
-		}
-		if err != nil {
-			t.Fatalf("%v in:\n%s", err, stdout)
-		}
-		all = append(all, o)
-	}
+	mustBeEmpty(t, temp)
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
 func mustBeEmpty(t *testing.T, dir string) {
@@ -109,173 +78,79 @@ func mustBeEmpty(t *testing.T, dir string) {
 	}
 }
 
-// checkSucceeds runs the check to its end, which has so many steps, and among
-// them some that have seen what the patterns say.
-func checkSucceeds(t *testing.T, store string, steps int, seen map[string]string) {
-	t.Helper()
-	code, stdout, stderr, temp := finish(t, "", "-check", "-json", "-store", store)
-	all := outcomes(t, stdout)
-	for _, o := range all {
-		if !o.OK || o.Skipped || o.Name == "" || o.Detail == "" || o.Milliseconds < 0 {
-			t.Errorf("%+v", o)
-		}
-	}
-	if len(all) != steps {
-		t.Errorf("%d steps", len(all))
-	}
-	for name, numbers := range seen {
-		if !slices.ContainsFunc(all, func(o outcome) bool {
-			return o.Name == name && regexp.MustCompile(numbers).MatchString(o.Detail)
-		}) {
-			t.Errorf("no step %q with %s", name, numbers)
-		}
-	}
-	if code != exitOK || stderr != "" {
-		t.Errorf("exit code %d, stderr:\n%s", code, stderr)
-	}
-	mustBeEmpty(t, temp)
-}
-
-func TestTheCheckSucceedsOnAThrowawayServer(t *testing.T) {
+func TestTheCheckSucceeds(t *testing.T) {
 	t.Parallel()
-	dbtest.Need(t)
-	checkSucceeds(t, "postgres", 32, map[string]string{
-		"read from memory, without a query":           `1000 reads, 1000 from memory, 0 queries, \S+ each.*; past the memory: 200 reads, 2\d\d queries`,
-		"merge what two nodes change":                 `both there after 1 conflict; 50 clicks counted, \d+ conflicts`,
-		"touch by use, now and then":                  `^101 requests: idle timeout 10m0s later, moved [1-5] time; in the database after`,
-		"stay logged in for 30 days":                  `^the cookie is kept for 7(19|20)h`,
-		"list devices, log out one, then the others":  `^laptop, phone, tablet; phone refused by .*404`,
-		"touch later":                                 `100 touches answered with \d+ queries, .* in the database after \S+$`,
-		"log out on node 1, how soon others refuse":   `200 logouts, .*from the call p50 \S+, p99 \S+, max \S+; after it has returned p50 `,
-		"log out 1,000 sessions in one call":          `1000 ended in \S+ with [1-5] notifications; .* 3000 reads`,
-		"log out a user with 10,000 sessions":         `10000 ended in \S+ with (1?\d|20) notifications; .* 500 on every node`,
-		"cut a node's listening connection":           `lost connections: 1.* 200 reads, 0 from memory, .* healed: .* 200 reads, 200 from memory, 0 queries`,
-		"stall a node's listening connection":         `silences: 1.* 200 reads, 0 from memory, .* healed: .* 200 reads, 200 from memory, 0 queries`,
-		"log out and wait for all, one hears nothing": `it took \S+, .* when it returned, all 3 nodes refused`,
-	})
-}
-
-func TestTheCheckSucceedsOnAFile(t *testing.T) {
-	t.Parallel()
-	checkSucceeds(t, "sqlite", 28, map[string]string{
-		"merge what two nodes change":                  `both there after 1 conflict; 50 clicks counted, \d+ conflicts`,
-		"log out on node 1, how soon others refuse":    `200 logouts, `,
-		"log out 1,000 sessions in one call":           `1000 ended in \S+; refused by all 3 nodes: 3000 reads, 0 of them too early`,
-		"log out a user with 10,000 sessions":          `10000 ended in \S+; .* 500 on every node`,
-		"keep the file locked: reads go on":            `^100 reads on each of 3 nodes: .*; a save waited`,
-		"5,000 expired sessions vanish":                `^deleted by node \d( and node \d)* within \S+; meanwhile \d+ reads on all nodes, none failed, .* MB of the file are free`,
-		"kill -9 a node that writes, the others go on": `^node \d killed; node \d wrote \S+ later; [2-9]\d\d saves acknowledged before, all there; integrity_check: ok`,
-		"another node prunes":                          `^node \d did so`,
-	})
-}
-
-func TestTheCheckSucceedsOnAThrowawayMariaDB(t *testing.T) {
-	t.Parallel()
-	dbtest.NeedMariaDB(t)
-	checkSucceeds(t, "mysql", 27, map[string]string{
-		"merge what two nodes change":              `both there after 1 conflict; 50 clicks counted, \d+ conflicts`,
-		"log out 1,000 sessions in one call":       `1000 ended in \S+; refused by all 3 nodes: 3000 reads, 0 of them too early`,
-		"keep a session's row locked: reads go on": `^100 reads on each of 3 nodes: .*; a save waited`,
-		"5,000 expired sessions vanish":            `^deleted by node \d within \S+; meanwhile \d+ reads on all nodes, none failed`,
-		"kill -9 the leader, another takes over":   `^node \d killed; node \d leads`,
-		"survive a restart of MariaDB":             `nobody lost a cookie`,
-	})
-}
-
-// nowhere is a kind of database that this machine has not.
-func nowhere() backend {
-	kind := postgres()
-	kind.open = func(context.Context, io.Writer) (database, error) {
-		return nil, noServer{errors.New("it is not there")}
-	}
-	return kind
-}
-
-func TestWithoutPostgresTheDemoRunsOnSQLiteIfNobodyMinds(t *testing.T) {
-	t.Parallel()
-	for _, mind := range []bool{false, true} {
-		var out bytes.Buffer
-		c := &check{report: newReport(&out, true), kind: choice{nowhere(), !mind}}
-		found := c.find(t.Context(), io.Discard)
-		all := outcomes(t, out.String())
-		if mind {
-			if found || len(all) != 1 || all[0].OK || all[0].Detail != "it is not there" {
-				t.Errorf("%+v", all)
+	for store, need := range map[string]func(testing.TB){
+		"postgres": dbtest.Need, "mysql": dbtest.NeedMariaDB, "sqlite": func(testing.TB) {},
+	} {
+		t.Run(store, func(t *testing.T) {
+			t.Parallel()
+			need(t)
+			code, stdout, stderr := finish(t, "", "-check", "-store", store)
+			if code != exitOK || stderr != "" {
+				t.Errorf("exit code %d, stderr:\n%s", code, stderr)
 			}
-			continue
-		}
-		if !found || len(all) != 2 || !all[0].Skipped || c.kind.name != "sqlite" || !strings.HasPrefix(all[1].Detail, "SQLite 3.") ||
-			!strings.HasPrefix(all[0].Detail, "it is not there. SQLite does instead; what it does not show: ") {
-			t.Fatalf("%+v", all)
-		}
-		if _, err := c.db.close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
-
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	read, write := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		done <- serve(ctx, choice{nowhere(), true}, 2, write)
-		write.Close()
-	}()
-	var said strings.Builder
-	for lines := bufio.NewScanner(read); lines.Scan(); {
-		said.WriteString(lines.Text() + "\n")
-		if strings.Contains(lines.Text(), "Ctrl-C stops everything.") {
-			stop()
-		}
-	}
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	for _, want := range []string{"it is not there. SQLite does instead", "What it does not show:\n\n  several machines", "who has pruned last"} {
-		if !strings.Contains(said.String(), want) {
-			t.Errorf("it does not say %q:\n%s", want, &said)
-		}
-	}
-	for _, no := range []string{"from memory, and what", "nodes=all", "who leads"} {
-		if strings.Contains(said.String(), no) {
-			t.Errorf("it says %q:\n%s", no, &said)
-		}
-	}
-	limited, cancel := context.WithTimeout(t.Context(), dbtest.Patience)
-	defer cancel()
-	if err := serve(limited, choice{backend: nowhere()}, 2, io.Discard); err == nil {
-		t.Error("asked for, it is no failure")
+			if strings.Count(stdout, "ok   ") != 4 || !strings.Contains(stdout, "\nAll is well, and nothing is left") {
+				t.Errorf("it says:\n%s", stdout)
+			}
+		})
 	}
 }
 
-func TestTheCheckSucceedsOnAGivenDatabaseAndLeavesItAsItWas(t *testing.T) {
+func TestTheCheckLeavesAGivenPostgresAsItWas(t *testing.T) {
 	t.Parallel()
 	url := dbtest.Postgres(t).Database(t)
-	code, stdout, stderr, temp := finish(t, urlVariable+"="+url, "-check", "-json", "-nodes", "2", "-store", "postgres")
-	for _, o := range outcomes(t, stdout) {
-		if !o.OK || o.Skipped != (o.Name == "survive a restart of Postgres") {
-			t.Errorf("%+v", o)
-		}
+	if code, stdout, stderr := finish(t, urlVariable+"="+url, "-check", "-store", "postgres"); code != exitOK {
+		t.Errorf("exit code %d, stdout:\n%s\nstderr:\n%s", code, stdout, stderr)
 	}
-	if code != exitOK {
-		t.Errorf("exit code %d, stderr:\n%s", code, stderr)
+	conn := dbtest.Conn(t, url)
+	schemas, err := pgx.CollectRows(first(conn.Query(t.Context(), `SELECT nspname FROM pg_namespace WHERE nspname LIKE 'sojourn%'`)), pgx.RowTo[string])
+	if err != nil || len(schemas) != 0 {
+		t.Errorf("left: %v, %v", schemas, err)
 	}
-	mustBeEmpty(t, temp)
-	conn, err := pgx.Connect(t.Context(), url)
+}
+
+func first[T any](v T, _ error) T { return v }
+
+func TestTheCheckLeavesAGivenMariaDBAsItWas(t *testing.T) {
+	t.Parallel()
+	dsn := dbtest.MariaDB(t).Database(t)
+	if code, stdout, stderr := finish(t, dsnVariable+"="+dsn, "-check", "-store", "mysql"); code != exitOK {
+		t.Errorf("exit code %d, stdout:\n%s\nstderr:\n%s", code, stdout, stderr)
+	}
+	var tables int
+	err := dbtest.DB(t, dsn, nil).QueryRowContext(t.Context(),
+		`SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()`).Scan(&tables)
+	if err != nil || tables != 0 {
+		t.Errorf("%d tables are left, %v", tables, err)
+	}
+}
+
+func TestWithoutAServerOfPostgresSQLiteDoes(t *testing.T) {
+	t.Parallel()
+	nowhere := postgres()
+	nowhere.open = func(context.Context, io.Writer) (*database, error) {
+		return nil, fmt.Errorf("%w: run this", errNoServer)
+	}
+	var said strings.Builder
+	b, db, err := openEither(t.Context(), nowhere, sqlite(), &said)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.Background())
-	var schemas int
-	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'sojourn%'`).Scan(&schemas); err != nil {
-		t.Fatal(err)
+	if err := db.close(t.Context()); err != nil {
+		t.Error(err)
 	}
-	if schemas != 0 {
-		t.Errorf("%d schemas are left", schemas)
+	if b.name != "sqlite" || !strings.Contains(said.String(), "run this") || !strings.Contains(said.String(), "The store is sqlite instead") {
+		t.Errorf("%s: %s", b.name, &said)
+	}
+	away := errors.New("it is there, and does not answer")
+	nowhere.open = func(context.Context, io.Writer) (*database, error) { return nil, away }
+	if _, _, err := openEither(t.Context(), nowhere, sqlite(), io.Discard); !errors.Is(err, away) {
+		t.Error(err)
 	}
 }
 
-func TestWithoutADatabaseItSaysSoAndFails(t *testing.T) {
+func TestADatabaseThatCannotBeUsedIsNamedWithoutItsPassword(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ store, variable, value string }{
 		{"postgres", urlVariable, "postgres://somebody:verysecret@127.0.0.1:1/nothing"},
@@ -283,17 +158,14 @@ func TestWithoutADatabaseItSaysSoAndFails(t *testing.T) {
 		{"mysql", dsnVariable, "somebody:verysecret@tcp(127.0.0.1:1)/"},
 		{"mysql", dsnVariable, "somebody:verysecret@tcp(127.0.0.1:1"},
 	} {
-		code, stdout, _, _ := finish(t, c.variable+"="+c.value, "-check", "-json", "-store", c.store)
-		all := outcomes(t, stdout)
-		if code != exitFailed || len(all) != 1 || all[0].OK || !strings.Contains(all[0].Detail, c.variable) {
-			t.Errorf("exit code %d, %+v", code, all)
-		}
-		if strings.Contains(stdout, "verysecret") {
-			t.Error("the password is shown")
-		}
-		code, stdout, stderr, _ := finish(t, c.variable+"="+c.value, "-store", c.store)
-		if code != exitFailed || !strings.Contains(stderr, c.variable) || strings.Contains(stderr+stdout, "verysecret") {
-			t.Errorf("exit code %d, %s", code, stderr)
+		for _, args := range [][]string{{"-check"}, nil} {
+			code, stdout, stderr := finish(t, c.variable+"="+c.value, append(args, "-store", c.store)...)
+			if code != exitFailed || !strings.Contains(stderr, c.variable) {
+				t.Errorf("exit code %d, %s", code, stderr)
+			}
+			if strings.Contains(stdout+stderr, "verysecret") {
+				t.Error("the password is shown")
+			}
 		}
 	}
 }
@@ -306,9 +178,6 @@ func TestWrongArgumentsAreRefused(t *testing.T) {
 		says string
 	}{
 		{[]string{"-help"}, exitOK, "Exit codes"},
-		{[]string{"-nodes", "1"}, exitUsage, "from 2 to 9"},
-		{[]string{"-nodes", "10"}, exitUsage, "from 2 to 9"},
-		{[]string{"-json"}, exitUsage, "-check"},
 		{[]string{"-store", "oracle"}, exitUsage, "postgres, mysql, sqlite"},
 		{[]string{"now"}, exitUsage, "now"},
 		{[]string{"-no-such"}, exitUsage, "no-such"},
@@ -317,5 +186,18 @@ func TestWrongArgumentsAreRefused(t *testing.T) {
 		if code := run(c.args, strings.NewReader(""), io.Discard, &stderr); code != c.code || !strings.Contains(stderr.String(), c.says) {
 			t.Errorf("%q: exit code %d, %s", c.args, code, &stderr)
 		}
+	}
+}
+
+func TestTheCheckFindsANodeThatServesAfterALogout(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // nobody wants to wait until the right answer cannot come any more
+	b := newBrowser()
+	if err := b.await(ctx, []*node{{conf: nodeConfig{Name: "node 1", Addr: "127.0.0.1:1"}}}, refused); err == nil {
+		t.Error("a node that does not refuse is fine")
+	}
+	if refused(view{}, nil) || refused(view{}, errors.New("away")) || refused(view{}, &refusal{503, ""}) || !refused(view{}, &refusal{401, ""}) {
+		t.Error("only 401 is a refusal")
 	}
 }

@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/pgserver"
 	"github.com/sojourn-go/sojourn/migrations"
@@ -21,148 +20,105 @@ import (
 const urlVariable = "SOJOURN_PG_URL"
 
 func postgres() backend {
-	return backend{
-		name: "postgres", find: "find or start Postgres", memory: true, leads: true,
-		open: openPostgres, node: openPostgresNode, ended: postgresEnded,
+	return backend{name: "postgres", open: openPostgres, openStore: openPGStore}
+}
+
+// openPostgres uses a schema of its own, and drops it at the end, in a database
+// that was given to us; else a server that is thrown away.
+func openPostgres(ctx context.Context, out io.Writer) (*database, error) {
+	if dsn := os.Getenv(urlVariable); dsn != "" {
+		return openSchema(ctx, dsn, "")
 	}
-}
-
-// postgresDB is the Postgres that the nodes share.
-type postgresDB struct {
-	config  *pgx.ConnConfig
-	dsn     string
-	version string           // empty: it has never answered
-	run     string           // tells this run's schema and connections from others'
-	wire    string           // where it is reached by TCP; empty: it is not, see wireOf
-	server  *pgserver.Server // nil where the database was given to us
-}
-
-func openPostgres(ctx context.Context, out io.Writer) (database, error) {
-	d := &postgresDB{run: newRun(), dsn: os.Getenv(urlVariable)}
-	if d.dsn == "" {
-		server, err := pgserver.Start(ctx, pgserver.Config{})
-		if errors.Is(err, pgserver.ErrNotInstalled) {
-			if err := pgserver.Install(ctx, out); err != nil {
-				return nil, noServer{fmt.Errorf("there is neither %s nor a Postgres server here: %w", urlVariable, err)}
-			}
-			server, err = pgserver.Start(ctx, pgserver.Config{})
+	server, err := pgserver.Start(ctx, pgserver.Config{})
+	if errors.Is(err, pgserver.ErrNotInstalled) {
+		if err := pgserver.Install(ctx, out); err != nil {
+			return nil, fmt.Errorf("%w, and %s names none: %w", errNoServer, urlVariable, err)
 		}
-		if err != nil {
-			return nil, err
-		}
-		d.server, d.dsn = server, server.DSN("postgres")
+		server, err = pgserver.Start(ctx, pgserver.Config{})
 	}
-	if err := d.look(ctx); err != nil {
-		_, closeErr := d.close(ctx)
-		return nil, errors.Join(err, closeErr)
-	}
-	return d, nil
-}
-
-// look makes sure that the database answers.
-func (d *postgresDB) look(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	config, err := pgx.ParseConfig(d.dsn)
 	if err != nil {
-		return fmt.Errorf("%s: %w", urlVariable, err) // pgx leaves out the password
+		return nil, err
 	}
-	d.config = config
-	d.config.RuntimeParams["application_name"] = d.application("check")
+	db, err := openSchema(ctx, server.DSN("postgres"), fmt.Sprintf("a throwaway server on port %d", server.Port()))
+	if err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
+	db.close = func(context.Context) error { return server.Close() }
+	return db, nil
+}
+
+func openSchema(ctx context.Context, dsn, place string) (*database, error) {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", urlVariable, err) // pgx leaves out the password
+	}
+	place = cmp.Or(place, fmt.Sprintf("%s port %d, database %q (%s)", config.Host, config.Port,
+		cmp.Or(config.Database, config.User), urlVariable))
+	run := newRun()
+	schema := "sojourn_" + run
 	var version string
-	err = d.with(ctx, func(conn *pgx.Conn) error {
-		d.wire = wireOf(conn)
-		return conn.QueryRow(ctx, `SELECT pg_catalog.current_setting('server_version')`).Scan(&version)
-	})
-	if err != nil {
-		return fmt.Errorf("the database at %s: %w", d.place(), err)
-	}
-	d.version, _, _ = strings.Cut(version, " ")
-	return nil
-}
-
-func (d *postgresDB) about() string { return fmt.Sprintf("PostgreSQL %s, %s", d.version, d.place()) }
-
-func (d *postgresDB) place() string {
-	if d.server != nil {
-		return fmt.Sprintf("a throwaway server on port %d", d.server.Port())
-	}
-	return fmt.Sprintf("%s port %d, database %q (%s)", d.config.Host, d.config.Port,
-		cmp.Or(d.config.Database, d.config.User), urlVariable)
-}
-
-// with runs do on a connection of its own.
-func (d *postgresDB) with(ctx context.Context, do func(*pgx.Conn) error) error {
-	conn, err := pgx.ConnectConfig(ctx, d.config)
-	if err != nil {
-		return err
-	}
-	err = do(conn)
-	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	return errors.Join(err, conn.Close(bye))
-}
-
-func (d *postgresDB) schema() string { return "sojourn_" + d.run }
-
-func (d *postgresDB) tables() migrations.Config { return migrations.Config{Schema: d.schema()} }
-
-// application is what the connections of a process call themselves. That of
-// the leader begins like this too.
-func (d *postgresDB) application(of string) string { return "sojourn " + d.run + " " + of }
-
-func (d *postgresDB) node() nodeConfig {
-	conf := nodeConfig{Run: d.run, DSN: d.dsn, Schema: d.schema()}
-	if d.server != nil {
-		conf.Home = filepath.Dir(d.server.DataDir())
-	}
-	return conf
-}
-
-func (d *postgresDB) migrate(ctx context.Context) (string, error) {
-	return "in schema " + d.schema(), migrations.Up(ctx, d.config, d.tables())
-}
-
-func (d *postgresDB) open(ctx context.Context) (*opened, error) {
-	return openPG(ctx, d.dsn, d.application("check"), pgstore.Options{Schema: d.schema(), CacheBytes: -1, PruneInterval: -1})
-}
-
-func (d *postgresDB) left(ctx context.Context) (names []string, err error) {
-	err = d.with(ctx, func(conn *pgx.Conn) error {
-		rows, err := conn.Query(ctx, `
-SELECT application_name FROM pg_catalog.pg_stat_activity
-WHERE pg_catalog.starts_with(application_name, $1) AND pid <> pg_catalog.pg_backend_pid()`, d.application("node"))
-		if err != nil {
+	err = withPostgres(ctx, config, func(ctx context.Context, conn *pgx.Conn) error {
+		if err := conn.QueryRow(ctx, `SELECT pg_catalog.current_setting('server_version')`).Scan(&version); err != nil {
 			return err
 		}
-		names, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	})
-	return names, err
-}
-
-func (d *postgresDB) log() string {
-	if d.server == nil {
-		return ""
-	}
-	return d.server.Log()
-}
-
-func (d *postgresDB) close(ctx context.Context) (string, error) {
-	if d.server != nil {
-		return serverGone, d.server.Close()
-	}
-	if d.version == "" {
-		return "", nil // it has never answered
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	err := d.with(ctx, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `DROP SCHEMA IF EXISTS `+pgx.Identifier{d.schema()}.Sanitize()+` CASCADE`)
-		return err
+		return migrations.Up(ctx, config, migrations.Config{Schema: schema})
 	})
 	if err != nil {
-		err = fmt.Errorf("schema %s is left in %s: %w", d.schema(), d.place(), err)
+		return nil, fmt.Errorf("the database at %s: %w", place, err)
 	}
-	return "schema dropped", err
+	drop := func(ctx context.Context) error {
+		err := withPostgres(ctx, config, func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, `DROP SCHEMA IF EXISTS `+pgx.Identifier{schema}.Sanitize()+` CASCADE`)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("schema %s is left in %s: %w", schema, place, err)
+		}
+		return nil
+	}
+	return &database{
+		about: fmt.Sprintf("PostgreSQL %s, %s", version, place),
+		node:  nodeConfig{Run: run, DSN: dsn, Schema: schema},
+		close: drop,
+	}, nil
+}
+
+// withPostgres runs do on a connection of its own, even if ctx has ended.
+func withPostgres(ctx context.Context, config *pgx.ConnConfig, do func(context.Context, *pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerLimit)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(ctx, conn), conn.Close(ctx))
+}
+
+// openPGStore opens a store on a pool of its own, as a service does.
+func openPGStore(ctx context.Context, conf nodeConfig, log *zap.Logger) (*opened, error) {
+	config, err := pgxpool.ParseConfig(conf.DSN)
+	if err != nil {
+		return nil, err
+	}
+	config.ConnConfig.RuntimeParams["application_name"] = "sojourn " + conf.nodeName()
+	pgstore.ConfigurePool(config)
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	store, err := pgstore.New(ctx, pool, pgstore.Options{
+		Schema:        conf.Schema,
+		PruneInterval: pruneInterval,
+		NodeName:      conf.nodeName(),
+		Logger:        log,
+	})
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return &opened{store: store, leader: store.Leader, close: func(ctx context.Context) error {
+		err := store.Close(ctx)
+		pool.Close()
+		return err
+	}}, nil
 }

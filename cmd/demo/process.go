@@ -9,38 +9,29 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
+	"strings"
 	"sync/atomic"
 )
 
-// process is a running node: this program once more. It gets its configuration
-// as a line on its standard input, so that no password shows in a list of
-// processes, and writes its log, which begins with where it listens, to its
-// standard output. It stops when it reads stopWord, or that we are gone.
+// process is a running node: this program once more. It is told what to do on its
+// standard input, so that no password shows in a list of processes, and it stops
+// when that ends, as it does with us. It writes its log to its standard output.
 type process struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	ready chan string   // gets the address that it listens on
 	done  chan struct{} // closed once it has ended and its log is read
-
-	trouble atomic.Pointer[string] // what it last had to complain about
+	last  atomic.Value  // the last line of its log
 }
 
-const stopWord = "stop"
-
 // spawn starts a node. listen is told each line of its log.
-func spawn(conf nodeConfig, listen func(entry)) (*process, error) {
+func spawn(conf nodeConfig, listen func(line string)) (*process, error) {
 	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	line, err := json.Marshal(conf)
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(exe, nodeArg)
 	cmd.Stderr = os.Stderr // a panic
-	attach(cmd)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -49,48 +40,41 @@ func spawn(conf nodeConfig, listen func(entry)) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
 	p := &process{cmd: cmd, stdin: stdin, ready: make(chan string, 1), done: make(chan struct{})}
-	started := make(chan error, 1)
 	go func() {
-		// Linux tells a child of its parent's death when the thread that forked
-		// ends, so that thread is kept.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
 		defer close(p.done)
-		err := cmd.Start()
-		started <- err
-		if err != nil {
-			return
-		}
 		p.read(stdout, listen)
 		_ = cmd.Wait() // cmd.ProcessState says how it ended
 	}()
-	if err := <-started; err != nil {
-		<-p.done
-		return nil, err
-	}
-	if _, err := stdin.Write(append(line, '\n')); err != nil {
+	if err := p.tell(conf); err != nil {
 		p.kill()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *process) read(log io.Reader, listen func(entry)) {
+func (p *process) read(log io.Reader, listen func(string)) {
 	lines := bufio.NewScanner(log)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		e := parseEntry(lines.Bytes())
-		switch {
-		case e.message == readyMessage:
-			p.ready <- e.fields["addr"]
-		case e.level == "error":
-			p.trouble.Store(&e.text)
+		line := lines.Text()
+		if addr, ok := strings.CutPrefix(line, readyPrefix); ok {
+			p.ready <- addr
+			line = fmt.Sprintf("is there, process %d", p.pid())
 		}
-		listen(e)
+		p.last.Store(line)
+		listen(line)
 	}
 	_, _ = io.Copy(io.Discard, log) // after a line that is too long
 }
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+// tell sends the node a line of JSON.
+func (p *process) tell(what any) error { return json.NewEncoder(p.stdin).Encode(what) }
 
 // await returns the address once the node serves.
 func (p *process) await(ctx context.Context) (string, error) {
@@ -105,11 +89,11 @@ func (p *process) await(ctx context.Context) (string, error) {
 	}
 }
 
-// epitaph says how the process ended.
+// epitaph says how the process ended, and its last words if it did so by itself.
 func (p *process) epitaph() string {
 	how := p.cmd.ProcessState.String()
-	if t := p.trouble.Load(); t != nil {
-		how += ": " + *t
+	if last, ok := p.last.Load().(string); ok && p.cmd.ProcessState.Exited() {
+		how += ": " + last
 	}
 	return how
 }
@@ -117,7 +101,6 @@ func (p *process) epitaph() string {
 // stop asks the process to end and waits for it; when ctx ends, it is killed.
 // It is an error if it did not end in good order.
 func (p *process) stop(ctx context.Context) error {
-	_, _ = io.WriteString(p.stdin, stopWord+"\n") // it may have ended already
 	_ = p.stdin.Close()
 	select {
 	case <-p.done:
