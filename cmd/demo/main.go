@@ -12,6 +12,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -74,7 +75,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case err != nil:
 		return exitUsage
 	}
-	if wrong := mistake(*kind, flags.Args()); wrong != nil {
+	_, wrong := backendOf(cmp.Or(*kind, postgres().name))
+	if flags.NArg() > 0 {
+		wrong = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if wrong != nil {
 		fmt.Fprintf(stderr, "demo: %v; see -help\n", wrong)
 		return exitUsage
 	}
@@ -95,18 +100,6 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	return exitOK
-}
-
-// mistake says what is wrong with the arguments.
-func mistake(kind string, rest []string) error {
-	switch {
-	case len(rest) > 0:
-		return fmt.Errorf("unexpected argument %q", rest[0])
-	case kind == "":
-		return nil
-	}
-	_, err := backendOf(kind)
-	return err
 }
 
 // output ends the demo when it cannot be written to. All nodes write to it at once.

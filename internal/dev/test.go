@@ -34,7 +34,7 @@ func test(r *runner) error {
 			return r.goTest("tests of bench", "-C", "bench", "test", "-race", "-count=1", testLimit, "./...")
 		},
 		func() error {
-			return r.goTest("live interop with Node", "-C", "test", "test", "-race", "-count=1", "-parallel=8", testLimit, "./...")
+			return r.goTest("stories of several nodes, and Node live", "-C", "test", "test", "-race", "-count=1", "-parallel=8", testLimit, "./...")
 		},
 		func() error {
 			return r.goTest("benchmarks, once", "test", "-run=^$", "-bench=.", "-benchtime=1x", testLimit, "./...")
