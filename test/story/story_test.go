@@ -131,7 +131,7 @@ func theServerRestarts(t *testing.T, d *demo, users *users, stop, restart func()
 	if status, err := b.send(d.nodes[0], http.MethodPost, "/login?user=laura", nil); status != http.StatusOK {
 		t.Errorf("login: %d, %v", status, err)
 	}
-	id := b.secret(d.nodes[0])
+	id := d.secret(b)
 	stop()
 	for _, n := range d.nodes {
 		dbtest.Eventually(t, n.name+" says that the database is away", func() bool {
@@ -139,7 +139,7 @@ func theServerRestarts(t *testing.T, d *demo, users *users, stop, restart func()
 			return status == http.StatusServiceUnavailable
 		})
 	}
-	if b.secret(d.nodes[0]) != id {
+	if d.secret(b) != id {
 		t.Error("the outage took the cookie away")
 	}
 	restart()
@@ -171,7 +171,7 @@ func aFrozenNodeMissesALogout(t *testing.T, d *demo) {
 		after, err := frozen.stats()
 		return err == nil && after.Stats.Cache.Hits > before.Stats.Cache.Hits
 	})
-	stolen := b.copyOf(other)
+	stolen := d.thief(d.secret(b))
 	resume := freeze(t, frozen)
 	defer resume()
 	if status, err := b.send(other, http.MethodPost, "/logout?nodes=all", nil); status != http.StatusOK {

@@ -80,17 +80,17 @@ func (u *users) count() int {
 // comeAndGo is one login: clicks on two nodes at a time, and perhaps a logout.
 func (u *users) comeAndGo(ctx context.Context, user string) {
 	l := &login{browser: newBrowser(u.connections), user: user}
+	u.tryStolen()
 	at := u.anyNode()
 	if !u.told(l.send(at, http.MethodPost, "/login?user="+user, nil)) {
 		u.pause(ctx)
 		return
 	}
-	l.id = l.secret(at)
+	l.id = u.secret(l.browser)
 	for range rand.IntN(4) {
 		u.click(l)
 		u.pause(ctx)
 	}
-	stolen := l.copyOf(at) // the logout takes the cookie away, but not this copy
 	if rand.IntN(2) == 0 {
 		u.mu.Lock()
 		defer u.mu.Unlock()
@@ -102,12 +102,24 @@ func (u *users) comeAndGo(ctx context.Context, user string) {
 		return // it may have ended
 	}
 	l.ended = time.Now()
-	l.browser = stolen
 	u.refused(l, at, true)
 	u.refused(l, u.anyNode(), false)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.dead = append(u.dead, l)
+}
+
+// tryStolen asks a node for a session that was logged out some time ago.
+func (u *users) tryStolen() {
+	u.mu.Lock()
+	var l *login
+	if len(u.dead) > 0 {
+		l = u.dead[rand.IntN(len(u.dead))]
+	}
+	u.mu.Unlock()
+	if l != nil {
+		u.refused(l, u.anyNode(), false)
+	}
 }
 
 // click clicks on two nodes at a time. No click that was acknowledged is lost.
@@ -154,7 +166,7 @@ func (u *users) told(status int, err error) bool {
 // must refuse it, and every other one that is asked later than a lease after it.
 func (u *users) refused(l *login, n *node, same bool) (certain bool) {
 	late := same || time.Since(l.ended) > lease
-	status, err := l.send(n, http.MethodGet, "/me", nil)
+	status, err := u.thief(l.id).send(n, http.MethodGet, "/me", nil)
 	switch status {
 	case http.StatusUnauthorized:
 		return true
@@ -190,14 +202,13 @@ func (u *users) leave(t *testing.T) {
 	}
 	ended := map[string]bool{}
 	for _, l := range u.alive {
-		stolen := l.copyOf(u.nodes[0])
 		if !ended[l.user] {
 			ended[l.user] = true
 			if status, err := l.send(u.nodes[1], http.MethodPost, "/logout-all", nil); status != http.StatusOK {
 				t.Errorf("log out everywhere: %d, %v", status, err)
 			}
 		}
-		l.ended, l.browser = time.Now(), stolen
+		l.ended = time.Now()
 		u.refused(l, u.nodes[1], true)
 		for _, n := range u.nodes {
 			dbtest.Eventually(t, n.name+" refuses what a logout everywhere has ended", func() bool { return u.refused(l, n, false) })
@@ -235,27 +246,23 @@ func newBrowser(connections http.RoundTripper) *browser {
 	return &browser{http.Client{Jar: jar, Transport: connections, Timeout: dbtest.Patience}}
 }
 
-// copyOf returns a browser that has the cookies of b.
-func (b *browser) copyOf(n *node) *browser {
-	at, err := url.Parse(n.url)
-	other := newBrowser(b.Transport)
-	if err == nil {
-		other.Jar.SetCookies(at, b.Jar.Cookies(at))
-	}
-	return other
+// thief returns a browser that has a session ID in its cookie. A logout takes the
+// cookie from the browser of its user, but not from this one.
+func (d *demo) thief(id string) *browser {
+	b := newBrowser(d.connections)
+	b.Jar.SetCookies(d.host(), []*http.Cookie{{Name: "demo_session", Value: id}})
+	return b
 }
 
 // secret is the session ID in the cookie.
-func (b *browser) secret(n *node) string {
-	at, err := url.Parse(n.url)
-	if err != nil {
-		return ""
-	}
-	for _, c := range b.Jar.Cookies(at) {
+func (d *demo) secret(b *browser) string {
+	for _, c := range b.Jar.Cookies(d.host()) {
 		return c.Value
 	}
 	return ""
 }
+
+func (d *demo) host() *url.URL { return &url.URL{Scheme: "http", Host: "127.0.0.1"} }
 
 // send sends a request to a node. It returns the status, 0 if there is no answer,
 // and what the node said if that is not 200; else the JSON is read into reply.
