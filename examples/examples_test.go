@@ -21,6 +21,15 @@ import (
 
 var programs string // the folder of the built examples
 
+// build builds all examples.
+var build = sync.OnceValue(func() error {
+	out, err := exec.Command("go", "build", "-o", programs+string(filepath.Separator), "./...").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
+})
+
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		var err error
@@ -29,10 +38,6 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer func() { _ = os.RemoveAll(programs) }()
-		if out, err := exec.Command("go", "build", "-o", programs+string(filepath.Separator), "./...").CombinedOutput(); err != nil {
-			fmt.Println(err, string(out))
-			return 1
-		}
 		return dbtest.Run(m)
 	}())
 }
@@ -49,6 +54,9 @@ type browser struct {
 // test ends it in good order, and wants it to say that all is well.
 func run(t *testing.T, name string, environment ...string) (open func() *browser) {
 	t.Helper()
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
 	deadline := time.Now().Add(dbtest.Patience)
 	for {
 		port, err := loopback.FreePort()
