@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/logging"
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 )
 
 // maxChannel is how many bytes of a name Postgres keeps. LISTEN cuts off the
@@ -109,7 +109,7 @@ func (o ListenOptions) validate() error {
 		return errors.New("invalidation: ListenOptions.Lease is nil")
 	}
 	for field, text := range map[string]string{"Channel": o.Channel, "NodeName": o.NodeName} {
-		if err := record.Name("ListenOptions."+field, text, record.MaxNodeName+len(" (listener)")); err != nil {
+		if err := storekit.Name("ListenOptions."+field, text, storekit.MaxNodeName+len(" (listener)")); err != nil {
 			return fmt.Errorf("invalidation: %w", err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -15,6 +16,7 @@ import (
 // methods may be called concurrently.
 type Store struct {
 	opts   Options
+	limits storekit.Limits
 	table  *table
 	prune  worker.Worker
 	closed atomic.Bool
@@ -34,7 +36,14 @@ func New(opts Options) (*Store, error) {
 	return s, nil
 }
 
-func newStore(opts Options, t *table) *Store { return &Store{opts: opts, table: t} }
+func newStore(opts Options, t *table) *Store {
+	limits := storekit.Limits{MaxData: opts.MaxData, MaxUser: opts.MaxUser, MostUser: max(opts.MaxUser, mostUser), Longest: opts.Longest}
+	return &Store{opts: opts, limits: limits, table: t}
+}
+
+// mostUser is as in sqlitestore: the longest user that another setting can have
+// allowed.
+const mostUser = 1 << 16
 
 // Close implements session.Store.
 func (s *Store) Close(ctx context.Context) error {
@@ -51,7 +60,7 @@ func (s *Store) Close(ctx context.Context) error {
 }
 
 // Now implements session.Clock.
-func (s *Store) Now() time.Time { return utc(s.opts.Now()) }
+func (s *Store) Now() time.Time { return storekit.Exact(s.opts.Now()) }
 
 // Longest implements session.Clock.
 func (s *Store) Longest() time.Duration { return s.opts.Longest }
@@ -97,8 +106,6 @@ func wrap(op string, err error) error {
 	return fmt.Errorf("memstore: %s: %w", op, err)
 }
 
-func utc(t time.Time) time.Time { return t.UTC().Round(0) }
-
 // Get implements session.Store.
 func (s *Store) Get(ctx context.Context, key session.Key) (rec session.Record, err error) {
 	err = s.read(ctx, "get", func(now time.Time) error {
@@ -139,7 +146,7 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 // Save implements session.Store.
 func (s *Store) Save(ctx context.Context, rec session.Record) (out session.Record, err error) {
 	err = s.write(ctx, "save", func(now time.Time) error {
-		if err := s.checkSaved(rec); err != nil {
+		if err := s.limits.Saved(rec); err != nil {
 			return err
 		}
 		r, err := s.table.writable(rec.Key, now)
@@ -160,14 +167,14 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (out session.Recor
 // Touch implements session.Store.
 func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (inForce time.Time, err error) {
 	err = s.write(ctx, "touch", func(now time.Time) error {
-		if err := checkKey(key); err != nil {
+		if err := storekit.Key("the key", key); err != nil {
 			return err
 		}
 		r, err := s.table.writable(key, now)
 		if err != nil {
 			return session.ErrNotFound // also in the grace period of a renewal
 		}
-		if expires = earlier(utc(expires), r.rec.Deadline); expires.After(r.rec.Expires) {
+		if expires = storekit.Earlier(storekit.Exact(expires), r.rec.Deadline); expires.After(r.rec.Expires) {
 			r.rec.Expires = expires
 		}
 		inForce = r.rec.Expires
@@ -187,7 +194,7 @@ func (s *Store) Renew(ctx context.Context, old session.Key, rec session.Record, 
 func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (n int64, err error) {
 	err = s.write(ctx, "destroy", func(now time.Time) error {
 		for _, key := range keys {
-			if err := checkKey(key); err != nil {
+			if err := storekit.Key("a key", key); err != nil {
 				return err
 			}
 		}

@@ -21,13 +21,6 @@ func (t *table) ofUser(user string, now time.Time) []*row {
 	return rows
 }
 
-func checkNamed(user string) error {
-	if user == "" {
-		return fmt.Errorf("%w: the user is empty", session.ErrInvalid)
-	}
-	return checkUser(user)
-}
-
 // makeRoom ends sessions of r's user, if the limit says so, until r fits. The
 // row r replaces, if any, does not count.
 func (s *Store) makeRoom(r, replaced *row, limit session.UserLimit, now time.Time) ([]session.Key, error) {
@@ -51,17 +44,10 @@ func (s *Store) makeRoom(r, replaced *row, limit session.UserLimit, now time.Tim
 	return keys, nil
 }
 
-func checkLimit(limit session.UserLimit) error {
-	if limit.Max < 0 {
-		return fmt.Errorf("%w: UserLimit.Max is %d; it must not be negative", session.ErrInvalid, limit.Max)
-	}
-	return nil
-}
-
 // ListUser implements session.UserIndex.
 func (s *Store) ListUser(ctx context.Context, user string) (recs []session.Record, err error) {
 	err = s.read(ctx, "list user", func(now time.Time) error {
-		if err := checkNamed(user); err != nil {
+		if err := s.limits.User("user", user); err != nil {
 			return err
 		}
 		for _, r := range s.table.ofUser(user, now) {
@@ -76,7 +62,7 @@ func (s *Store) ListUser(ctx context.Context, user string) (recs []session.Recor
 func (s *Store) CountUser(ctx context.Context, user string) (n int64, err error) {
 	err = s.read(ctx, "count user", func(now time.Time) error {
 		n = int64(len(s.table.ofUser(user, now)))
-		return checkNamed(user)
+		return s.limits.User("user", user)
 	})
 	return n, err
 }
@@ -84,7 +70,7 @@ func (s *Store) CountUser(ctx context.Context, user string) (n int64, err error)
 // DestroyUser implements session.UserIndex.
 func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.Key) (n int64, err error) {
 	err = s.write(ctx, "destroy user", func(now time.Time) error {
-		if err := checkNamed(user); err != nil {
+		if err := s.limits.User("user", user); err != nil {
 			return err
 		}
 		spared := map[*row]bool{}
@@ -100,7 +86,7 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 
 // CreateLimited implements session.UserIndex.
 func (s *Store) CreateLimited(ctx context.Context, rec session.Record, limit session.UserLimit) (session.Record, []session.Key, error) {
-	if err := cmp.Or(checkNamed(rec.User), checkLimit(limit)); err != nil {
+	if err := s.limits.UserLimit(rec.User, limit); err != nil {
 		return session.Record{}, nil, wrap("create", err)
 	}
 	return s.create(ctx, rec, limit)
@@ -108,7 +94,7 @@ func (s *Store) CreateLimited(ctx context.Context, rec session.Record, limit ses
 
 // RenewLimited implements session.UserIndex.
 func (s *Store) RenewLimited(ctx context.Context, old session.Key, rec session.Record, grace time.Duration, limit session.UserLimit) (session.Record, []session.Key, error) {
-	if err := cmp.Or(checkNamed(rec.User), checkLimit(limit)); err != nil {
+	if err := s.limits.UserLimit(rec.User, limit); err != nil {
 		return session.Record{}, nil, wrap("renew", err)
 	}
 	return s.renew(ctx, old, rec, grace, limit)

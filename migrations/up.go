@@ -16,6 +16,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/direct"
 	"github.com/sojourn-go/sojourn/internal/pgschema"
+	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
 // Up brings the database to the newest version: it makes the schema, the
@@ -34,7 +35,7 @@ import (
 // error of this package, the error of the server or that of ctx, its cause
 // included.
 func Up(ctx context.Context, config *pgx.ConnConfig, cfg Config) error {
-	return because(ctx, up(ctx, config, cfg, FS()))
+	return wait.Because(ctx, up(ctx, config, cfg, FS()))
 }
 
 // UpFromPool is [Up] for the database that pool leads to, with all that the pool
@@ -52,16 +53,7 @@ func UpFromPool(ctx context.Context, pool *pgxpool.Pool, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("%w: Config.DirectDSN: %w", ErrInvalid, err)
 	}
-	return because(ctx, upBy(ctx, source, cfg, FS()))
-}
-
-// because adds to err why ctx ended, if it did.
-func because(ctx context.Context, err error) error {
-	// A statement that is cut off says only that ctx has ended.
-	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
-		return fmt.Errorf("%w: %w", err, cause)
-	}
-	return err
+	return wait.Because(ctx, upBy(ctx, source, cfg, FS()))
 }
 
 func up(ctx context.Context, config *pgx.ConnConfig, cfg Config, fsys fs.FS) error {

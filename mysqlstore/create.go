@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -28,7 +28,7 @@ func (s *Store) create(ctx context.Context, rec session.Record) (session.Record,
 	if err != nil {
 		return session.Record{}, err
 	}
-	rec.Version = record.Version(0)
+	rec.Version = storekit.Version(0)
 	o := &op{key: rec.Key, rec: rec}
 	if err := s.creates.Do(ctx, o); err != nil {
 		return session.Record{}, err
@@ -65,7 +65,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 		return made{}, err
 	}
 	rec.Data = bytes.Clone(rec.Data)
-	rec.Version = record.Version(0)
+	rec.Version = storekit.Version(0)
 	var evicted []session.Key // by an attempt whose outcome is open
 	out, err := write(ctx, s, "create", func(t *tx) (made, error) {
 		if t.lost != nil {
@@ -99,7 +99,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 // newRecord checks a session that is to be created, and returns it as it is kept.
 // What this node refuses by what it knows of the time and of the longest lifetime
 // it refuses by what it has asked for since.
-func (s *Store) newRecord(ctx context.Context, rec session.Record, limits func() record.Limits) (session.Record, error) {
+func (s *Store) newRecord(ctx context.Context, rec session.Record, limits func() storekit.Limits) (session.Record, error) {
 	made, err := limits().New(rec, s.Now())
 	if !errors.Is(err, session.ErrDeadline) || rec.Deadline.IsZero() {
 		return made, err
@@ -113,7 +113,7 @@ func (s *Store) newRecord(ctx context.Context, rec session.Record, limits func()
 // insert adds a session, whose key nobody may have used, and which is kept until
 // the bucket keptTo at least. It is ErrExists if the key was used, and ErrDeadline
 // if its time has passed by the database's clock, which this node knows then.
-func (t *tx) insert(rec session.Record, keptTo int32, created, now time.Time, limits record.Limits) (session.Record, error) {
+func (t *tx) insert(rec session.Record, keptTo int32, created, now time.Time, limits storekit.Limits) (session.Record, error) {
 	rec.Created = created
 	if err := limits.InTime(rec, now); err != nil {
 		return rec, err
@@ -135,7 +135,7 @@ var errLate = errors.New("an attempt whose answer was lost was still under way")
 func insertArgs(args []any, rec session.Record, keptTo int32) []any {
 	bucket := session.BucketOf(rec.Deadline)
 	return append(args, rec.Key.Hash[:], int64(bucket), int64(max(bucket, keptTo)), rec.Version,
-		record.Micros(rec.Expires), record.Micros(rec.Deadline), record.Micros(rec.Created), nullText(rec.User), nullBytes(rec.Data))
+		storekit.Micros(rec.Expires), storekit.Micros(rec.Deadline), storekit.Micros(rec.Created), nullText(rec.User), nullBytes(rec.Data))
 }
 
 // stripes is how many locks the users share.
@@ -161,9 +161,9 @@ func createLone(t *tx, o *op) (bool, error) {
 		return false, nil
 	}
 	rec := o.rec
-	rec.Created = record.Expiry(t.s.Now())
+	rec.Created = storekit.Expiry(t.s.Now())
 	limits := t.s.limits()
-	inTime := []any{record.Micros(rec.Expires), record.Micros(rec.Deadline), (limits.Longest + limits.Slack).Microseconds()}
+	inTime := []any{storekit.Micros(rec.Expires), storekit.Micros(rec.Deadline), (limits.Longest + limits.Slack).Microseconds()}
 	var q query
 	var args []any
 	if rec.User == "" {
@@ -275,7 +275,7 @@ func (t *tx) created(rec session.Record) (*session.Record, error) {
 	case err != nil || r == nil:
 		return nil, err
 	case r.rec.Version > rec.Version:
-		return nil, unknown(t.lost) // it may have come after this one
+		return nil, storekit.Unknown(t.lost) // it may have come after this one
 	case r.rec.Version < rec.Version:
 		return nil, session.ErrExists
 	}

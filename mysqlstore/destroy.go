@@ -3,7 +3,7 @@ package mysqlstore
 import (
 	"context"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -21,14 +21,14 @@ func (s *Store) destroy(ctx context.Context, keys []session.Key) (live int64, er
 		return 0, err
 	}
 	for _, key := range keys {
-		if err := record.Key("a key", key); err != nil {
+		if err := storekit.Key("a key", key); err != nil {
 			return 0, err
 		}
 	}
 	ops := make([]*op, 0, len(keys))
 	seen := make(map[session.Key]bool, len(keys))
 	for _, key := range keys {
-		if record.Possible(key) && !seen[key] {
+		if storekit.Possible(key) && !seen[key] {
 			seen[key] = true
 			ops = append(ops, &op{key: key})
 		}
@@ -97,7 +97,7 @@ func (t *tx) endAll(rows []*row) error {
 	for i, r := range rows {
 		hashes[i] = r.rec.Key.Hash
 	}
-	args := hashArgs([]any{record.Micros(record.Expiry(rows[0].now))}, hashes)
+	args := hashArgs([]any{storekit.Micros(storekit.Expiry(rows[0].now))}, hashes)
 	_, err := t.exec(t.ctx, text{endSome, sizeFor(len(rows))}, args...)
 	return err
 }

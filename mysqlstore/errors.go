@@ -1,14 +1,12 @@
 package mysqlstore
 
 import (
-	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -179,29 +177,4 @@ func wrap(op string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("mysqlstore: %s: %w", op, explain(err))
-}
-
-// isRefusal reports whether the store had a reason of its own to say no.
-func isRefusal(err error) bool {
-	for _, reason := range []error{
-		session.ErrNotFound, session.ErrConflict, session.ErrExists, session.ErrUserChanged,
-		session.ErrDeadline, session.ErrUserLimit, session.ErrInvalid, session.ErrTooLarge,
-	} {
-		if errors.Is(err, reason) {
-			return true
-		}
-	}
-	return false
-}
-
-// unknown reports that a write may or may not have happened.
-func unknown(cause error) error { return fmt.Errorf("%w: %w", session.ErrUnknown, cause) }
-
-// because adds to err why ctx ended, if it did.
-func because(ctx context.Context, err error) error {
-	cause := wait.Ended(ctx)
-	if cause == nil || errors.Is(err, cause) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", cause, err)
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/handover"
+	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -202,7 +204,7 @@ func (l *lane) together(ctx context.Context, ops []*op) (held []*op) {
 			half := len(ops) / 2
 			return append(l.together(ctx, ops[:half]), l.together(ctx, ops[half:])...)
 		}
-		if again && pause(ctx, try) {
+		if again && storekit.Backoff().Pause(ctx, try) {
 			l.s.stats.retries.Add(1)
 			kept = err
 			continue
@@ -249,21 +251,18 @@ func (l *lane) end(o *op, err error) {
 
 func (l *lane) fail(ctx context.Context, ops []*op, err error) {
 	for _, o := range ops {
-		switch {
-		case o.lost == nil:
-			l.end(o, because(ctx, err))
-		case errors.Is(err, o.lost):
-			l.end(o, l.s.counted(unknown(because(ctx, err))))
-		default:
-			l.end(o, l.s.counted(unknown(because(ctx, errors.Join(err, o.lost)))))
+		if o.lost != nil {
+			l.end(o, l.s.counted(storekit.StillUnknown(ctx, o.lost, err)))
+			continue
 		}
+		l.end(o, wait.Because(ctx, err))
 	}
 }
 
 // separate writes o in a transaction of its own, for which it waits.
 func (l *lane) separate(ctx context.Context, o *op) {
 	if o.kept != nil && o.lost == nil && !mayWait(ctx) {
-		l.end(o, because(ctx, o.kept))
+		l.end(o, wait.Because(ctx, o.kept))
 		return
 	}
 	waits, leave := context.WithCancelCause(ctx)

@@ -4,16 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"math/bits"
-	"math/rand/v2"
-	"os"
 	"runtime"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/logging"
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
 )
 
@@ -79,9 +76,6 @@ type Options struct {
 	Logger *zap.Logger
 }
 
-// clockSlack is how far beyond the longest lifetime a deadline may lie: a node
-// knows the database's time only as well as the network lets it.
-const clockSlack = time.Minute
 
 func (o Options) withDefaults() Options {
 	o.Table = cmp.Or(o.Table, migrations.DefaultTable)
@@ -92,7 +86,7 @@ func (o Options) withDefaults() Options {
 	o.Readers = cmp.Or(o.Readers, max(8, 2*runtime.GOMAXPROCS(0)))
 	o.Writers = cmp.Or(o.Writers, max(8, 2*runtime.GOMAXPROCS(0)))
 	o.PruneInterval = cmp.Or(o.PruneInterval, time.Minute)
-	o.NodeName = cmp.Or(o.NodeName, hostAndPID())
+	o.NodeName = cmp.Or(o.NodeName, storekit.NodeName())
 	o.Logger = logging.Or(o.Logger)
 	return o
 }
@@ -102,43 +96,22 @@ func (o Options) withDefaults() Options {
 const maxBlob = 1<<30 - packetRest
 
 func (o Options) validate() error {
-	for _, c := range []struct {
-		field string
-		got   time.Duration
-		least time.Duration
-		most  time.Duration
-	}{
-		{"Longest", cmp.Or(o.Longest, time.Hour), time.Hour, record.MaxLifetime},
-		{"WriteTimeout", o.WriteTimeout, 3 * time.Second, time.Hour},
-		{"RetireGrace", cmp.Or(o.RetireGrace, migrations.MinRetireGrace), migrations.MinRetireGrace, migrations.MaxLifetime},
-		{"PruneInterval", max(o.PruneInterval, 0), 0, record.MaxLifetime},
-	} {
-		if c.got < c.least || c.got > c.most {
-			return fmt.Errorf("mysqlstore: Options.%s is %v; it must be from %v to %v", c.field, c.got, c.least, c.most)
-		}
-	}
 	if _, err := migrations.NamesOf(o.Table); err != nil {
-		return fmt.Errorf("mysqlstore: Options.Table: %w", err)
+		return fmt.Errorf("Options.Table: %w", err)
 	}
-	if err := record.Name("Options.NodeName", o.NodeName, record.MaxNodeName); err != nil {
-		return fmt.Errorf("mysqlstore: %w", err)
-	}
-	for _, c := range []struct {
-		field     string
-		got, most int
-	}{
-		{"MaxData", cmp.Or(o.MaxData, 1), maxBlob},
-		{"MaxUser", o.MaxUser, migrations.MaxUser},
-		{"BatchItems", o.BatchItems, maxSize},
-		{"BatchBytes", o.BatchBytes, maxBlob},
-		{"Readers", o.Readers, 1000},
-		{"Writers", o.Writers, 1000},
-	} {
-		if c.got < 1 || c.got > c.most {
-			return fmt.Errorf("mysqlstore: Options.%s is %d; it must be from 1 to %d", c.field, c.got, c.most)
-		}
-	}
-	return nil
+	return cmp.Or(
+		storekit.BetweenIfSet("Longest", o.Longest, time.Hour, storekit.MaxLifetime),
+		storekit.Between("WriteTimeout", o.WriteTimeout, 3*time.Second, time.Hour),
+		storekit.BetweenIfSet("RetireGrace", o.RetireGrace, migrations.MinRetireGrace, migrations.MaxLifetime),
+		storekit.Between("PruneInterval", max(o.PruneInterval, 0), 0, storekit.MaxLifetime),
+		storekit.BetweenIfSet("MaxData", o.MaxData, 1, maxBlob),
+		storekit.Between("MaxUser", o.MaxUser, 1, migrations.MaxUser),
+		storekit.Between("BatchItems", o.BatchItems, 1, maxSize),
+		storekit.Between("BatchBytes", o.BatchBytes, 1, maxBlob),
+		storekit.Between("Readers", o.Readers, 1, 1000),
+		storekit.Between("Writers", o.Writers, 1, 1000),
+		storekit.Name("Options.NodeName", o.NodeName, storekit.MaxNodeName),
+	)
 }
 
 // packetRest is more than what is in a packet beside the data of a session.
@@ -181,26 +154,3 @@ func (o Options) shares(most int) shares {
 
 // leastConns is what a pool must be able to give: half of them are the store's.
 const leastConns = 8
-
-func (o Options) pruneInterval() time.Duration {
-	if o.PruneInterval < 0 { // started by hand
-		return time.Minute
-	}
-	return o.PruneInterval
-}
-
-func (o Options) nextPrune() time.Duration {
-	if o.NextPrune != nil {
-		return max(o.NextPrune(), time.Millisecond)
-	}
-	mean := o.pruneInterval()
-	return mean*3/4 + rand.N(mean/2+1)
-}
-
-func hostAndPID() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return fmt.Sprintf("%s:%d", strings.ToValidUTF8(host[:min(len(host), 200)], ""), os.Getpid())
-}

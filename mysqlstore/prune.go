@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/leader"
@@ -119,7 +120,7 @@ func (p *pruning) lead(leading context.Context, term *leader.Term[*sql.Conn]) er
 		case err != nil:
 			s.backgroundError("prune", err)
 		}
-		if !wait.Sleep(leading, s.opts.nextPrune()) {
+		if !wait.Sleep(leading, storekit.NextPrune(s.opts.NextPrune, storekit.PruneInterval(s.opts.PruneInterval))) {
 			return nil
 		}
 	}
@@ -144,8 +145,8 @@ func (s *Store) pruneNow(ctx context.Context) (done session.Pruned, err error) {
 			done, err = (&pass{p: s.pruning, step: step}).run(ctx)
 			return err
 		})
-		if !errors.Is(err, errPassTaken) || !pause(ctx, try) {
-			return done, because(ctx, err)
+		if !errors.Is(err, errPassTaken) || !storekit.Backoff().Pause(ctx, try) {
+			return done, wait.Because(ctx, err)
 		}
 	}
 }

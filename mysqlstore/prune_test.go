@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/dbtest"
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/leader/mysqllock"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -17,7 +17,7 @@ import (
 // age moves a session into the past, as if it had been created long ago.
 func (p place) age(t testing.TB, rec session.Record, by time.Duration) {
 	t.Helper()
-	deadline := record.Deadline(rec.Deadline.Add(-by))
+	deadline := storekit.Deadline(rec.Deadline.Add(-by))
 	n := sqlExec(t, p.db, `
 UPDATE sojourn_sessions SET deadline = ?, bucket = ?, kept_to = bucket, expires_at = LEAST(expires_at, ?) - 1, created_at = created_at - ? WHERE hash = UNHEX(?)`,
 		deadline.UnixMicro(), session.BucketOf(deadline), deadline.UnixMicro(), by.Microseconds(), hexOf(rec.Key))

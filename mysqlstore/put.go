@@ -6,7 +6,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -25,7 +25,7 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 		return session.Record{}, err
 	}
 	rec.Data = bytes.Clone(rec.Data)
-	rec.Version = record.Step() // also of a new one, from 0
+	rec.Version = storekit.Step() // also of a new one, from 0
 	ends := s.ends(rec)
 	type result struct {
 		rec session.Record
@@ -49,9 +49,9 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 		}
 		switch {
 		case !r.is(rec.Key):
-			return result{}, record.Invalid("Record.Key has bucket %d; that of its deadline is %d", rec.Key.Bucket, r.rec.Key.Bucket)
+			return result{}, storekit.Invalid("Record.Key has bucket %d; that of its deadline is %d", rec.Key.Bucket, r.rec.Key.Bucket)
 		case !r.live(r.now) && t.lost != nil:
-			return result{}, unknown(t.lost) // it may have been this one that ended it
+			return result{}, storekit.Unknown(t.lost) // it may have been this one that ended it
 		case !r.live(r.now):
 			return result{}, session.ErrNotFound // also in the grace period of a renewal
 		case rec.User != "" && rec.User != r.rec.User:

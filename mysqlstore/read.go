@@ -5,7 +5,8 @@ import (
 	"database/sql/driver"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -15,7 +16,7 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 		return session.Record{}, wrap("get", err)
 	}
 	s.stats.gets.Add(1)
-	if !record.Possible(key) {
+	if !storekit.Possible(key) {
 		return session.Record{}, wrap("get", session.ErrNotFound)
 	}
 	var rec session.Record
@@ -49,7 +50,7 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 		return session.FateUnknown, wrap("fate", err)
 	}
 	s.stats.gets.Add(1)
-	if !record.Possible(key) {
+	if !storekit.Possible(key) {
 		return session.FateUnknown, nil
 	}
 	var fate session.Fate
@@ -109,7 +110,7 @@ func (s *Store) ask(ctx context.Context, g *gate, f func(*conn) error) error {
 	until := time.Now().Add(s.opts.WriteTimeout)
 	for try := 1; ; try++ {
 		err := g.do(ctx, f)
-		if err == nil || isRefusal(err) {
+		if err == nil || storekit.IsRefusal(err) {
 			return err
 		}
 		again := false
@@ -119,8 +120,8 @@ func (s *Store) ask(ctx context.Context, g *gate, f func(*conn) error) error {
 		case txConflict, txBusy:
 			again = time.Now().Before(until)
 		}
-		if !again || !pause(ctx, try) {
-			return because(ctx, err)
+		if !again || !storekit.Backoff().Pause(ctx, try) {
+			return wait.Because(ctx, err)
 		}
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -28,19 +28,19 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if err := s.begun(ctx); err != nil {
 		return made{}, err
 	}
-	if err := record.Grace(grace); err != nil {
+	if err := storekit.Grace(grace); err != nil {
 		return made{}, err
 	}
-	if err := record.Key("the old key", old); err != nil {
+	if err := storekit.Key("the old key", old); err != nil {
 		return made{}, err
 	}
-	rec, err := s.newRecord(ctx, rec, func() record.Limits { return s.limits().ReplacingAny() })
+	rec, err := s.newRecord(ctx, rec, func() storekit.Limits { return s.limits().ReplacingAny() })
 	if err != nil {
 		return made{}, err
 	}
 	rec.Data = bytes.Clone(rec.Data)
 	version := rec.Version
-	rec.Version = record.Version(version)
+	rec.Version = storekit.Version(version)
 	var evicted []session.Key // by an attempt whose outcome is open
 	out, err := write(ctx, s, "renew", func(t *tx) (made, error) {
 		// First the user, then the row: so does who ends the user's sessions.
@@ -75,8 +75,8 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		if evicted, err = t.makeRoom(rec.User, []session.Key{old, rec.Key}, limit); err != nil {
 			return made{}, err
 		}
-		until := record.Earlier(r.now.Add(grace), r.rec.Deadline)
-		_, err = t.exec(t.ctx, one(renewed), record.Micros(r.now), rec.Key.Hash[:], record.Micros(until), old.Hash[:])
+		until := storekit.Earlier(r.now.Add(grace), r.rec.Deadline)
+		_, err = t.exec(t.ctx, one(renewed), storekit.Micros(r.now), rec.Key.Hash[:], storekit.Micros(until), old.Hash[:])
 		return made{next, evicted}, err
 	})
 	if err == nil {
@@ -97,7 +97,7 @@ func (t *tx) wasRenewed(old *row, rec session.Record) (*session.Record, error) {
 	case err != nil:
 		return nil, err
 	case next == nil:
-		return nil, unknown(t.lost)
+		return nil, storekit.Unknown(t.lost)
 	}
 	rec.Created = next.rec.Created
 	return &rec, nil

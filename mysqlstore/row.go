@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -122,14 +122,14 @@ func (s *scanner) number() int64 {
 	return n
 }
 
-func (s *scanner) time() time.Time { return record.Time(s.number()) }
+func (s *scanner) time() time.Time { return storekit.Time(s.number()) }
 
 func (s *scanner) maybeTime() time.Time {
 	n, null := s.maybeNumber()
 	if null {
 		return time.Time{}
 	}
-	return record.Time(n)
+	return storekit.Time(n)
 }
 
 // bytes are valid until the next row is read.

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -23,14 +23,14 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 	if err := s.limits().Saved(rec); err != nil {
 		return session.Record{}, err
 	}
-	if !record.Possible(rec.Key) {
+	if !storekit.Possible(rec.Key) {
 		s.stats.refused.Add(1)
 		return session.Record{}, session.ErrNotFound
 	}
 	if !rec.Expires.IsZero() {
-		rec.Expires = record.Expiry(rec.Expires)
+		rec.Expires = storekit.Expiry(rec.Expires)
 	}
-	o := &op{key: rec.Key, rec: rec, becomes: record.Version(rec.Version), ends: s.ends(rec)}
+	o := &op{key: rec.Key, rec: rec, becomes: storekit.Version(rec.Version), ends: s.ends(rec)}
 	if err := s.saves.Do(ctx, o); err != nil {
 		return session.Record{}, err
 	}
@@ -49,20 +49,20 @@ func saveLone(t *tx, o *op) (bool, error) {
 	if !t.instant {
 		return false, nil
 	}
-	deadline, created := record.Expiry(rec.Deadline), record.Expiry(rec.Created)
+	deadline, created := storekit.Expiry(rec.Deadline), storekit.Expiry(rec.Created)
 	q, args := one(saveData), []any{o.becomes}
 	if !rec.Expires.IsZero() {
-		q, args = one(saveAll), append(args, record.Micros(rec.Expires))
+		q, args = one(saveAll), append(args, storekit.Micros(rec.Expires))
 	}
 	args = append(args, nullBytes(rec.Data), rec.Key.Hash[:], int64(rec.Key.Bucket),
-		rec.Version, record.Micros(deadline), record.Micros(created), nullText(rec.User))
+		rec.Version, storekit.Micros(deadline), storekit.Micros(created), nullText(rec.User))
 	if !rec.Expires.IsZero() {
-		args = append(args, record.Micros(record.Earlier(rec.Expires, deadline)))
+		args = append(args, storekit.Micros(storekit.Earlier(rec.Expires, deadline)))
 	}
 	out, err := t.exec(t.ctx, q, args...)
 	o.made = rec
 	o.made.Version = o.becomes
-	o.made.Expires, o.made.Deadline, o.made.Created = record.Time(out.id), deadline, created
+	o.made.Expires, o.made.Deadline, o.made.Created = storekit.Time(out.id), deadline, created
 	return out.rows == 1, err
 }
 
@@ -107,7 +107,7 @@ func replacing(r *row, rec session.Record, becomes int64) session.Record {
 	out := r.rec
 	out.Key, out.Data, out.Version = rec.Key, rec.Data, becomes
 	if !rec.Expires.IsZero() {
-		out.Expires = record.Earlier(record.Expiry(rec.Expires), r.rec.Deadline)
+		out.Expires = storekit.Earlier(storekit.Expiry(rec.Expires), r.rec.Deadline)
 	}
 	return out
 }
@@ -145,7 +145,7 @@ func saveBatch(t *tx, ops []*op) error {
 	}
 	args = append(args, hashes...)
 	for i := range size {
-		args = append(args, decimal(record.Micros(save[min(i, len(save)-1)].made.Expires)))
+		args = append(args, decimal(storekit.Micros(save[min(i, len(save)-1)].made.Expires)))
 	}
 	args = append(args, hashes...)
 	for i := range size {
@@ -191,13 +191,13 @@ func (t *tx) replace(r *row, out session.Record) error {
 	if !r.now.Before(out.Expires) {
 		return t.end(r)
 	}
-	_, err := t.exec(t.ctx, one(save), out.Version, record.Micros(out.Expires), nullBytes(out.Data), r.rec.Key.Hash[:])
+	_, err := t.exec(t.ctx, one(save), out.Version, storekit.Micros(out.Expires), nullBytes(out.Data), r.rec.Key.Hash[:])
 	return err
 }
 
 // end makes r a tombstone.
 func (t *tx) end(r *row) error {
-	_, err := t.exec(t.ctx, one(endAt), record.Micros(record.Expiry(r.now)), r.rec.Key.Hash[:])
+	_, err := t.exec(t.ctx, one(endAt), storekit.Micros(storekit.Expiry(r.now)), r.rec.Key.Hash[:])
 	return err
 }
 
@@ -211,7 +211,7 @@ func (t *tx) saved(r *row, o *op) (bool, error) {
 		o.made = replacing(r, o.rec, o.becomes)
 		return true, nil
 	case r.rec.Version > o.becomes, !r.ended.IsZero():
-		return false, unknown(t.lost) // it may have come after this one, or be its doing
+		return false, storekit.Unknown(t.lost) // it may have come after this one, or be its doing
 	}
 	return false, nil
 }

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/mysqlreach"
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
 	"github.com/sojourn-go/sojourn/session"
@@ -80,7 +80,7 @@ const scanners = 2
 func New(ctx context.Context, db *sql.DB, opts Options) (*Store, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
-		return nil, err
+		return nil, wrap("new", err)
 	}
 	s, err := newStore(ctx, db, opts)
 	return s, wrap("new", err)
@@ -240,8 +240,8 @@ func (s *Store) Now() time.Time { return s.clock.now().UTC().Round(0) }
 func (s *Store) Longest() time.Duration { return time.Duration(s.longest.Load()) }
 
 // limits are those of now: nodes may agree on another longest lifetime.
-func (s *Store) limits() record.Limits {
-	return record.Limits{MaxData: s.opts.MaxData, MaxUser: s.opts.MaxUser, MostUser: migrations.MaxUser, Longest: s.Longest(), Slack: clockSlack}
+func (s *Store) limits() storekit.Limits {
+	return storekit.Limits{MaxData: s.opts.MaxData, MaxUser: s.opts.MaxUser, MostUser: migrations.MaxUser, Longest: s.Longest(), Slack: storekit.ClockSlack}
 }
 
 // The database's clock is read several times at first, so that one answer that

@@ -5,7 +5,7 @@ import (
 	"database/sql/driver"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -111,7 +111,7 @@ func (w *pass) sweepIDs(ctx context.Context, c *conn, first, end int64) error {
 	if err != nil {
 		return err
 	}
-	before := record.Micros(f.forgotten())
+	before := storekit.Micros(f.forgotten())
 	var idle [][32]byte
 	err = c.query(ctx, one(sweepFind), func(v []driver.Value) error {
 		scan := scanner{values: v}

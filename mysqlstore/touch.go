@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -19,14 +19,14 @@ func (s *Store) touch(ctx context.Context, key session.Key, expires time.Time) (
 	if err := s.begun(ctx); err != nil {
 		return time.Time{}, err
 	}
-	if err := record.Key("the key", key); err != nil {
+	if err := storekit.Key("the key", key); err != nil {
 		return time.Time{}, err
 	}
-	if !record.Possible(key) {
+	if !storekit.Possible(key) {
 		s.stats.refused.Add(1)
 		return time.Time{}, session.ErrNotFound
 	}
-	o := &op{key: key, rec: session.Record{Expires: record.Expiry(expires)}}
+	o := &op{key: key, rec: session.Record{Expires: storekit.Expiry(expires)}}
 	if err := s.touches.Do(ctx, o); err != nil {
 		return time.Time{}, err
 	}
@@ -42,9 +42,9 @@ func touchLone(t *tx, o *op) (bool, error) {
 	if !t.instant {
 		return false, nil
 	}
-	expires := record.Micros(o.rec.Expires)
+	expires := storekit.Micros(o.rec.Expires)
 	out, err := t.exec(t.ctx, one(touch), expires, o.key.Hash[:], int64(o.key.Bucket), expires)
-	o.made.Expires = record.Time(out.id)
+	o.made.Expires = storekit.Time(out.id)
 	return out.rows == 1, err
 }
 
@@ -58,7 +58,7 @@ func touching(r *row, expires time.Time) (time.Time, bool, error) {
 	if err != nil {
 		return time.Time{}, false, err
 	}
-	later := record.Earlier(expires, r.rec.Deadline)
+	later := storekit.Earlier(expires, r.rec.Deadline)
 	if !later.After(r.rec.Expires) {
 		return r.rec.Expires, false, nil
 	}
@@ -92,7 +92,7 @@ func touchBatch(t *tx, ops []*op) error {
 	hashes := hashArgs(nil, hashesOf(move))
 	args := append([]any(nil), hashes...)
 	for i := range size {
-		args = append(args, decimal(record.Micros(move[min(i, len(move)-1)].made.Expires)))
+		args = append(args, decimal(storekit.Micros(move[min(i, len(move)-1)].made.Expires)))
 	}
 	_, err = t.exec(t.ctx, text{touchSome, size}, append(args, hashes...)...)
 	return err
@@ -109,7 +109,7 @@ func touchApart(t *tx, o *op) error {
 	}
 	o.made.Expires = expires
 	if later {
-		_, err = t.exec(t.ctx, one(moveTo), record.Micros(expires), o.key.Hash[:])
+		_, err = t.exec(t.ctx, one(moveTo), storekit.Micros(expires), o.key.Hash[:])
 	}
 	return err
 }

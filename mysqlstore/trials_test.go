@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -39,14 +39,14 @@ func trialKinds() []trialKind {
 	at := func(t testing.TB, b brittle, rec session.Record) func() bool {
 		return func() bool {
 			r := b.row(t, rec.Key)
-			return r != nil && r.live && r.version == rec.Version && bytes.Equal(r.data, rec.Data) && r.expires == record.Micros(rec.Expires)
+			return r != nil && r.live && r.version == rec.Version && bytes.Equal(r.data, rec.Data) && r.expires == storekit.Micros(rec.Expires)
 		}
 	}
 	// saved is at the version after rec's, which nobody knows.
 	saved := func(t testing.TB, b brittle, rec session.Record) func() bool {
 		return func() bool {
 			r := b.row(t, rec.Key)
-			return r != nil && r.live && r.version > rec.Version && bytes.Equal(r.data, rec.Data) && r.expires == record.Micros(rec.Expires)
+			return r != nil && r.live && r.version > rec.Version && bytes.Equal(r.data, rec.Data) && r.expires == storekit.Micros(rec.Expires)
 		}
 	}
 	one := func(_ int64, err error) error { return err } // after a lost answer the count may be short

@@ -6,11 +6,10 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -66,7 +65,7 @@ func writeBy[T any](ctx context.Context, s *Store, g *gate, what string, f func(
 }
 
 func (s *Store) refused(err error) {
-	if isRefusal(err) && !errors.Is(err, session.ErrUnknown) {
+	if storekit.IsRefusal(err) && !errors.Is(err, session.ErrUnknown) {
 		s.stats.refused.Add(1)
 	}
 }
@@ -85,7 +84,7 @@ func (s *Store) untilKnown(ctx context.Context, lost, kept error, attempt func(l
 		if err == nil {
 			return nil
 		}
-		if isRefusal(err) || errors.Is(err, session.ErrUnknown) {
+		if storekit.IsRefusal(err) || errors.Is(err, session.ErrUnknown) {
 			return s.counted(err)
 		}
 		again := lost != nil
@@ -102,19 +101,16 @@ func (s *Store) untilKnown(ctx context.Context, lost, kept error, attempt func(l
 		case txReadOnly:
 			again = again || time.Since(began) < retryReadOnly
 		}
-		if again && pause(ctx, try) {
+		if again && storekit.Backoff().Pause(ctx, try) {
 			s.stats.retries.Add(1)
 			kept = err
 			continue
 		}
 		err = after(ctx, err, kept)
-		switch {
-		case lost == nil:
-			return because(ctx, err)
-		case errors.Is(err, lost):
-			return s.counted(unknown(because(ctx, err)))
+		if lost != nil {
+			return s.counted(storekit.StillUnknown(ctx, lost, err))
 		}
-		return s.counted(unknown(because(ctx, fmt.Errorf("%w; before that: %w", err, lost))))
+		return wait.Because(ctx, err)
 	}
 }
 
@@ -145,13 +141,6 @@ func mayWait(ctx context.Context) bool {
 	return ctx.Err() == nil && (!ok || time.Until(end) > lockWait)
 }
 
-// pause waits before the try-th repetition: longer each time, and by chance,
-// so that those who collided do not meet again. It reports whether ctx lasted.
-func pause(ctx context.Context, try int) bool {
-	d := time.Millisecond << min(try, 8)
-	return wait.Sleep(ctx, d/2+rand.N(d))
-}
-
 // lock returns the row of that hash, dead or alive, or nil, and keeps it. Its
 // time is one after it was locked.
 func (t *tx) lock(hash [32]byte) (*row, error) {
@@ -170,7 +159,7 @@ func (t *tx) lock(hash [32]byte) (*row, error) {
 
 // lockKey is lock for the row that key names.
 func (t *tx) lockKey(key session.Key) (*row, error) {
-	if !record.Possible(key) {
+	if !storekit.Possible(key) {
 		return nil, nil
 	}
 	r, err := t.lock(key.Hash)
@@ -187,7 +176,7 @@ func (t *tx) now() (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	at := record.Time(micros)
+	at := storekit.Time(micros)
 	t.s.clock.observe(sent, at, time.Now())
 	return at, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"regexp"
 	"strings"
+
+	"github.com/sojourn-go/sojourn/internal/storekit"
 )
 
 var ddlToken = regexp.MustCompile(`\{(?:(name|lower):([^{}]*)\{\}([^{}]*)|(\w+))\}`)
@@ -47,7 +49,7 @@ func (s *Store) createTable(ctx context.Context) error {
 			if err == nil {
 				break
 			}
-			if !isConflict(err) && !isRace(err) || try == tries || !pause(ctx, try) {
+			if !isConflict(err) && !isRace(err) || try == tries || !storekit.Backoff().Pause(ctx, try) {
 				return err
 			}
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -164,7 +165,7 @@ func written(ctx context.Context, err error) error {
 		a.mysql == mysqlOutOfRange, a.mysql == mysqlBadDateValue, isForeign(err):
 		return fmt.Errorf("%w: the database refuses it: %w", session.ErrInvalid, err)
 	case isOpen(err):
-		return fmt.Errorf("%w: %w", session.ErrUnknown, because(ctx, err))
+		return fmt.Errorf("%w: %w", session.ErrUnknown, wait.Because(ctx, err))
 	}
 	return err
 }
@@ -183,14 +184,6 @@ func isOurs(err error) bool {
 		}
 	}
 	return false
-}
-
-// because adds to err why ctx ended, if it did.
-func because(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-		return fmt.Errorf("%w: %w", cause, err)
-	}
-	return err
 }
 
 // notDone marks an error after which nothing can have been committed.

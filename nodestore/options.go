@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/logging"
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 )
 
 // Options configure a Store. The zero Options work.
@@ -88,8 +88,8 @@ func (o Options) validate(l Layout) error {
 		return fail("MaxData", "is %d; it must be from 1 to %d", o.MaxData, 1<<30)
 	case o.CreateTable && len(l.DDL) == 0:
 		return fail("CreateTable", "is set, but the layout has no DDL")
-	case o.PruneInterval > record.MaxLifetime:
-		return fail("PruneInterval", "is %v; it must be %v at most", o.PruneInterval, record.MaxLifetime)
+	case o.PruneInterval > storekit.MaxLifetime:
+		return fail("PruneInterval", "is %v; it must be %v at most", o.PruneInterval, storekit.MaxLifetime)
 	case o.PruneBatch < 1 || o.PruneBatch > 1000:
 		return fail("PruneBatch", "is %d; it must be from 1 to 1000", o.PruneBatch)
 	}

@@ -3,10 +3,8 @@ package nodestore
 import (
 	"context"
 	"database/sql"
-	"math/rand/v2"
-	"time"
 
-	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -108,15 +106,8 @@ const tries = 10
 func (s *Store) retry(ctx context.Context, do func() error) error {
 	for try := 1; ; try++ {
 		err := do()
-		if err == nil || !isConflict(err) || try == tries || !pause(ctx, try) {
+		if err == nil || !isConflict(err) || try == tries || !storekit.Backoff().Pause(ctx, try) {
 			return err
 		}
 	}
-}
-
-// pause waits before the try-th repetition: longer each time, and by chance, so
-// that those who collided do not meet again.
-func pause(ctx context.Context, try int) bool {
-	d := time.Millisecond << min(try, 8)
-	return wait.Sleep(ctx, d/2+rand.N(d))
 }

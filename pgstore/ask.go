@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
 const (
@@ -40,9 +43,9 @@ func (s *Store) ask(ctx context.Context, r road, read func(context.Context, *pgx
 		switch f := outcomeOf(err); {
 		case again && isLost(err):
 			r.own = true
-		case again && (f == txConflict || f == txLocked) && pause(ctx, try):
+		case again && (f == txConflict || f == txLocked) && storekit.Backoff().Pause(ctx, try):
 		default:
-			return because(ctx, err)
+			return wait.Because(ctx, err)
 		}
 		s.stats.retries.Add(1)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/internal/direct"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -114,7 +115,7 @@ func (r road) forLocks(ctx context.Context, n int, do func(context.Context, road
 	case r.places <- struct{}{}:
 		defer func() { <-r.places }()
 		return do(ctx, r.patiently(n))
-	case <-time.After(backoff(n)):
+	case <-time.After(storekit.Backoff().Before(n)):
 		r.lockWait = glance
 		return do(ctx, r)
 	}

@@ -9,21 +9,17 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sojourn-go/sojourn/internal/pgschema"
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// clockSlack is how far a deadline may lie beyond the longest lifetime: a node
-// knows the database's time only as well as the network lets it.
-const clockSlack = time.Minute
 
 // Create implements session.Store.
 func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record, error) {
 	if err := s.begun(ctx); err != nil {
 		return session.Record{}, wrap("create", err)
 	}
-	rec, err := s.newRecord(ctx, rec, (*facts).longestNow)
+	rec, err := s.newRecord(ctx, rec, s.limits)
 	if err != nil {
 		return session.Record{}, wrap("create", err)
 	}
@@ -31,7 +27,7 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 		rec, err = s.putForeign(ctx, rec, false)
 		return rec, wrap("create", s.correct(ctx, err))
 	}
-	rec.Version = record.Version(0)
+	rec.Version = storekit.Version(0)
 	var o *op
 	err = s.inPartition(ctx, rec.Key.Bucket, func() error {
 		o = &op{key: rec.Key, rec: rec}
@@ -50,66 +46,18 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 	return o.rec, nil
 }
 
-// newRecord checks what Create and Renew are given for a new session, and
-// returns it in the form that is written, with the caller's data. It refuses a
-// time only by a clock that was read since.
-func (s *Store) newRecord(ctx context.Context, rec session.Record, longest func(*facts) time.Duration) (session.Record, error) {
-	f := s.facts.Load()
-	made, err := s.recordAt(rec, f.now(), longest(f))
+// newRecord checks what Create and Renew are given for a new session, and returns
+// it as it is kept. It refuses a time only by a clock that was read since.
+func (s *Store) newRecord(ctx context.Context, rec session.Record, limits func() storekit.Limits) (session.Record, error) {
+	rec.Data = notNull(rec.Data)
+	made, err := limits().New(rec, s.Now())
 	if !errors.Is(err, session.ErrDeadline) || rec.Deadline.IsZero() {
 		return made, err
 	}
-	f, unread := s.refresh(ctx)
-	if unread != nil {
-		return rec, unread
-	}
-	return s.recordAt(rec, f.now(), longest(f))
-}
-
-func (f *facts) longestNow() time.Duration { return f.longest }
-
-// longestEver is for a session that may be as long as the one that it replaces,
-// which the database compares.
-func (f *facts) longestEver() time.Duration { return pgschema.MaxLifetime }
-
-func (s *Store) recordAt(rec session.Record, now time.Time, longest time.Duration) (session.Record, error) {
-	if err := s.checkContent(rec); err != nil {
+	if _, err := s.refresh(ctx); err != nil {
 		return rec, err
 	}
-	if rec.Deadline.IsZero() {
-		return rec, fmt.Errorf("%w: Record.Deadline is missing", session.ErrDeadline)
-	}
-	rec.Deadline = microsecond(rec.Deadline)
-	if rec.Expires.IsZero() {
-		rec.Expires = rec.Deadline
-	}
-	rec.Expires = storable(rec.Expires)
-	switch bucket := session.BucketOf(rec.Deadline); {
-	case rec.Key.Bucket != 0 && rec.Key.Bucket != bucket:
-		return rec, wrongBucket(rec.Key.Bucket, bucket)
-	case !rec.Deadline.After(now.Add(-clockSlack)):
-		return rec, fmt.Errorf("%w: Record.Deadline passed %v ago", session.ErrDeadline, now.Sub(rec.Deadline).Round(time.Second))
-	case rec.Deadline.After(now.Add(longest + clockSlack)):
-		return rec, fmt.Errorf("%w: Record.Deadline is %v away; the longest lifetime is %v", session.ErrDeadline, rec.Deadline.Sub(now).Round(time.Second), longest)
-	case rec.Expires.After(rec.Deadline):
-		return rec, fmt.Errorf("%w: Record.Expires is %v after Record.Deadline", session.ErrDeadline, rec.Expires.Sub(rec.Deadline))
-	}
-	rec.Data = notNull(rec.Data)
-	return rec, nil
-}
-
-func wrongBucket(got, want int32) error {
-	return invalid("Record.Key has bucket %d; that of its deadline is %d", got, want)
-}
-
-// microsecond rounds a deadline up to what the database keeps; rounded down it
-// could fall into another bucket.
-func microsecond(deadline time.Time) time.Time {
-	t := deadline.UTC().Truncate(time.Microsecond)
-	if t.Before(deadline) {
-		t = t.Add(time.Microsecond)
-	}
-	return t
+	return limits().New(rec, s.Now())
 }
 
 // inPartition runs write, which adds a row of that bucket. A partition that this node
@@ -160,7 +108,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 	var now time.Time
 
 	before := s.Now()
-	longest := (s.facts.Load().longest + clockSlack).Seconds()
+	longest := (s.facts.Load().longest + storekit.ClockSlack).Seconds()
 	stripes := column(ops, func(o *op) int32 { return stripeOf(o.rec.User) })
 	slices.Sort(stripes)
 	stripes = slices.Compact(stripes)

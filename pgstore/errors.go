@@ -7,8 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sojourn-go/sojourn/internal/wait"
-	"github.com/sojourn-go/sojourn/session"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 )
 
 // wrap names the operation. It returns nil for nil.
@@ -95,49 +94,22 @@ func outcomeOf(err error) txOutcome {
 	return txFailed
 }
 
-// isRefusal reports whether the database was asked and had a reason to say no.
-func isRefusal(err error) bool {
-	for _, reason := range []error{session.ErrNotFound, session.ErrConflict, session.ErrExists, session.ErrUserChanged, session.ErrDeadline, session.ErrUserLimit} {
-		if errors.Is(err, reason) {
-			return true
-		}
-	}
-	return isCode(err, "23505") // unique_violation
-}
-
-// outcomeOpen reports that an answer was lost and that asking again, which ended with
-// err, did not tell what came of it. No refusal that came later is part of it.
+// outcomeOpen reports that an answer was lost and that asking again, which ended
+// with err, did not tell what came of it.
 func (s *Store) outcomeOpen(ctx context.Context, lost, err error) error {
 	s.stats.unknown.Add(1)
-	if err == nil || isRefusal(err) || errors.Is(err, session.ErrUnknown) || errors.Is(err, lost) {
-		return unknown(because(ctx, lost))
+	if isRefusal(err) {
+		err = nil
 	}
-	return unknown(because(ctx, fmt.Errorf("%w; before that: %w", err, lost)))
+	return storekit.StillUnknown(ctx, lost, err)
 }
 
-// because adds to err why ctx ended, if it did.
-func because(ctx context.Context, err error) error {
-	if cause := wait.Ended(ctx); cause != nil {
-		return fmt.Errorf("%w: %w", cause, err)
-	}
-	return err
-}
-
-// unknown reports that a write may or may not have happened.
-func unknown(cause error) error {
-	return fmt.Errorf("%w: %w", session.ErrUnknown, cause)
+// isRefusal reports whether the database was asked and had a reason to say no.
+func isRefusal(err error) bool {
+	return storekit.IsRefusal(err) || isCode(err, "23505") // unique_violation
 }
 
 func isCode(err error, code string) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && pgErr.Code == code
-}
-
-// invalid reports a bad argument by its field.
-func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", session.ErrInvalid, fmt.Sprintf(format, args...))
-}
-
-func tooLarge(field string, got, limit int) error {
-	return fmt.Errorf("%w: %s has %d bytes; the limit is %d", session.ErrTooLarge, field, got, limit)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/leader"
 )
@@ -101,7 +102,7 @@ func (h hand) transact(ctx context.Context, lockTimeout string, ddl bool, do fun
 		again := false
 		switch outcomeOf(err) {
 		case txLocked, txConflict:
-			again = err != nil && try < lockTries && pause(ctx, 4+try)
+			again = err != nil && try < lockTries && storekit.Backoff().Pause(ctx, 4+try)
 			try++
 		default:
 			again = errors.Is(err, errTaken) && h.comeBack(ctx)

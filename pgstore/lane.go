@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/handover"
+	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -183,7 +185,7 @@ func (l *lane) retryLocked(ctx context.Context, ops []*op) {
 			held = l.attempt(ctx, ops, flushMode{road: l.road.patiently(try), patience: patient})
 			<-l.road.places
 			queued = true
-		case <-time.After(backoff(try)):
+		case <-time.After(storekit.Backoff().Before(try)):
 			held = l.attempt(ctx, ops, flushMode{road: l.road.quickly(), patience: careful})
 		case <-ctx.Done():
 			l.fail(ctx, ops, errors.New("others hold the row or lock"))
@@ -254,7 +256,7 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 			}
 			again = false
 		}
-		if again && pause(ctx, try) {
+		if again && storekit.Backoff().Pause(ctx, try) {
 			l.s.stats.retries.Add(1)
 			continue
 		}
@@ -291,6 +293,6 @@ func (l *lane) fail(ctx context.Context, ops []*op, err error) {
 			l.Finish(o, l.s.outcomeOpen(ctx, o.lost, err))
 			continue
 		}
-		l.Finish(o, because(ctx, err))
+		l.Finish(o, wait.Because(ctx, err))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/logging"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -25,9 +26,9 @@ func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Ti
 	if key.Bucket == 0 {
 		at.Bucket, _ = s.hints.GetIfPresent(key.Hash)
 	}
-	expires = storable(expires)
+	expires = storekit.Expiry(expires)
 	if row, ok := s.cache.Get(at); ok && row.Next.IsZero() {
-		if want := earlier(expires, row.Record.Deadline); !row.Record.Expires.Before(want) {
+		if want := storekit.Earlier(expires, row.Record.Deadline); !row.Record.Expires.Before(want) {
 			return row.Record.Expires, nil
 		}
 		// What the database has until then must outlast the write.

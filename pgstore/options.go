@@ -2,15 +2,13 @@ package pgstore
 
 import (
 	"cmp"
-	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/logging"
 	"github.com/sojourn-go/sojourn/internal/pgschema"
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/invalidation"
 )
 
@@ -128,57 +126,25 @@ func (o Options) withDefaults() Options {
 	o.ReadTimeout = cmp.Or(o.ReadTimeout, 5*time.Second)
 	o.Premake = cmp.Or(o.Premake, 24*time.Hour)
 	o.PruneInterval = cmp.Or(o.PruneInterval, time.Minute)
-	o.NodeName = cmp.Or(o.NodeName, hostAndPID())
+	o.NodeName = cmp.Or(o.NodeName, storekit.NodeName())
 	o.Logger = logging.Or(o.Logger)
 	return o
 }
 
 func (o Options) validate() error {
-	between := func(field string, got, least, most time.Duration) error {
-		if got < least || got > most {
-			return fmt.Errorf("pgstore: Options.%s is %v; it must be from %v to %v", field, got, least, most)
-		}
-		return nil
-	}
-	positive := func(field string, got, most int) error {
-		if got < 1 || got > most {
-			return fmt.Errorf("pgstore: Options.%s is %d; it must be from 1 to %d", field, got, most)
-		}
-		return nil
-	}
-	checks := []error{
-		between("LongestLifetime", cmp.Or(o.LongestLifetime, time.Hour), time.Hour, pgschema.MaxLifetime),
-		between("PartitionWidth", cmp.Or(o.PartitionWidth, time.Hour), time.Hour, pgschema.MaxLifetime),
-		between("Lease", cmp.Or(o.Lease, pgschema.MinLease), pgschema.MinLease, pgschema.MaxLease),
-		positive("MaxData", o.MaxData, 512<<20),
-		positive("MaxUser", o.MaxUser, maxUser),
-		positive("BatchItems", o.BatchItems, 10_000),
-		positive("BatchBytes", o.BatchBytes, 512<<20),
-		between("WriteTimeout", o.WriteTimeout, time.Millisecond, time.Hour),
-		between("ReadTimeout", o.ReadTimeout, time.Millisecond, time.Hour),
-		between("Premake", o.Premake, 24*time.Hour, maxPremake),
-		between("RetireGrace", cmp.Or(o.RetireGrace, pgschema.MinRetireGrace), pgschema.MinRetireGrace, pgschema.MaxLifetime),
-		between("PruneInterval", max(o.PruneInterval, 0), 0, pgschema.MaxLifetime),
-	}
-	if err := record.Name("Options.NodeName", o.NodeName, record.MaxNodeName); err != nil {
-		checks = append(checks, fmt.Errorf("pgstore: %w", err))
-	}
-	for _, err := range checks {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// nextPrune is how long the leader waits before its next pass.
-func (o Options) nextPrune() time.Duration {
-	if o.NextPrune != nil {
-		return max(o.NextPrune(), time.Millisecond)
-	}
-	mean := o.PruneInterval
-	if mean < 0 { // started by hand
-		mean = time.Minute
-	}
-	return mean*3/4 + rand.N(mean/2+1)
+	return cmp.Or(
+		storekit.BetweenIfSet("LongestLifetime", o.LongestLifetime, time.Hour, pgschema.MaxLifetime),
+		storekit.BetweenIfSet("PartitionWidth", o.PartitionWidth, time.Hour, pgschema.MaxLifetime),
+		storekit.BetweenIfSet("Lease", o.Lease, pgschema.MinLease, pgschema.MaxLease),
+		storekit.Between("MaxData", o.MaxData, 1, 512<<20),
+		storekit.Between("MaxUser", o.MaxUser, 1, maxUser),
+		storekit.Between("BatchItems", o.BatchItems, 1, 10_000),
+		storekit.Between("BatchBytes", o.BatchBytes, 1, 512<<20),
+		storekit.Between("WriteTimeout", o.WriteTimeout, time.Millisecond, time.Hour),
+		storekit.Between("ReadTimeout", o.ReadTimeout, time.Millisecond, time.Hour),
+		storekit.Between("Premake", o.Premake, 24*time.Hour, maxPremake),
+		storekit.BetweenIfSet("RetireGrace", o.RetireGrace, pgschema.MinRetireGrace, pgschema.MaxLifetime),
+		storekit.Between("PruneInterval", max(o.PruneInterval, 0), 0, pgschema.MaxLifetime),
+		storekit.Name("Options.NodeName", o.NodeName, storekit.MaxNodeName),
+	)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/leader"
@@ -163,7 +164,7 @@ func (p *pruning) lead(leading context.Context, term *leader.Term[*pgx.Conn]) er
 			return nil
 		}
 		p.note("maintain", err)
-		pause := p.s.opts.nextPrune()
+		pause := storekit.NextPrune(p.s.opts.NextPrune, storekit.PruneInterval(p.s.opts.PruneInterval))
 		if !fit {
 			pause = min(pause, unfitTerm)
 		}
@@ -187,7 +188,7 @@ func (p *pruning) takeTurns(ctx context.Context) {
 			return
 		}
 		p.note("maintain", err)
-		if !wait.Sleep(ctx, p.s.opts.nextPrune()) {
+		if !wait.Sleep(ctx, storekit.NextPrune(p.s.opts.NextPrune, storekit.PruneInterval(p.s.opts.PruneInterval))) {
 			return
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -38,13 +38,13 @@ func (s *Store) Put(ctx context.Context, rec session.Record) (session.Record, er
 // the data of the one there is.
 func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool) (session.Record, error) {
 	none := session.Record{}
-	if err := s.checkContent(rec); err != nil {
+	if err := s.limits().Content(rec); err != nil {
 		return none, err
 	}
-	rec.Version = record.Step() // also of a new one, from 0
+	rec.Version = storekit.Step() // also of a new one, from 0
 	rec.Data = bytes.Clone(notNull(rec.Data))
 	if !rec.Expires.IsZero() {
-		rec.Expires = storable(rec.Expires)
+		rec.Expires = storekit.Expiry(rec.Expires)
 	}
 	if rec.Deadline.IsZero() {
 		if rec.Key.Bucket == 0 {
@@ -53,12 +53,11 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 			rec.Deadline = time.Unix(int64(rec.Key.Bucket)*3600, 0)
 		}
 	}
-	rec.Deadline = microsecond(rec.Deadline)
+	rec.Deadline = storekit.Deadline(rec.Deadline)
 	bucket := session.BucketOf(rec.Deadline)
 	if rec.Key.Bucket != 0 {
 		if err := s.reach(ctx, rec.Key.Bucket); isNotFound(err) { // it can only be a new one
-			f := s.facts.Load()
-			if _, err := s.recordAt(putRecord(rec), f.now(), f.longest); err != nil {
+			if _, err := s.limits().New(putRecord(rec), s.Now()); err != nil {
 				return none, s.refused(err)
 			}
 		} else if err != nil {
@@ -129,14 +128,11 @@ func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bu
 		if replace {
 			rec = putRecord(rec)
 		}
-		f := s.facts.Load()
-		checked, err := s.recordAt(rec, f.now(), f.longest)
-		if err != nil {
+		if out, err = s.limits().New(rec, s.Now()); err != nil {
 			return none, err
 		}
-		out = checked
 		written = tx.QueryRow(ctx, s.parent.putInsert, out.Key.Hash[:], bucket, out.Expires, out.Deadline,
-			nullText(out.User), out.Data, (s.facts.Load().longest + clockSlack).Seconds(), out.Version)
+			nullText(out.User), out.Data, (s.facts.Load().longest + storekit.ClockSlack).Seconds(), out.Version)
 	case rec.User != "" && rec.User != rows[0].user:
 		return none, session.ErrUserChanged
 	default:

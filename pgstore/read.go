@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/internal/pgschema"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/session"
@@ -104,7 +105,7 @@ func (t *utf8Text) ScanBytes(b []byte) error {
 // locateToWrite is locate for writes, for which the zero key is a mistake.
 func (s *Store) locateToWrite(ctx context.Context, r road, key session.Key) (session.Key, error) {
 	if key.IsZero() {
-		return session.Key{}, invalid("the key is zero")
+		return session.Key{}, storekit.Invalid("the key is zero")
 	}
 	return s.locate(ctx, r, key)
 }

@@ -131,7 +131,7 @@ func (s *Store) refreshLoop(ctx context.Context) {
 func (s *Store) readFor(ctx context.Context, r *reading) {
 	f, err := s.askFacts(ctx)
 	if err != nil {
-		err = fmt.Errorf("read the partitions: %w", because(ctx, err))
+		err = fmt.Errorf("read the partitions: %w", wait.Because(ctx, err))
 	} else {
 		s.facts.Store(f)
 	}

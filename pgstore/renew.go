@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -22,7 +22,7 @@ func (s *Store) Renew(ctx context.Context, old session.Key, rec session.Record, 
 
 // RenewLimited implements session.UserIndex.
 func (s *Store) RenewLimited(ctx context.Context, old session.Key, rec session.Record, grace time.Duration, limit session.UserLimit) (session.Record, []session.Key, error) {
-	if err := checkLimit(rec.User, limit); err != nil {
+	if err := s.limits().UserLimit(rec.User, limit); err != nil {
 		return session.Record{}, nil, wrap("renew", err)
 	}
 	made, evicted, err := s.withRoom(ctx, rec.User, limit, old, func() (session.Record, []session.Key, error) {
@@ -36,16 +36,16 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if err := s.begun(ctx); err != nil {
 		return none, nil, err
 	}
-	if grace < 0 || grace > session.MaxGrace {
-		return none, nil, invalid("grace is %v; it must be from 0 to %v", grace, session.MaxGrace)
+	if err := storekit.Grace(grace); err != nil {
+		return none, nil, err
 	}
 	version := rec.Version
-	rec, err := s.newRecord(ctx, rec, (*facts).longestEver)
+	rec, err := s.newRecord(ctx, rec, s.limits().ReplacingAny)
 	if err != nil {
 		return none, nil, err
 	}
 	rec.Data = bytes.Clone(rec.Data) // what is kept in memory must not change
-	rec.Version = record.Version(version)
+	rec.Version = storekit.Version(version)
 	oldAt, err := s.locateToWrite(ctx, s.app, old)
 	if err != nil {
 		return none, nil, s.refused(err)
@@ -150,7 +150,7 @@ type renewal struct {
 // queueRenewal adds the statements. The user's stripe is locked before them,
 // so everybody locks rows second.
 func (s *Store) queueRenewal(b *pgx.Batch, r *renewal) {
-	r.longest = s.facts.Load().longest + clockSlack
+	r.longest = s.facts.Load().longest + storekit.ClockSlack
 	b.Queue(s.parent.lookOld+` FOR UPDATE`, r.old.Hash[:], r.old.Bucket).QueryRow(func(row pgx.Row) (err error) {
 		r.was, err = scanOld(row)
 		return err

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -13,17 +13,17 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 	if err := s.begun(ctx); err != nil {
 		return session.Record{}, wrap("save", err)
 	}
-	if err := s.checkSaved(rec); err != nil {
+	if err := s.limits().Saved(rec); err != nil {
 		return session.Record{}, wrap("save", err)
 	}
 	at, err := s.locate(ctx, s.app, rec.Key)
 	if err != nil {
 		return session.Record{}, wrap("save", s.refused(err))
 	}
-	o := &op{key: at, rec: rec, becomes: record.Version(rec.Version)}
+	o := &op{key: at, rec: rec, becomes: storekit.Version(rec.Version)}
 	o.rec.Data = notNull(rec.Data)
 	if !rec.Expires.IsZero() {
-		o.rec.Expires = storable(rec.Expires)
+		o.rec.Expires = storekit.Expiry(rec.Expires)
 	}
 	w := s.cache.Begin(at)
 	o.After = func(err error) {

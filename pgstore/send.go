@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -263,14 +265,14 @@ func (s *Store) untilKnown(ctx context.Context, r road, same any, attempt func(c
 				return err // this attempt came after the lost one
 			}
 		}
-		if again && (f == txLocked || pause(ctx, try)) {
+		if again && (f == txLocked || storekit.Backoff().Pause(ctx, try)) {
 			s.stats.retries.Add(1)
 			continue
 		}
 		if lost != nil {
 			return s.outcomeOpen(ctx, lost, err)
 		}
-		return because(ctx, err)
+		return wait.Because(ctx, err)
 	}
 }
 

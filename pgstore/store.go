@@ -4,12 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,6 +17,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/direct"
 	"github.com/sojourn-go/sojourn/internal/pgschema"
 	"github.com/sojourn-go/sojourn/internal/reach"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/session"
@@ -113,7 +111,7 @@ const (
 func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
-		return nil, err
+		return nil, wrap("new", err)
 	}
 	names, err := pgschema.NamesOf(opts.Schema, opts.Table)
 	if err != nil {
@@ -284,39 +282,9 @@ func (s *Store) begun(ctx context.Context) error {
 	return wait.Ended(ctx)
 }
 
-// checkContent checks what is written whatever the operation.
-func (s *Store) checkContent(rec session.Record) error {
-	if len(rec.User) > s.opts.MaxUser {
-		return tooLarge("Record.User", len(rec.User), s.opts.MaxUser)
-	}
-	return s.checkSaved(rec)
-}
-
-// checkSaved is checkContent for a save, whose user is the session's.
-func (s *Store) checkSaved(rec session.Record) error {
-	switch {
-	case rec.Key.IsZero():
-		return invalid("Record.Key is zero")
-	case len(rec.Data) > s.opts.MaxData:
-		return tooLarge("Record.Data", len(rec.Data), s.opts.MaxData)
-	}
-	return checkUser("Record.User", rec.User)
-}
-
-// checkUser is about users who may have sessions.
-func checkUser(field, user string) error {
-	if len(user) > maxUser {
-		return tooLarge(field, len(user), maxUser)
-	}
-	if !utf8.ValidString(user) {
-		return invalid("%s is not UTF-8", field)
-	}
-	for i := range len(user) {
-		if user[i] == 0 {
-			return invalid("%s has a NUL at byte %d", field, i)
-		}
-	}
-	return nil
+// limits are those of now: nodes may agree on another longest lifetime.
+func (s *Store) limits() storekit.Limits {
+	return storekit.Limits{MaxData: s.opts.MaxData, MaxUser: s.opts.MaxUser, MostUser: maxUser, Longest: s.Longest(), Slack: storekit.ClockSlack}
 }
 
 const (
@@ -331,14 +299,6 @@ func stripeOf(user string) int32 {
 	}
 	sum := sha256.Sum256([]byte(user))
 	return int32(sum[0])
-}
-
-func hostAndPID() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return fmt.Sprintf("%s:%d", strings.ToValidUTF8(host[:min(len(host), 200)], ""), os.Getpid())
 }
 
 // backgroundError reports a failure that no caller is waiting for.

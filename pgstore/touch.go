@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -17,7 +18,7 @@ func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (
 	if err != nil {
 		return time.Time{}, wrap("touch", s.refused(err))
 	}
-	o := s.newTouch(at, storable(expires))
+	o := s.newTouch(at, storekit.Expiry(expires))
 	if err := s.touches.Do(ctx, o); err != nil {
 		return time.Time{}, wrap("touch", s.refused(err))
 	}
@@ -53,7 +54,7 @@ func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]
 			s.touches.Finish(o, nil)
 		case w.held(o):
 			held = append(held, o)
-		case there && was.live && !was.expires.Before(earlier(o.rec.Expires, was.deadline)):
+		case there && was.live && !was.expires.Before(storekit.Earlier(o.rec.Expires, was.deadline)):
 			o.rec.Expires = was.expires // already further
 			s.touches.Finish(o, nil)
 		case there && was.live && mode.patience == careful:
@@ -64,24 +65,4 @@ func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]
 		}
 	}
 	return held, nil
-}
-
-// storable is an expiry as the database can hold it. Where it is cut, it lies
-// beyond all deadlines, or before them.
-func storable(t time.Time) time.Time {
-	first, last := time.Unix(0, 0), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
-	switch {
-	case t.Before(first):
-		t = first
-	case t.After(last):
-		t = last
-	}
-	return t.UTC().Truncate(time.Microsecond)
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -93,16 +93,9 @@ func (s *Store) endUserBatch(ctx context.Context, r road, user string, spared []
 	return rows, live, err
 }
 
-func checkLimit(user string, limit session.UserLimit) error {
-	if limit.Max < 0 {
-		return invalid("UserLimit.Max is %d; it must not be negative", limit.Max)
-	}
-	return notEmpty("Record.User", user)
-}
-
 // CreateLimited implements session.UserIndex.
 func (s *Store) CreateLimited(ctx context.Context, rec session.Record, limit session.UserLimit) (session.Record, []session.Key, error) {
-	if err := checkLimit(rec.User, limit); err != nil {
+	if err := s.limits().UserLimit(rec.User, limit); err != nil {
 		return session.Record{}, nil, wrap("create", err)
 	}
 	if limit.Max == 0 {
@@ -120,12 +113,12 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	if err := s.begun(ctx); err != nil {
 		return none, nil, err
 	}
-	rec, err := s.newRecord(ctx, rec, (*facts).longestNow)
+	rec, err := s.newRecord(ctx, rec, s.limits)
 	if err != nil {
 		return none, nil, err
 	}
 	rec.Data = bytes.Clone(rec.Data)
-	rec.Version = record.Version(0)
+	rec.Version = storekit.Version(0)
 	bucket := session.BucketOf(rec.Deadline)
 	if rec.Key.Bucket == 0 {
 		if err := s.markForeign(ctx); err != nil {
@@ -232,12 +225,5 @@ func (s *Store) withRoom(ctx context.Context, user string, limit session.UserLim
 }
 
 func (s *Store) begunForUser(ctx context.Context, user string) error {
-	return cmp.Or(s.begun(ctx), checkUser("user", user), notEmpty("user", user))
-}
-
-func notEmpty(field, user string) error {
-	if user == "" {
-		return invalid("%s is empty", field)
-	}
-	return nil
+	return cmp.Or(s.begun(ctx), s.limits().User("user", user))
 }

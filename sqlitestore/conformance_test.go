@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
 	"github.com/sojourn-go/sojourn/session"
 	"github.com/sojourn-go/sojourn/session/sessiontest"
@@ -133,7 +133,7 @@ func (f *files) harness() sessiontest.Harness {
 func expire(t testing.TB, db interface {
 	ExecContext(context.Context, string, ...any) (sql.Result, error)
 }, s session.Store, key session.Key) {
-	now := record.Micros(record.Expiry(s.(*Store).Now()))
+	now := storekit.Micros(storekit.Expiry(s.(*Store).Now()))
 	n := sqlExec(t, db, `UPDATE sojourn_sessions SET expires_at = ?2 WHERE key = ?1 AND ended_at IS NULL AND expires_at > ?2`, key.Hash[:], now)
 	if n != 1 {
 		t.Errorf("the session to expire is not live: %d rows", n)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -37,7 +37,7 @@ func (s *Store) create(ctx context.Context, rec session.Record, limit session.Us
 	if err != nil {
 		return made{}, err
 	}
-	rec.Version = record.Version(0)
+	rec.Version = storekit.Version(0)
 	var evicted []session.Key // by an attempt whose outcome is open
 	out, err := writeData(ctx, s, &rec.Data, func(t *tx) (made, error) {
 		now := t.now()
@@ -97,7 +97,7 @@ func (t *tx) add(rec session.Record, replaced *row, limit session.UserLimit, now
 func (t *tx) insert(rec session.Record, keptTo int32) error {
 	bucket := session.BucketOf(rec.Deadline)
 	n, err := t.exec(insert, rec.Key.Hash[:], int64(bucket), int64(max(bucket, keptTo)), rec.Version,
-		record.Micros(rec.Expires), record.Micros(rec.Deadline), record.Micros(rec.Created),
+		storekit.Micros(rec.Expires), storekit.Micros(rec.Deadline), storekit.Micros(rec.Created),
 		nullText(rec.User), nullBytes(rec.Data))
 	if err == nil && n == 0 {
 		err = session.ErrExists
@@ -113,7 +113,7 @@ func (t *tx) created(rec session.Record) (*session.Record, error) {
 	case err != nil || r == nil:
 		return nil, err
 	case r.rec.Version > rec.Version:
-		return nil, unknown(t.lost) // it may have come after this one
+		return nil, storekit.Unknown(t.lost) // it may have come after this one
 	case r.rec.Version < rec.Version:
 		return nil, session.ErrExists
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -24,7 +24,7 @@ func (s *Store) destroy(ctx context.Context, keys []session.Key) (total int64, e
 		return 0, err
 	}
 	for _, key := range keys {
-		if err := record.Key("a key", key); err != nil {
+		if err := storekit.Key("a key", key); err != nil {
 			return 0, err
 		}
 	}
@@ -50,7 +50,7 @@ func (s *Store) destroy(ctx context.Context, keys []session.Key) (total int64, e
 
 // endHead ends the session that key stands for and returns how many that were.
 func (t *tx) endHead(key session.Key) (int64, error) {
-	if !record.Possible(key) {
+	if !storekit.Possible(key) {
 		return 0, nil
 	}
 	r, err := t.find(key, find)

@@ -6,7 +6,6 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/sqlitecode"
 	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
-	"github.com/sojourn-go/sojourn/session"
 )
 
 // The errors of this package, beside those of package session and of
@@ -82,17 +81,4 @@ func wrap(op string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("sqlitestore: %s: %w", op, explain(err))
-}
-
-// isRefusal reports whether the store had a reason of its own to say no.
-func isRefusal(err error) bool {
-	for _, reason := range []error{
-		session.ErrNotFound, session.ErrConflict, session.ErrExists, session.ErrUserChanged,
-		session.ErrDeadline, session.ErrUserLimit, session.ErrInvalid, session.ErrTooLarge,
-	} {
-		if errors.Is(err, reason) {
-			return true
-		}
-	}
-	return false
 }

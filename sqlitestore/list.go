@@ -5,13 +5,13 @@ import (
 	"database/sql/driver"
 	"iter"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
 // Len implements session.Lister. It reads the whole table.
 func (s *Store) Len(ctx context.Context) (int64, error) {
-	n, err := s.number(ctx, count, record.Micros(s.Now()))
+	n, err := s.number(ctx, count, storekit.Micros(s.Now()))
 	return n, wrap("len", err)
 }
 
@@ -61,7 +61,7 @@ func pages[T any](ctx context.Context, s *Store, q query, size int, read func([]
 				id, item, err := read(v)
 				page, last = append(page, item), id
 				return err
-			}, from, record.Micros(s.Now()), int64(size))
+			}, from, storekit.Micros(s.Now()), int64(size))
 		})
 		if err != nil {
 			return err

@@ -30,7 +30,7 @@ import (
 func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
-		return nil, err
+		return nil, wrap("open", err)
 	}
 	s, err := open(ctx, path, opts)
 	return s, wrap("open", err)

@@ -3,16 +3,13 @@ package sqlitestore
 import (
 	"cmp"
 	"fmt"
-	"math/rand/v2"
-	"os"
 	"runtime"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/logging"
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
 )
 
@@ -94,9 +91,6 @@ const (
 	SynchronousNormal
 )
 
-// clockSlack is how far beyond the longest lifetime a deadline may lie: those
-// who compute it may have read the clock before it was set back.
-const clockSlack = time.Minute
 
 func (o Options) withDefaults() Options {
 	o.Table = cmp.Or(o.Table, migrations.DefaultTable)
@@ -108,7 +102,7 @@ func (o Options) withDefaults() Options {
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
 	o.Readers = cmp.Or(o.Readers, max(4, runtime.GOMAXPROCS(0)))
 	o.PruneInterval = cmp.Or(o.PruneInterval, time.Minute)
-	o.NodeName = cmp.Or(o.NodeName, hostAndPID())
+	o.NodeName = cmp.Or(o.NodeName, storekit.NodeName())
 	o.Logger = logging.Or(o.Logger)
 	return o
 }
@@ -121,71 +115,27 @@ const maxUser = 1 << 16
 const maxBlob = 1_000_000_000 - 10_000
 
 func (o Options) validate() error {
-	for _, c := range []struct {
-		field string
-		got   time.Duration
-		least time.Duration
-		most  time.Duration
-	}{
-		{"Longest", o.Longest, time.Second, record.MaxLifetime},
-		{"WriteTimeout", o.WriteTimeout, time.Millisecond, time.Hour},
-		{"RetireGrace", cmp.Or(o.RetireGrace, migrations.MinRetireGrace), migrations.MinRetireGrace, migrations.MaxRetireGrace},
-		{"PruneInterval", max(o.PruneInterval, 0), 0, record.MaxLifetime},
-	} {
-		if c.got < c.least || c.got > c.most {
-			return fmt.Errorf("sqlitestore: Options.%s is %v; it must be from %v to %v", c.field, c.got, c.least, c.most)
-		}
-	}
-	if err := record.Name("Options.NodeName", o.NodeName, record.MaxNodeName); err != nil {
-		return fmt.Errorf("sqlitestore: %w", err)
-	}
-	for _, c := range []struct {
-		field     string
-		got, most int
-	}{
-		{"MaxData", o.MaxData, maxBlob},
-		{"MaxUser", o.MaxUser, maxUser},
-		{"BatchItems", o.BatchItems, 10_000},
-		{"BatchBytes", o.BatchBytes, maxBlob},
-		{"Readers", o.Readers, 1000},
-	} {
-		if c.got < 1 || c.got > c.most {
-			return fmt.Errorf("sqlitestore: Options.%s is %d; it must be from 1 to %d", c.field, c.got, c.most)
-		}
-	}
 	if o.Synchronous != SynchronousFull && o.Synchronous != SynchronousNormal {
-		return fmt.Errorf("sqlitestore: Options.Synchronous is %d; it must be SynchronousFull or SynchronousNormal", o.Synchronous)
+		return fmt.Errorf("Options.Synchronous is %d; it must be SynchronousFull or SynchronousNormal", o.Synchronous)
 	}
-	return nil
+	return cmp.Or(
+		storekit.Between("Longest", o.Longest, time.Second, storekit.MaxLifetime),
+		storekit.Between("WriteTimeout", o.WriteTimeout, time.Millisecond, time.Hour),
+		storekit.BetweenIfSet("RetireGrace", o.RetireGrace, migrations.MinRetireGrace, migrations.MaxRetireGrace),
+		storekit.Between("PruneInterval", max(o.PruneInterval, 0), 0, storekit.MaxLifetime),
+		storekit.Between("MaxData", o.MaxData, 1, maxBlob),
+		storekit.Between("MaxUser", o.MaxUser, 1, maxUser),
+		storekit.Between("BatchItems", o.BatchItems, 1, 10_000),
+		storekit.Between("BatchBytes", o.BatchBytes, 1, maxBlob),
+		storekit.Between("Readers", o.Readers, 1, 1000),
+		storekit.Name("Options.NodeName", o.NodeName, storekit.MaxNodeName),
+	)
 }
 
-func (o Options) limits() record.Limits {
-	return record.Limits{MaxData: o.MaxData, MaxUser: o.MaxUser, MostUser: maxUser, Longest: o.Longest, Slack: clockSlack}
+func (o Options) limits() storekit.Limits {
+	return storekit.Limits{MaxData: o.MaxData, MaxUser: o.MaxUser, MostUser: maxUser, Longest: o.Longest, Slack: storekit.ClockSlack}
 }
 
 func (o Options) migrations() migrations.Config {
 	return migrations.Config{Table: o.Table, Settings: migrations.Settings{RetireGrace: o.RetireGrace}}
-}
-
-func (o Options) pruneInterval() time.Duration {
-	if o.PruneInterval < 0 { // started by hand
-		return time.Minute
-	}
-	return o.PruneInterval
-}
-
-func (o Options) nextPrune() time.Duration {
-	if o.NextPrune != nil {
-		return max(o.NextPrune(), time.Millisecond)
-	}
-	mean := o.pruneInterval()
-	return mean*3/4 + rand.N(mean/2+1)
-}
-
-func hostAndPID() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return fmt.Sprintf("%s:%d", strings.ToValidUTF8(host[:min(len(host), 200)], ""), os.Getpid())
 }

@@ -7,7 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/session"
@@ -52,7 +52,7 @@ func (p *pruning) run(ctx context.Context) {
 		if err := p.due(ctx); err != nil && ctx.Err() == nil && !p.s.closed.Load() {
 			p.s.backgroundError("prune", err)
 		}
-		if !wait.Sleep(ctx, p.s.opts.nextPrune()) {
+		if !wait.Sleep(ctx, storekit.NextPrune(p.s.opts.NextPrune, storekit.PruneInterval(p.s.opts.PruneInterval))) {
 			return
 		}
 	}
@@ -75,7 +75,7 @@ func (p *pruning) due(ctx context.Context) error {
 	}
 	got, err := write(ctx, s, func(t *tx) (answer, error) {
 		now := t.now()
-		n, err := t.exec(takeTurn, record.Micros(now), s.opts.NodeName, record.Micros(now.Add(-s.opts.pruneInterval()/2)))
+		n, err := t.exec(takeTurn, storekit.Micros(now), s.opts.NodeName, storekit.Micros(now.Add(-storekit.PruneInterval(s.opts.PruneInterval)/2)))
 		if err != nil {
 			return answer{}, err
 		}
@@ -127,7 +127,7 @@ func (p *pruning) now(ctx context.Context) (done session.Pruned, err error) {
 		return done, err
 	}
 	latest, err := write(ctx, s, func(t *tx) (turn, error) {
-		now := record.Micros(t.now())
+		now := storekit.Micros(t.now())
 		if _, err := t.exec(takeTurn, now, s.opts.NodeName, now); err != nil {
 			return turn{}, err
 		}

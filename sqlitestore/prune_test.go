@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -70,7 +70,7 @@ func TestPruningDeletesWhatIsLongDead(t *testing.T) {
 	age(t, s, path, 28*time.Hour, past...) // deadline, grace and bucket
 	db := openDB(t, DSN(path))
 	for _, key := range slices.Concat(idle, foreign) {
-		sqlExec(t, db, `UPDATE sojourn_sessions SET expires_at = ?2 WHERE key = ?1`, key.Hash[:], record.Micros(s.Now().Add(-25*time.Hour)))
+		sqlExec(t, db, `UPDATE sojourn_sessions SET expires_at = ?2 WHERE key = ?1`, key.Hash[:], storekit.Micros(s.Now().Add(-25*time.Hour)))
 	}
 	p, err := s.PruneNow(t.Context())
 	if err != nil || p.Rows != int64(len(past)) || p.Emptied != int64(len(idle)+len(foreign)) {
@@ -157,7 +157,7 @@ func TestPruningKeepsWhatMayBeAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	age(t, s, path, 25*time.Hour, keys[0], keys[1])
-	sqlExec(t, openDB(t, DSN(path)), `UPDATE sojourn_sessions SET expires_at = ?2 WHERE key = ?1`, keys[2].Hash[:], record.Micros(s.Now().Add(-23*time.Hour)))
+	sqlExec(t, openDB(t, DSN(path)), `UPDATE sojourn_sessions SET expires_at = ?2 WHERE key = ?1`, keys[2].Hash[:], storekit.Micros(s.Now().Add(-23*time.Hour)))
 	if p, err := s.PruneNow(t.Context()); err != nil || p.Rows != 0 {
 		t.Errorf("PruneNow = %+v, %v", p, err)
 	}
@@ -280,7 +280,7 @@ func TestSweepingGoesRoundTheTable(t *testing.T) {
 	for round := range 3 {
 		for i, key := range keys {
 			if i%3 == round {
-				sqlExec(t, db, `UPDATE sojourn_sessions SET expires_at = ?2 WHERE key = ?1`, key.Hash[:], record.Micros(s.Now().Add(-25*time.Hour)))
+				sqlExec(t, db, `UPDATE sojourn_sessions SET expires_at = ?2 WHERE key = ?1`, key.Hash[:], storekit.Micros(s.Now().Add(-25*time.Hour)))
 			}
 		}
 		want := uint64(0)

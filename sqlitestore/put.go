@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -22,7 +22,7 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 	if err := s.limits.Content(rec); err != nil {
 		return session.Record{}, err
 	}
-	rec.Version = record.Step() // also of a new one, from 0
+	rec.Version = storekit.Step() // also of a new one, from 0
 	type result struct {
 		rec session.Record
 		new bool
@@ -38,9 +38,9 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 			rec, err := t.putNew(rec, now)
 			return result{rec, true}, err
 		case !r.is(rec.Key):
-			return result{}, record.Invalid("Record.Key has bucket %d; that of its deadline is %d", rec.Key.Bucket, r.rec.Key.Bucket)
+			return result{}, storekit.Invalid("Record.Key has bucket %d; that of its deadline is %d", rec.Key.Bucket, r.rec.Key.Bucket)
 		case !r.live(now) && t.lost != nil:
-			return result{}, unknown(t.lost) // it may have been this one that ended it
+			return result{}, storekit.Unknown(t.lost) // it may have been this one that ended it
 		case !r.live(now):
 			return result{}, session.ErrNotFound // also in the grace period of a renewal
 		case rec.User != "" && rec.User != r.rec.User:

@@ -5,7 +5,7 @@ import (
 	"database/sql/driver"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -15,7 +15,7 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 		return session.Record{}, wrap("get", err)
 	}
 	s.stats.gets.Add(1)
-	if !record.Possible(key) {
+	if !storekit.Possible(key) {
 		return session.Record{}, wrap("get", session.ErrNotFound)
 	}
 	var rec session.Record
@@ -51,7 +51,7 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 		return session.FateUnknown, wrap("fate", err)
 	}
 	s.stats.gets.Add(1)
-	if !record.Possible(key) {
+	if !storekit.Possible(key) {
 		return session.FateUnknown, nil
 	}
 	var fate session.Fate
@@ -81,12 +81,12 @@ func (c *conn) find(key session.Key, with query) (r *row, err error) {
 
 // now is the time by which a transaction decides, read under its lock and as
 // precise as what is stored.
-func (t *tx) now() time.Time { return record.Expiry(t.s.Now()) }
+func (t *tx) now() time.Time { return storekit.Expiry(t.s.Now()) }
 
 // writable returns the live row of key itself. It is ErrConflict in the grace
 // period of a renewal, and else ErrNotFound.
 func (t *tx) writable(key session.Key, now time.Time) (*row, error) {
-	if !record.Possible(key) {
+	if !storekit.Possible(key) {
 		return nil, session.ErrNotFound
 	}
 	r, err := t.find(key, find)

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -102,15 +101,12 @@ func retry(ctx context.Context, limit time.Duration, f func() error) error {
 		if time.Now().After(until) {
 			return fmt.Errorf("for %v: %w", limit, err)
 		}
-		if !wait.Sleep(ctx, backoff(try)) {
-			return fmt.Errorf("%w: %w", wait.Ended(ctx), err)
+		if !backoff.Pause(ctx, try) {
+			return wait.Because(ctx, err)
 		}
 	}
 }
 
-// backoff is how long to wait for those who write: a commit takes a fraction of
-// a millisecond or a few.
-func backoff(try int) time.Duration {
-	most := min(100*time.Microsecond<<min(try, 6), 5*time.Millisecond)
-	return most/2 + rand.N(most/2)
-}
+// backoff is for who waits for those who write: a commit takes a fraction of a
+// millisecond or a few.
+var backoff = wait.Backoff{First: 200 * time.Microsecond, Most: 5 * time.Millisecond}

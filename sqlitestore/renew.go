@@ -5,7 +5,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -28,10 +28,10 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if err := s.begun(ctx); err != nil {
 		return made{}, err
 	}
-	if err := record.Grace(grace); err != nil {
+	if err := storekit.Grace(grace); err != nil {
 		return made{}, err
 	}
-	if err := record.Key("the old key", old); err != nil {
+	if err := storekit.Key("the old key", old); err != nil {
 		return made{}, err
 	}
 	rec, err := s.limits.ReplacingAny().New(rec, s.Now())
@@ -39,7 +39,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		return made{}, err
 	}
 	version := rec.Version
-	rec.Version = record.Version(version)
+	rec.Version = storekit.Version(version)
 	var evicted []session.Key // by an attempt whose outcome is open
 	out, err := writeData(ctx, s, &rec.Data, func(t *tx) (made, error) {
 		now := t.now()
@@ -65,8 +65,8 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		if evicted, err = t.add(rec, r, limit, now); err != nil {
 			return made{}, err
 		}
-		until := record.Earlier(now.Add(grace), r.rec.Deadline)
-		_, err = t.exec(renewed, r.id, record.Micros(now), rec.Key.Hash[:], record.Micros(until))
+		until := storekit.Earlier(now.Add(grace), r.rec.Deadline)
+		_, err = t.exec(renewed, r.id, storekit.Micros(now), rec.Key.Hash[:], storekit.Micros(until))
 		return made{rec, evicted}, err
 	})
 	if err == nil {
@@ -88,7 +88,7 @@ func (t *tx) wasRenewed(old session.Key, rec session.Record) (*session.Record, e
 	case err != nil:
 		return nil, err
 	case next == nil:
-		return nil, unknown(t.lost)
+		return nil, storekit.Unknown(t.lost)
 	}
 	rec.Created = next.rec.Created
 	return &rec, nil

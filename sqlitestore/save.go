@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -21,7 +21,7 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 	if err := s.limits.Saved(rec); err != nil {
 		return session.Record{}, err
 	}
-	becomes := record.Version(rec.Version)
+	becomes := storekit.Version(rec.Version)
 	out, err := writeData(ctx, s, &rec.Data, func(t *tx) (session.Record, error) {
 		now := t.now()
 		if t.lost != nil {
@@ -52,7 +52,7 @@ func replacing(r *row, rec session.Record, becomes int64) session.Record {
 	out := r.rec
 	out.Key, out.Data, out.Version = rec.Key, rec.Data, becomes
 	if !rec.Expires.IsZero() {
-		out.Expires = record.Earlier(record.Expiry(rec.Expires), r.rec.Deadline)
+		out.Expires = storekit.Earlier(storekit.Expiry(rec.Expires), r.rec.Deadline)
 	}
 	return out
 }
@@ -62,13 +62,13 @@ func (t *tx) replace(r *row, out session.Record, now time.Time) error {
 	if !now.Before(out.Expires) {
 		return t.end(r, now)
 	}
-	_, err := t.exec(save, r.id, record.Micros(out.Expires), nullBytes(out.Data), out.Version)
+	_, err := t.exec(save, r.id, storekit.Micros(out.Expires), nullBytes(out.Data), out.Version)
 	return err
 }
 
 // end makes r a tombstone.
 func (t *tx) end(r *row, now time.Time) error {
-	_, err := t.exec(end, r.id, record.Micros(now))
+	_, err := t.exec(end, r.id, storekit.Micros(now))
 	return err
 }
 
@@ -82,7 +82,7 @@ func (t *tx) saved(rec session.Record, becomes int64) (session.Record, error) {
 	case r.rec.Version == becomes:
 		return replacing(r, rec, becomes), nil
 	case r.rec.Version > becomes, !r.ended.IsZero():
-		return session.Record{}, unknown(t.lost) // it may have come after this one, or be its doing
+		return session.Record{}, storekit.Unknown(t.lost) // it may have come after this one, or be its doing
 	}
 	return session.Record{}, nil
 }

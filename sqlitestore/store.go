@@ -11,7 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
 	"github.com/sojourn-go/sojourn/session"
@@ -33,7 +33,7 @@ var _ interface {
 // methods may be called concurrently.
 type Store struct {
 	opts   Options
-	limits record.Limits
+	limits storekit.Limits
 	log    *zap.Logger
 	now    func() time.Time
 
@@ -72,7 +72,7 @@ const scanners = 2
 func New(ctx context.Context, db *sql.DB, opts Options) (*Store, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
-		return nil, err
+		return nil, wrap("new", err)
 	}
 	s, err := newStore(ctx, db, opts, time.Now)
 	return s, wrap("new", err)
@@ -280,7 +280,7 @@ func hand[T any](ctx context.Context, s *Store, o op, f func(*tx) (T, error)) (T
 	}
 	err := s.writer.Do(ctx, &o)
 	if err != nil {
-		if isRefusal(err) {
+		if storekit.IsRefusal(err) {
 			s.stats.refused.Add(1)
 		}
 		return none, err

@@ -5,7 +5,7 @@ import (
 	"database/sql/driver"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -79,7 +79,7 @@ func (p *pruning) sweep(ctx context.Context, after, to int64, done *session.Prun
 			if err != nil {
 				return 0, err
 			}
-			return t.exec(sweep, first, first+sweepBatch, record.Micros(before))
+			return t.exec(sweep, first, first+sweepBatch, storekit.Micros(before))
 		})
 		done.Emptied += n
 		if err != nil {
@@ -97,9 +97,9 @@ func (p *pruning) sweep(ctx context.Context, after, to int64, done *session.Prun
 func (c *conn) forgotten(now time.Time) (before time.Time, err error) {
 	err = c.query(context.Background(), readGrace, func(v []driver.Value) error {
 		scan := scanner{values: v}
-		before = record.Expiry(now.Add(-time.Duration(scan.number()) * time.Second))
+		before = storekit.Expiry(now.Add(-time.Duration(scan.number()) * time.Second))
 		return scan.err
-	}, record.Micros(record.Expiry(now)))
+	}, storekit.Micros(storekit.Expiry(now)))
 	return before, err
 }
 
@@ -122,7 +122,7 @@ func (s *Store) idle(ctx context.Context, after int64) (first int64, found bool,
 			scan := scanner{values: v}
 			found = scan.number() == 1
 			return scan.err
-		}, first, first+sweepBatch, record.Micros(before))
+		}, first, first+sweepBatch, storekit.Micros(before))
 	})
 	return first, found, err
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -19,10 +19,10 @@ func (s *Store) touch(ctx context.Context, key session.Key, expires time.Time) (
 	if err := s.begun(ctx); err != nil {
 		return time.Time{}, err
 	}
-	if err := record.Key("the key", key); err != nil {
+	if err := storekit.Key("the key", key); err != nil {
 		return time.Time{}, err
 	}
-	expires = record.Expiry(expires)
+	expires = storekit.Expiry(expires)
 	out, err := write(ctx, s, func(t *tx) (time.Time, error) {
 		r, err := t.writable(key, t.now())
 		if errors.Is(err, session.ErrConflict) {
@@ -31,11 +31,11 @@ func (s *Store) touch(ctx context.Context, key session.Key, expires time.Time) (
 		if err != nil {
 			return time.Time{}, err
 		}
-		later := record.Earlier(expires, r.rec.Deadline)
+		later := storekit.Earlier(expires, r.rec.Deadline)
 		if !later.After(r.rec.Expires) {
 			return r.rec.Expires, nil
 		}
-		_, err = t.exec(touch, r.id, record.Micros(later))
+		_, err = t.exec(touch, r.id, storekit.Micros(later))
 		return later, err
 	})
 	if err == nil {

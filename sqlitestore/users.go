@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -43,7 +43,7 @@ func (s *Store) CountUser(ctx context.Context, user string) (int64, error) {
 	if err := s.limits.User("user", user); err != nil {
 		return 0, wrap("count user", err)
 	}
-	n, err := s.number(ctx, countUser, user, record.Micros(s.Now()))
+	n, err := s.number(ctx, countUser, user, storekit.Micros(s.Now()))
 	return n, wrap("count user", err)
 }
 

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/handover"
-	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -68,8 +68,6 @@ func newWriter(s *Store, c *conn) *writer {
 	return &writer{Queue: queue, s: s, conn: c}
 }
 
-func unknown(cause error) error { return fmt.Errorf("%w: %w", session.ErrUnknown, cause) }
-
 // run writes until the writer is closed and its queue empty. When ctx ends, the
 // writes that have no lock yet fail.
 func (w *writer) run(ctx context.Context) {
@@ -110,7 +108,7 @@ func (w *writer) lock(ctx context.Context) bool {
 				if w.waiting() == 0 {
 					return false
 				}
-				wait.Sleep(ctx, backoff(try))
+				backoff.Pause(ctx, try)
 				continue
 			}
 			err = fmt.Errorf("%w: %w", session.ErrClosed, err)
@@ -163,7 +161,7 @@ func (w *writer) write(ctx context.Context, ops []*op) {
 func (w *writer) apply(ops []*op, results []error) error {
 	for i, o := range ops {
 		err := o.do(&tx{conn: w.conn, s: w.s, lost: o.lost})
-		if err != nil && !isRefusal(err) && !errors.Is(err, session.ErrUnknown) {
+		if err != nil && !storekit.IsRefusal(err) && !errors.Is(err, session.ErrUnknown) {
 			return err
 		}
 		results[i] = err
@@ -198,12 +196,8 @@ func (w *writer) alone(ctx context.Context, o *op, err error, again bool) {
 			w.rollback()
 		}
 	}
-	switch {
-	case first == nil:
-	case errors.Is(err, first):
-		err = w.counted(unknown(err))
-	default:
-		err = w.counted(unknown(fmt.Errorf("%w; before that: %w", err, first)))
+	if first != nil {
+		err = w.counted(storekit.StillUnknown(ctx, first, err))
 	}
 	w.Finish(o, err)
 }

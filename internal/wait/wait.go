@@ -28,3 +28,16 @@ func Ended(ctx context.Context) error {
 	}
 	return fmt.Errorf("%w: %w", err, cause)
 }
+
+// Because adds to err why ctx ended, if it did and err does not say so. It is nil
+// for nil. The reason comes first: a statement that is cut off says only that.
+func Because(ctx context.Context, err error) error {
+	end, cause := ctx.Err(), context.Cause(ctx)
+	switch {
+	case err == nil || end == nil || errors.Is(err, end) && errors.Is(err, cause):
+		return err
+	case errors.Is(err, end):
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return fmt.Errorf("%w: %w", Ended(ctx), err)
+}

@@ -3,6 +3,7 @@ package wait_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -31,5 +32,45 @@ func TestEndedTellsTheErrorAndItsCause(t *testing.T) {
 	cancel(reason)
 	if err := wait.Ended(ctx); !errors.Is(err, context.Canceled) || !errors.Is(err, reason) {
 		t.Errorf("got %v, want both", err)
+	}
+}
+
+func TestBecauseAddsWhatTheErrorDoesNotSay(t *testing.T) {
+	t.Parallel()
+	failed, reason := errors.New("it failed"), errors.New("the reason")
+	lasts := t.Context()
+	cancelled, cancel := context.WithCancel(lasts)
+	cancel()
+	caused, cancelCause := context.WithCancelCause(lasts)
+	cancelCause(reason)
+	limited, stop := context.WithDeadlineCause(lasts, time.Now(), fmt.Errorf("a limit: %w", context.DeadlineExceeded))
+	defer stop()
+	<-limited.Done()
+	for _, tt := range []struct {
+		name string
+		ctx  context.Context
+		err  error
+		want string
+	}{
+		{"no error", caused, nil, ""},
+		{"a context that lasts", lasts, failed, "it failed"},
+		{"a context without a cause", cancelled, failed, "context canceled: it failed"},
+		{"a context with a cause", caused, failed, "context canceled: the reason: it failed"},
+		{"an error of the context", cancelled, fmt.Errorf("it failed: %w", cancelled.Err()), "it failed: context canceled"},
+		{"an error of the context that lacks the cause", caused, fmt.Errorf("it failed: %w", caused.Err()), "the reason: it failed: context canceled"},
+		{"an error that says all", caused, wait.Because(caused, failed), "context canceled: the reason: it failed"},
+		{"a cause that holds the error", limited, failed, "a limit: context deadline exceeded: it failed"},
+	} {
+		err := wait.Because(tt.ctx, tt.err)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if got != tt.want || !errors.Is(err, tt.err) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+		if tt.err != nil && tt.ctx.Err() != nil && (!errors.Is(err, tt.ctx.Err()) || !errors.Is(err, context.Cause(tt.ctx))) {
+			t.Errorf("%s: %v does not hold the context's error and cause", tt.name, err)
+		}
 	}
 }

@@ -41,20 +41,20 @@ func up(ctx context.Context, db *sql.DB, cfg Config, fsys fs.FS) error {
 		return fmt.Errorf("migrations/mysql: %w", err)
 	}
 	if err := mysqlreach.Database(ctx, db.PingContext); err != nil {
-		return because(ctx, n.explain("connect", err))
+		return wait.Because(ctx, n.explain("connect", err))
 	}
 	conn, err := db.Conn(ctx)
 	if err != nil {
-		return because(ctx, n.explain("connect", err))
+		return wait.Because(ctx, n.explain("connect", err))
 	}
 	defer discard(conn)
 	if done, err := n.done(ctx, conn, len(steps)); done || err != nil {
-		return because(ctx, err)
+		return wait.Because(ctx, err)
 	}
 	if err := n.lock(ctx, conn, cfg.LockWait); err != nil {
-		return because(ctx, err)
+		return wait.Because(ctx, err)
 	}
-	return because(ctx, n.migrate(ctx, conn, steps))
+	return wait.Because(ctx, n.migrate(ctx, conn, steps))
 }
 
 // discard closes a connection instead of giving it back to its pool: it has
@@ -62,14 +62,6 @@ func up(ctx context.Context, db *sql.DB, cfg Config, fsys fs.FS) error {
 func discard(conn *sql.Conn) {
 	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	_ = conn.Close()
-}
-
-// because adds to err why ctx ended, if it did.
-func because(ctx context.Context, err error) error {
-	if cause := wait.Ended(ctx); err != nil && cause != nil {
-		return fmt.Errorf("%w: %w", cause, err)
-	}
-	return err
 }
 
 // lockName is that of the lock under which a table is migrated. Locks belong to

@@ -40,7 +40,7 @@ func up(ctx context.Context, db *sql.DB, cfg Config, fsys fs.FS) error {
 	}
 	if cfg.LockWait > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, cfg.LockWait, ErrLocked)
+		ctx, cancel = context.WithTimeoutCause(ctx, cfg.LockWait, fmt.Errorf("%w for %v: %w", ErrLocked, cfg.LockWait, context.DeadlineExceeded))
 		defer cancel()
 	}
 	var busy error // of the last attempt that found the lock taken
@@ -50,25 +50,13 @@ func up(ctx context.Context, db *sql.DB, cfg Config, fsys fs.FS) error {
 			if busy != nil && errors.Is(err, context.DeadlineExceeded) {
 				err = busy // the limit cut an attempt short: that says less
 			}
-			return because(ctx, err)
+			return wait.Because(ctx, err)
 		}
 		busy = err
 		if !wait.Sleep(ctx, rand.N(time.Duration(min(try, 20))*5*time.Millisecond)) {
-			return because(ctx, err)
+			return wait.Because(ctx, err)
 		}
 	}
-}
-
-// because adds to err why ctx ended, if it did.
-func because(ctx context.Context, err error) error {
-	cause := wait.Ended(ctx)
-	switch {
-	case err == nil || cause == nil:
-		return err
-	case errors.Is(cause, ErrLocked): // our own limit
-		return fmt.Errorf("%w: %w", ErrLocked, err)
-	}
-	return fmt.Errorf("%w: %w", cause, err)
 }
 
 func (n names) attempt(ctx context.Context, db *sql.DB, steps []sqlmigrate.Step) error {

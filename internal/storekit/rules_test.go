@@ -1,4 +1,4 @@
-package record_test
+package storekit_test
 
 import (
 	"errors"
@@ -7,12 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
 var (
-	limits = record.Limits{MaxData: 10, MaxUser: 5, MostUser: 8, Longest: 48 * time.Hour, Slack: time.Minute}
+	limits = storekit.Limits{MaxData: 10, MaxUser: 5, MostUser: 8, Longest: 48 * time.Hour, Slack: time.Minute}
 	now    = time.Date(2026, 3, 4, 5, 30, 0, 123456789, time.UTC)
 )
 
@@ -116,10 +116,10 @@ func TestUsersAndTheirLimits(t *testing.T) {
 		{limits.UserLimit("bob", session.UserLimit{}), nil},
 		{limits.UserLimit("bob", session.UserLimit{Max: -1}), session.ErrInvalid},
 		{limits.UserLimit("", session.UserLimit{Max: 1}), session.ErrInvalid},
-		{record.Grace(0), nil},
-		{record.Grace(session.MaxGrace), nil},
-		{record.Grace(-1), session.ErrInvalid},
-		{record.Grace(session.MaxGrace + 1), session.ErrInvalid},
+		{storekit.Grace(0), nil},
+		{storekit.Grace(session.MaxGrace), nil},
+		{storekit.Grace(-1), session.ErrInvalid},
+		{storekit.Grace(session.MaxGrace + 1), session.ErrInvalid},
 	} {
 		if !errors.Is(c.err, c.want) {
 			t.Errorf("%v; want %v", c.err, c.want)
@@ -131,11 +131,11 @@ func TestOnlyPossibleKeysAreWorthAsking(t *testing.T) {
 	t.Parallel()
 	hash := good().Key.Hash
 	for bucket, want := range map[int32]bool{0: true, 1: true, session.BucketOf(now): true, math.MaxInt32: true, -1: false, math.MinInt32: false} {
-		if got := record.Possible(session.Key{Hash: hash, Bucket: bucket}); got != want {
+		if got := storekit.Possible(session.Key{Hash: hash, Bucket: bucket}); got != want {
 			t.Errorf("bucket %d: %v; want %v", bucket, got, want)
 		}
 	}
-	if record.Possible(session.Key{}) || record.Possible(session.Key{Bucket: 1}) {
+	if storekit.Possible(session.Key{}) || storekit.Possible(session.Key{Bucket: 1}) {
 		t.Error("a key without a hash is possible")
 	}
 }
@@ -148,9 +148,9 @@ func FuzzTimesKeepTheirOrderAndBucket(f *testing.F) {
 	f.Add(int64(253370764800), int64(0))
 	f.Fuzz(func(t *testing.T, sec, nsec int64) {
 		at := time.Unix(sec, nsec)
-		up, down := record.Deadline(at), record.Expiry(at)
+		up, down := storekit.Deadline(at), storekit.Expiry(at)
 		for _, kept := range []time.Time{up, down} {
-			if again := record.Time(record.Micros(kept)); !again.Equal(kept) || again.Location() != time.UTC {
+			if again := storekit.Time(storekit.Micros(kept)); !again.Equal(kept) || again.Location() != time.UTC {
 				t.Errorf("%v is kept as %v", kept, again)
 			}
 		}

@@ -1,7 +1,8 @@
-// Package record checks what stores with a database are given, and brings it
-// into the form in which they keep it: times in whole microseconds, which a
-// number holds that no setting of a connection can bend.
-package record
+// Package storekit has the rules that all stores share, once each: what a session
+// may be and how it is kept (times in whole microseconds, versions that nobody
+// can foresee), which errors are refusals, what a lost answer means, what options
+// may be, and when to prune.
+package storekit
 
 import (
 	"cmp"
@@ -16,6 +17,10 @@ import (
 
 // MaxLifetime is the most that Limits.Longest may be: ten years.
 const MaxLifetime = 87600 * time.Hour
+
+// ClockSlack is how far beyond the longest lifetime a deadline may lie: a node
+// knows the database's time only as well as the network lets it.
+const ClockSlack = time.Minute
 
 // Limits are what a store takes.
 type Limits struct {
@@ -85,6 +90,15 @@ func text(field, user string, most int) error {
 // Besides the errors of Content, it is session.ErrInvalid if the key has
 // another bucket than the deadline, and else what InTime says.
 func (l Limits) New(rec session.Record, now time.Time) (session.Record, error) {
+	return l.made(rec, now, Deadline, Expiry)
+}
+
+// NewExact is New for a store that keeps times as they are.
+func (l Limits) NewExact(rec session.Record, now time.Time) (session.Record, error) {
+	return l.made(rec, now, Exact, Exact)
+}
+
+func (l Limits) made(rec session.Record, now time.Time, deadline, expiry func(time.Time) time.Time) (session.Record, error) {
 	if err := l.Content(rec); err != nil {
 		return rec, err
 	}
@@ -92,11 +106,11 @@ func (l Limits) New(rec session.Record, now time.Time) (session.Record, error) {
 		return rec, fmt.Errorf("%w: Record.Deadline is missing", session.ErrDeadline)
 	}
 	bucket := session.BucketOf(rec.Deadline)
-	rec.Deadline = Deadline(rec.Deadline)
+	rec.Deadline = deadline(rec.Deadline)
 	if rec.Expires.IsZero() {
 		rec.Expires = rec.Deadline
 	}
-	rec.Expires = Expiry(rec.Expires)
+	rec.Expires = expiry(rec.Expires)
 	if rec.Key.Bucket != 0 && rec.Key.Bucket != bucket {
 		return rec, Invalid("Record.Key has bucket %d; that of its deadline is %d", rec.Key.Bucket, bucket)
 	}
@@ -161,11 +175,6 @@ func Grace(grace time.Duration) error {
 	return nil
 }
 
-// Invalid is session.ErrInvalid with the reason.
-func Invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", session.ErrInvalid, fmt.Sprintf(format, args...))
-}
-
 // Name checks a text that a server is told: of at most that many bytes, UTF-8 and
 // without NUL.
 func Name(field, name string, most int) error {
@@ -182,7 +191,3 @@ func Name(field, name string, most int) error {
 
 // MaxNodeName is the limit of a node's name in bytes.
 const MaxNodeName = 255
-
-func tooLarge(field string, got, limit int) error {
-	return fmt.Errorf("%w: %s has %d bytes; the limit is %d", session.ErrTooLarge, field, got, limit)
-}

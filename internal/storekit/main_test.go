@@ -1,4 +1,4 @@
-package record_test
+package storekit_test
 
 import (
 	"testing"

@@ -1,4 +1,4 @@
-package record
+package storekit
 
 import "time"
 
@@ -29,6 +29,9 @@ func Expiry(t time.Time) time.Time {
 	}
 	return t.UTC().Truncate(time.Microsecond)
 }
+
+// Exact is a time as it is, in UTC, without what only this process can compare.
+func Exact(t time.Time) time.Time { return t.UTC().Round(0) }
 
 // Micros is a time as a number: microseconds since 1970 UTC. It takes what
 // Deadline or Expiry return.

@@ -1,16 +1,16 @@
-package record_test
+package storekit_test
 
 import (
 	"testing"
 
-	"github.com/sojourn-go/sojourn/internal/record"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 )
 
 func TestVersionsGrowByStepsThatNobodyForesees(t *testing.T) {
 	const versions = 1000
 	seen := map[int64]bool{}
 	for range versions {
-		step := record.Version(1<<40) - 1<<40
+		step := storekit.Version(1<<40) - 1<<40
 		if step < 1 || step > 1<<31 {
 			t.Fatalf("a step is %d", step)
 		}
