@@ -76,7 +76,6 @@ type Options struct {
 	Logger *zap.Logger
 }
 
-
 func (o Options) withDefaults() Options {
 	o.Table = cmp.Or(o.Table, migrations.DefaultTable)
 	o.MaxUser = cmp.Or(o.MaxUser, 255)

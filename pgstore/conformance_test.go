@@ -36,7 +36,6 @@ func cachedHarness() sessiontest.Harness {
 		if err != nil {
 			t.Fatal(err)
 		}
-		unhurried(s)
 		dbtest.Eventually(t, "the cache has a lease", func() bool { return s.Stats().Cache.Leased })
 		mu.Lock()
 		defer mu.Unlock()
@@ -108,19 +107,19 @@ SELECT count(*) FROM w`, key.Hash[:]).Scan(&n)
 			mu.Unlock()
 			opts := quiet
 			opts.Schema, opts.DirectDSN = p.schema, p.direct
-			opts.WriteTimeout, opts.ReadTimeout = time.Minute, time.Minute // a busy machine needs longer than the defaults
+			opts.WriteTimeout, opts.ReadTimeout, opts.unhurried = time.Minute, time.Minute, true // a busy machine needs longer than the defaults
 			s, err := New(t.Context(), p.nodePool(t), opts)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return unhurried(s)
+			return s
 		},
 		Peer: func(t testing.TB, s session.Store) session.Store {
 			peer, err := New(t.Context(), s.(*Store).pool, s.(*Store).opts)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return unhurried(peer)
+			return peer
 		},
 		Narrow: func(t testing.TB, s session.Store) session.Store {
 			opts := s.(*Store).opts

@@ -13,7 +13,6 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-
 // Create implements session.Store.
 func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record, error) {
 	if err := s.begun(ctx); err != nil {

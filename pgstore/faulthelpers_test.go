@@ -42,7 +42,8 @@ func (p place) brittle(t testing.TB, opts Options, mods ...func(*pgxpool.Config)
 	t.Helper()
 	proxy, dsn := dbtest.Proxy(t, p.dsn)
 	p.dsn = dsn
-	return unhurried(p.node(t, opts, 1, mods...)), proxy
+	opts.unhurried = true
+	return p.node(t, opts, 1, mods...), proxy
 }
 
 // blocked is how many connections of the stores of p.node wait for a lock.

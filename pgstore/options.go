@@ -104,6 +104,10 @@ type Options struct {
 	// Logger never sees a session ID. If it is nil, warnings and errors go to the
 	// default logger of log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
+
+	// unhurried has a write wait for an answer for as long as it may take at all: a
+	// busy machine answers late, which some tests must not take for a fault.
+	unhurried bool
 }
 
 // maxPremake is two days, which is how far ahead anybody may make partitions,

@@ -32,14 +32,6 @@ func (s *Store) warm(t testing.TB) {
 	holdConns(t, s.pool, s.conns.own)()
 }
 
-// unhurried has a store wait for an answer for as long as a write may take.
-func unhurried(s *Store) *Store {
-	for _, r := range []*road{&s.app, &s.control, &s.creates.road, &s.saves.road, &s.touches.road, &s.destroys.road} {
-		r.limit = s.opts.WriteTimeout
-	}
-	return s
-}
-
 // stallable are the writes, each to a session of its own.
 func stallable() []batched {
 	return append(batchedWrites(),
@@ -67,8 +59,7 @@ func TestAStalledConnectionHoldsUpNobodyElse(t *testing.T) {
 		t.Run(w.kind, func(t *testing.T) {
 			t.Parallel()
 			p := migrated(t)
-			s, proxy := p.warmed(t, Options{WriteTimeout: time.Hour})
-			unhurried(s)
+			s, proxy := p.warmed(t, Options{WriteTimeout: time.Hour, unhurried: true})
 			others, recs := createN(t, s, 3*len(stallable())), createN(t, s, 1)
 			written := recs[0].Key
 			switch w.kind {
@@ -260,8 +251,7 @@ func TestAReadOfADatabaseThatIsAwayEnds(t *testing.T) {
 func TestCloseLeavesNothingBehindWhenAllIsStalled(t *testing.T) {
 	t.Parallel()
 	p := migrated(t)
-	s, proxy := p.warmed(t, Options{WriteTimeout: time.Hour, ReadTimeout: time.Hour, CacheBytes: 1 << 20, PruneInterval: 10 * time.Millisecond})
-	unhurried(s)
+	s, proxy := p.warmed(t, Options{WriteTimeout: time.Hour, ReadTimeout: time.Hour, CacheBytes: 1 << 20, PruneInterval: 10 * time.Millisecond, unhurried: true})
 	awaitLease(t, s)
 	dbtest.Eventually(t, "it leads", func() bool { return s.Stats().Leading })
 	kinds := stallable()

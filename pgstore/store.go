@@ -162,6 +162,9 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 	}
 	s.cut = func() { stop(session.ErrClosed) }
 	limit, last := attemptLimit(opts.WriteTimeout), lastWait(opts.WriteTimeout)
+	if opts.unhurried {
+		limit = opts.WriteTimeout
+	}
 	s.app = road{conns: s.conns, limit: limit, lastWait: last, lockWait: quickWait, places: make(chan struct{}, waiters)}
 	s.control = road{conns: s.conns, control: true, limit: limit, lastWait: last, lockWait: quickWait, places: make(chan struct{}, waiters)}
 	first, err := s.askFacts(ctx)

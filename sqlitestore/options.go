@@ -91,7 +91,6 @@ const (
 	SynchronousNormal
 )
 
-
 func (o Options) withDefaults() Options {
 	o.Table = cmp.Or(o.Table, migrations.DefaultTable)
 	o.Longest = cmp.Or(o.Longest, 30*24*time.Hour)
