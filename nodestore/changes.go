@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sojourn-go/sojourn/internal/reqsession"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -266,7 +267,7 @@ func (s *Session) writable() error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	if s.entry.ID == "" && s.sealed {
+	if s.entry.ID == "" && s.state.Sealed() {
 		return fmt.Errorf("nodestore: %w: a new session needs a cookie", session.ErrTooLate)
 	}
 	return nil
@@ -276,11 +277,11 @@ func (s *Session) writable() error {
 // still lasts.
 func (s *Session) usable() error {
 	switch {
-	case s.closed:
+	case s.state.Closed():
 		return fmt.Errorf("nodestore: %w: the request is over", session.ErrTooLate)
-	case s.failure != nil:
-		return s.failure
-	case s.gone || s.unset || s.dead:
+	case s.state.Failure() != nil:
+		return s.state.Failure()
+	case s.state.Is(reqsession.Gone), s.state.Is(reqsession.Unset), s.dead():
 		return errEnded
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/sojourn-go/sojourn/internal/reqsession"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -17,10 +18,10 @@ import (
 // It is ErrTooLate of package session if the answer has begun.
 func (s *Session) Regenerate(ctx context.Context) error {
 	return s.do(ctx, func() error {
-		if s.failure != nil || s.closed {
+		if s.state.Failure() != nil || s.state.Closed() {
 			return s.usable()
 		}
-		if s.sealed {
+		if s.state.Sealed() {
 			return fmt.Errorf("nodestore: %w: a new ID needs a cookie", session.ErrTooLate)
 		}
 		if err := s.destroy(ctx, session.ReasonLogin); err != nil {
@@ -29,8 +30,8 @@ func (s *Session) Regenerate(ctx context.Context) error {
 		if err := s.begin(); err != nil {
 			return err
 		}
-		s.end = state{regenerated: true}
-		s.gone, s.unset, s.dead, s.refused = false, false, false, false
+		s.end = atEnd{regenerated: true}
+		s.state.Begin()
 		return nil
 	})
 }
@@ -47,7 +48,7 @@ func (s *Session) Renew(ctx context.Context) error {
 		if err := s.writable(); err != nil {
 			return err
 		}
-		if s.sealed {
+		if s.state.Sealed() {
 			return fmt.Errorf("nodestore: %w: a new ID needs a cookie", session.ErrTooLate)
 		}
 		if s.entry.ID == "" {
@@ -85,7 +86,7 @@ func (s *Session) Renew(ctx context.Context) error {
 // more. It is no error if there is no row.
 func (s *Session) Destroy(ctx context.Context) error {
 	return s.do(ctx, func() error {
-		if s.failure != nil || s.closed {
+		if s.state.Failure() != nil || s.state.Closed() {
 			return s.usable()
 		}
 		return s.destroy(ctx, session.ReasonLogout)
@@ -104,12 +105,12 @@ func (s *Session) destroy(ctx context.Context, why session.Reason) error {
 			s.happened(session.Event{Kind: session.EventDestroyed, Reason: why})
 		}
 		s.lines = nil // no ID of it is to be given to the browser
-		if s.m.clearEnded && !s.sealed {
+		if s.m.clearEnded && !s.state.Sealed() {
 			s.setLines(s.m.rules.clear(s.cookie(), s.m.https(s.r)))
 		}
 		s.entry = Entry{}
 	}
-	s.gone = true
+	s.state.Become(reqsession.Gone)
 	return s.forget()
 }
 
@@ -122,7 +123,7 @@ func (s *Session) Unset() error {
 		if err := s.usable(); err != nil {
 			return err
 		}
-		s.unset = true
+		s.state.Become(reqsession.Unset)
 		return s.forget()
 	})
 }

@@ -164,7 +164,7 @@ var expressHides = map[string]bool{
 func (x expressRules) hides(key string) bool { return expressHides[key] }
 
 // plan is the table of what express-session does.
-func (x expressRules) plan(s state) plan {
+func (x expressRules) plan(s atEnd) plan {
 	o := x.e.opts
 	if s.isNew {
 		return plan{write: o.SaveUninitialized || s.dirty || s.regenerated}

@@ -148,7 +148,7 @@ func (x koaRules) checkID(id string) error {
 }
 
 // plan is what refreshSession of koa-generic-session does.
-func (x koaRules) plan(s state) plan {
+func (x koaRules) plan(s atEnd) plan {
 	if s.isNew {
 		return plan{write: x.k.opts.AllowEmpty || s.dirty}
 	}

@@ -4,20 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/internal/reqsession"
 	"github.com/sojourn-go/sojourn/session"
 )
-
-// limits gives a write its context.
-type limits func() (context.Context, context.CancelFunc)
-
-func exactly(ctx context.Context) limits {
-	return func() (context.Context, context.CancelFunc) { return ctx, func() {} }
-}
 
 // Save saves now what would be saved before the first byte, and the cookie
 // object too: for handlers that go on for long or want to know. It is
@@ -33,8 +26,8 @@ func (s *Session) Save(ctx context.Context) error {
 		if s.entry.ID == "" {
 			write = s.create
 		}
-		err := write(exactly(ctx))
-		s.refused = err != nil
+		err := write(reqsession.Exactly(ctx))
+		s.state.Saved(err)
 		return err
 	})
 }
@@ -58,17 +51,17 @@ func (s *Session) Touch() error {
 // writeRest does what is left to do before the answer.
 func (s *Session) writeRest() error {
 	switch {
-	case s.unset && s.m.endUnset && s.entry.ID != "":
-		ctx, cancel := s.lasting()
+	case s.state.Is(reqsession.Unset) && s.m.endUnset && s.entry.ID != "":
+		ctx, cancel := s.lasting()()
 		defer cancel()
 		return s.destroy(ctx, session.ReasonLogout)
-	case s.unset || s.gone || s.dead:
+	case !s.state.Is(reqsession.Usable):
 		return nil
 	}
-	plan := s.m.rules.plan(s.state())
+	plan := s.m.rules.plan(s.atEnd())
 	if s.entry.ID == "" {
 		if plan.write {
-			return s.create(s.lasting)
+			return s.create(s.lasting())
 		}
 		return nil
 	}
@@ -80,11 +73,11 @@ func (s *Session) writeRest() error {
 	var err error
 	switch {
 	case plan.write:
-		err = s.save(s.lasting)
+		err = s.save(s.lasting())
 	case plan.touch:
 		err = s.touch()
 	}
-	if err != nil || s.dead || !plan.cookie {
+	if err != nil || s.dead() || !plan.cookie {
 		return err
 	}
 	return s.give()
@@ -106,7 +99,7 @@ func (s *Session) give() error {
 	return err
 }
 
-func (s *Session) state() state {
+func (s *Session) atEnd() atEnd {
 	now := s.end
 	now.isNew, now.dirty = s.entry.ID == "", s.dirty()
 	now.changed = now.changed || now.dirty
@@ -133,8 +126,8 @@ func (s *Session) document() (data []byte, expires time.Time, err error) {
 	return data, expires, err
 }
 
-func (s *Session) create(within limits) error {
-	if s.sealed {
+func (s *Session) create(within reqsession.Limits) error {
+	if s.state.Sealed() {
 		return fmt.Errorf("nodestore: %w: a new session needs a cookie", session.ErrTooLate)
 	}
 	if err := s.sendable(); err != nil {
@@ -163,11 +156,12 @@ func (s *Session) create(within limits) error {
 func (s *Session) stored(entry Entry) {
 	s.end.changed = s.end.changed || s.dirty()
 	s.end.saved = true
-	s.entry, s.base, s.changes, s.refused = entry, s.doc.clone(), nil, false
+	s.entry, s.base, s.changes = entry, s.doc.clone(), nil
+	s.state.Saved(nil)
 }
 
 // save writes the changes, made to what others have saved where they have.
-func (s *Session) save(within limits) error {
+func (s *Session) save(within reqsession.Limits) error {
 	ctx, cancel := within()
 	defer cancel()
 	for attempt := 1; ; attempt++ {
@@ -195,12 +189,8 @@ func (s *Session) again(ctx context.Context, err error, attempt int) error {
 	case !errors.Is(err, session.ErrConflict):
 		return err
 	}
-	if attempt > 1 { // those who met here shall not meet again
-		select {
-		case <-time.After(rand.N(time.Millisecond * time.Duration(min(attempt, 20)))):
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		}
+	if err := reqsession.Collided(ctx, err, attempt); err != nil {
+		return err
 	}
 	return s.refetch(ctx)
 }
@@ -239,7 +229,8 @@ func (s *Session) died(err error) error {
 		s.happened(session.Event{Kind: session.EventSaveDropped, Err: err})
 		s.m.opts.log.Info("nodestore: the changes are dropped: the session ended while the request was under way", zap.Stringer("session", key))
 	}
-	s.dead, s.changes, s.lines = true, nil, nil
+	s.changes, s.lines = nil, nil
+	s.state.Become(reqsession.Dead)
 	return fmt.Errorf("nodestore: the changes are dropped: %w", err)
 }
 
@@ -257,7 +248,7 @@ func (s *Session) touch() error {
 	if !s.m.store.TouchDue(s.entry, expires) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.r.Context()), touchLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.r.Context()), reqsession.TouchLimit)
 	defer cancel()
 	found, err := s.m.store.Touch(ctx, s.entry.ID, expires)
 	switch {
@@ -265,7 +256,8 @@ func (s *Session) touch() error {
 		s.happened(session.Event{Kind: session.EventTouchFailed, Err: err})
 		s.m.opts.log.Warn("nodestore: touch failed", zap.Stringer("session", s.m.key(s.entry.ID)), zap.Error(err))
 	case !found: // it ended meanwhile
-		s.dead, s.lines = true, nil
+		s.lines = nil
+		s.state.Become(reqsession.Dead)
 	}
 	return nil
 }

@@ -8,10 +8,10 @@ import (
 	"io"
 	"net/http"
 	"sync"
-	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/internal/reqsession"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -29,27 +29,17 @@ import (
 // A Session prints as a placeholder: SID returns its ID.
 type Session struct {
 	placeholder
-	m     *site
-	r     *http.Request
-	outer *Session // of the next handler outside
-
-	kept []cookieLine // of handlers inside
+	m *site
+	r *http.Request
 
 	mu      sync.Mutex
-	loaded  bool  // whether the handler wanted it
-	failure error // why it could not be loaded
+	state   reqsession.State
 	entry   Entry // as it was read or written; without an ID if there is none
 	doc     *Document
 	base    *Document // what of doc is stored, or what it began as
 	changes []change
-	end     state // of the flags only those that the handler has brought about
+	end     atEnd // of the flags only those that the handler has brought about
 	lines   []cookieLine
-	gone    bool // ended by the request itself
-	unset   bool
-	refused bool // whether the handler was told that a change is not saved
-	dead    bool // whether it ended while the request was under way
-	sealed  bool // whether the answer has begun
-	closed  bool // whether it is over
 	events  []session.Event
 }
 
@@ -58,6 +48,9 @@ type placeholder struct{}
 
 // Format implements fmt.Formatter.
 func (placeholder) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "nodestore(redacted)") }
+
+// dead reports whether the session ended while the request was under way.
+func (s *Session) dead() bool { return s.state.Is(reqsession.Dead) }
 
 // do runs f under the lock and then tells the hook what happened.
 func (s *Session) do(ctx context.Context, f func() error) error {
@@ -95,11 +88,7 @@ func (s *Session) open(ctx context.Context) (*Session, error) {
 		return nil, fmt.Errorf("nodestore: %w: the request is outside the cookie's path", session.ErrNoManager)
 	}
 	err := s.do(ctx, func() error {
-		if !s.loaded {
-			s.loaded = true
-			s.failure = s.load(ctx)
-		}
-		return s.failure
+		return s.state.Open(func() error { return s.load(ctx) })
 	})
 	return s, err
 }
@@ -199,27 +188,16 @@ func (s *Session) setLines(lines []cookieLine) {
 	}
 }
 
-// lasting is for writes: what a handler has done shall be saved even if the
-// browser has gone.
-func (s *Session) lasting() (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(context.WithoutCancel(s.r.Context()), commitLimit,
-		fmt.Errorf("nodestore: the store did not answer within %v: %w", commitLimit, context.DeadlineExceeded))
-}
-
-const (
-	commitLimit = 10 * time.Second // of writes that go on when the browser has gone
-	touchLimit  = time.Second      // for which a request waits for a touch
-)
+func (s *Session) lasting() reqsession.Limits { return reqsession.Lasting(s.r) }
 
 // close ends the request. What was changed after the answer had begun is saved
 // now.
 func (s *Session) close() {
 	_ = s.do(s.r.Context(), func() error { // it is always nil
-		defer func() { s.closed = true }()
-		if s.usable() != nil || s.refused || s.entry.ID == "" || !s.dirty() {
+		if !s.state.Close() || s.entry.ID == "" || !s.dirty() {
 			return nil
 		}
-		if err := s.save(s.lasting); err != nil && !s.dead {
+		if err := s.save(s.lasting()); err != nil && !s.dead() {
 			s.happened(session.Event{Kind: session.EventSaveFailed, Err: err})
 			s.m.opts.log.Error("nodestore: what changed after the answer had begun is not saved", zap.Stringer("session", s.m.key(s.entry.ID)), zap.Error(err))
 		}

@@ -15,7 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/logging"
-	"github.com/sojourn-go/sojourn/internal/respond"
+	"github.com/sojourn-go/sojourn/internal/reqsession"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -71,7 +71,7 @@ type rules interface {
 	// use has the cookie last from now on.
 	use(cookie *Document, now time.Time) error
 	// plan says what is to be done at the end of a request.
-	plan(s state) plan
+	plan(s atEnd) plan
 	// set are the lines that give the browser the sid; none if it may not have
 	// it over this connection.
 	set(sid string, cookie *Document, now time.Time, https bool) ([]cookieLine, error)
@@ -91,8 +91,8 @@ type traits struct {
 	endUnset     bool   // Unset destroys
 }
 
-// state is that of a session at the end of its request.
-type state struct {
+// atEnd is what a session is like at the end of its request.
+type atEnd struct {
 	isNew       bool // whether there is no row
 	dirty       bool // whether it differs from what is stored
 	changed     bool // whether it differs from what was read
@@ -171,24 +171,18 @@ func (m *site) inPath(r *http.Request) bool {
 	return strings.HasPrefix(path, m.opts.cookie.Path)
 }
 
-type contextKey struct{}
-
 func (m *site) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		outer, _ := r.Context().Value(contextKey{}).(*Session)
-		for s := outer; s != nil; s = s.outer {
-			if s.m == m {
-				next.ServeHTTP(w, r) // it has its session already
-				return
-			}
-			if s.m.opts.name == m.opts.name {
-				m.fail(w, r, fmt.Errorf("nodestore: %w: two handlers have the cookie %s", session.ErrInvalid, m.opts.name))
-				return
-			}
+		if _, found := reqsession.Find[part](r.Context(), m); found {
+			next.ServeHTTP(w, r) // it has its session already
+			return
 		}
-		s := &Session{m: m, outer: outer}
-		s.r = r.WithContext(context.WithValue(r.Context(), contextKey{}, s)) // hooks are given it too
-		respond.Serve(w, serving{s}, func(w http.ResponseWriter) { next.ServeHTTP(w, s.r) })
+		if reqsession.CookieTaken(r.Context(), m, m.opts.name) {
+			m.fail(w, r, fmt.Errorf("nodestore: %w: two handlers have the cookie %s", session.ErrInvalid, m.opts.name))
+			return
+		}
+		s := &Session{m: m}
+		reqsession.Serve(w, r, m, m.opts.name, part{s}, func(r *http.Request) { s.r = r }, next)
 	})
 }
 
@@ -202,28 +196,25 @@ func (m *site) handler(next http.Handler) http.Handler {
 // if the request is outside the cookie's path: there is no session then,
 // nothing fails, and the handler answers.
 func FromContext(ctx context.Context) (*Session, error) {
-	s, ok := ctx.Value(contextKey{}).(*Session)
+	p, n := reqsession.Innermost[part](ctx)
 	switch {
-	case !ok:
+	case n == 0:
 		return nil, errNoHandler
-	case s.outer != nil:
+	case n > 1:
 		return nil, fmt.Errorf("nodestore: %w: there are several: call the Session method of one", session.ErrNoManager)
 	}
-	return s.open(ctx)
+	return p.s.open(ctx)
 }
 
 var errNoHandler = fmt.Errorf("nodestore: %w: wrap the handler by that of an Express or a Koa", session.ErrNoManager)
 
 // current is FromContext of this site.
 func (m *site) current(ctx context.Context) (*Session, error) {
-	s, _ := ctx.Value(contextKey{}).(*Session)
-	for s != nil && s.m != m {
-		s = s.outer
-	}
-	if s == nil {
+	p, found := reqsession.Find[part](ctx, m)
+	if !found {
 		return nil, errNoHandler
 	}
-	return s.open(ctx)
+	return p.s.open(ctx)
 }
 
 // fail answers a request instead of its handler.

@@ -91,8 +91,8 @@ func TestBadInputIsRefusedByNameAndWritesNothing(t *testing.T) {
 			r.Key = session.NewID(r.Deadline).Key()
 		}, session.ErrDeadline, "Record.Deadline", append(creators[:4:4], put)},
 		{"an expiry past the deadline", func(r *session.Record) { r.Expires = r.Deadline.Add(time.Second) }, session.ErrDeadline, "after Record.Deadline", creators},
-		{"an expiry that has passed", func(r *session.Record) { r.Expires = s.Now().Add(-time.Hour) }, session.ErrDeadline, "Record.Expires has passed", append(creators[:4:4], put)},
-		{"an expiry before all time", func(r *session.Record) { r.Expires = time.Unix(-1<<55, 0) }, session.ErrDeadline, "Record.Expires has passed", append(creators[:4:4], put)},
+		{"an expiry that has passed", func(r *session.Record) { r.Expires = s.Now().Add(-time.Hour) }, session.ErrDeadline, "Record.Expires passed", append(creators[:4:4], put)},
+		{"an expiry before all time", func(r *session.Record) { r.Expires = time.Unix(-1<<55, 0) }, session.ErrDeadline, "Record.Expires passed", append(creators[:4:4], put)},
 	} {
 		before := fingerprint(t, p)
 		for _, w := range c.writers {

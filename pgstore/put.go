@@ -53,7 +53,6 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 			rec.Deadline = time.Unix(int64(rec.Key.Bucket)*3600, 0)
 		}
 	}
-	rec.Deadline = storekit.Deadline(rec.Deadline)
 	bucket := session.BucketOf(rec.Deadline)
 	if rec.Key.Bucket != 0 {
 		if err := s.reach(ctx, rec.Key.Bucket); isNotFound(err) { // it can only be a new one

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/sojourn-go/sojourn/internal/reqsession"
 )
 
 // Login is what to keep of a login beside the user. The zero Login works.
@@ -54,14 +56,14 @@ func (s *Session) Login(ctx context.Context, user string, login Login) error {
 		d := s.draft(s.m.stored(user), login.Policy)
 		d.head.loggedIn, d.head.about = d.head.issued, describe(s.m.observe(s.r, login.Label))
 		d.reason = ReasonLogin
-		within := exactly(ctx)
+		within := reqsession.Exactly(ctx)
 		changes := s.delta
-		if !s.rec.Key.IsZero() && !s.dead {
-			if err := s.renew(within, d, s.m.opts.UserLimit); err == nil || !s.dead {
+		if !s.rec.Key.IsZero() && !s.dead() {
+			if err := s.renew(within, d, s.m.opts.UserLimit); err == nil || !s.dead() {
 				return err
 			}
 		}
-		if s.dead { // what it held has ended with it
+		if s.dead() { // what it held has ended with it
 			s.values = map[string]json.RawMessage{}
 			if err := changes.apply(s.values); err != nil {
 				return err
@@ -89,7 +91,7 @@ func (s *Session) Renew(ctx context.Context, grace time.Duration) error {
 		if err := s.writable(); err != nil {
 			return err
 		}
-		if s.dead {
+		if s.dead() {
 			return errEnded
 		}
 		if s.rec.Key.IsZero() {
@@ -99,7 +101,7 @@ func (s *Session) Renew(ctx context.Context, grace time.Duration) error {
 		if s.rec.User == "" {
 			d.deadline = s.deadline(s.policy, false)
 		}
-		return s.renew(exactly(ctx), d, UserLimit{})
+		return s.renew(reqsession.Exactly(ctx), d, UserLimit{})
 	})
 }
 
@@ -154,7 +156,7 @@ func (s *Session) forget() {
 	if s.cookie || s.line != "" {
 		s.line = s.m.cookie.clear(s.policy)
 	}
-	s.dead, s.refused = false, false
+	s.state.Begin()
 	s.reset()
 }
 
@@ -193,15 +195,8 @@ func (s *Session) deadline(p Policy, anonymous bool) func() time.Time {
 	return func() time.Time { return s.m.now().Add(p.lifetime(anonymous, s.m.longest())) }
 }
 
-// limits is how long a write may take.
-type limits func() (context.Context, context.CancelFunc)
-
-func exactly(ctx context.Context) limits {
-	return func() (context.Context, context.CancelFunc) { return ctx, func() {} }
-}
-
 // begin creates the session.
-func (s *Session) begin(within limits, d draft, limit UserLimit) error {
+func (s *Session) begin(within reqsession.Limits, d draft, limit UserLimit) error {
 	ctx, cancel := within()
 	defer cancel()
 	var rec Record
@@ -239,14 +234,14 @@ func (s *Session) timed(do func() error) error {
 
 // renew replaces the session, with the changes. When it fails, they are still
 // to be made.
-func (s *Session) renew(within limits, d draft, limit UserLimit) error {
+func (s *Session) renew(within reqsession.Limits, d draft, limit UserLimit) error {
 	changes := s.delta
 	if s.rec.User != "" && s.rec.User != d.user {
 		s.delta.clear() // what another user left is nobody else's business
 		s.values = map[string]json.RawMessage{}
 	}
 	err := s.replace(within, d, limit)
-	if err != nil && !s.dead {
+	if err != nil && !s.dead() {
 		s.delta, s.values = changes, nil
 		if bad := errors.Join(s.decode(), s.delta.apply(s.values)); bad != nil {
 			return errors.Join(err, bad)
@@ -255,7 +250,7 @@ func (s *Session) renew(within limits, d draft, limit UserLimit) error {
 	return err
 }
 
-func (s *Session) replace(within limits, d draft, limit UserLimit) error {
+func (s *Session) replace(within reqsession.Limits, d draft, limit UserLimit) error {
 	ctx, cancel := within()
 	defer cancel()
 	for attempt := 1; ; attempt++ {
@@ -297,7 +292,7 @@ var errNotDue = errors.New("session: renewed by another request")
 
 // record is what the store is given, under an ID of its own.
 func (s *Session) record(d *draft) (Record, error) {
-	if s.sealed {
+	if s.state.Sealed() {
 		return Record{}, fmt.Errorf("%w: a new ID needs a cookie", ErrTooLate)
 	}
 	if err := s.m.reaches(s.r); err != nil {
@@ -321,7 +316,8 @@ func (s *Session) record(d *draft) (Record, error) {
 // become takes over a new ID.
 func (s *Session) become(rec Record, d draft) {
 	s.rec, s.head, s.policy = rec, d.head, d.policy
-	s.delta, s.dead, s.refused = delta{}, false, false
+	s.delta = delta{}
+	s.state.Begin()
 	_, s.body, _ = split(rec.Data) // we made it
 	s.line = s.m.cookie.set(d.id, d.policy, rec.Deadline.Sub(s.m.now()))
 }

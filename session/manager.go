@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/logging"
-	"github.com/sojourn-go/sojourn/internal/respond"
+	"github.com/sojourn-go/sojourn/internal/reqsession"
 )
 
 // Manager gives the requests of a web service their sessions: it reads and
@@ -40,13 +40,6 @@ type Manager struct {
 
 // userSeparator stands between the name of a manager and a user, in the store.
 const userSeparator = "\x1f"
-
-// commitLimit bounds what is written after the request's own context may have
-// ended.
-const commitLimit = 10 * time.Second
-
-// touchLimit bounds how long a request waits for a touch.
-const touchLimit = time.Second
 
 // NewManager makes a Manager of a store. It is ErrInvalid if an option is out
 // of range, of which the error names the field and the limit, and
@@ -107,8 +100,6 @@ func (m *Manager) find() {
 	m.explainer, _ = m.store.(Explainer)
 }
 
-type contextKey struct{}
-
 // Handler gives the requests to next a session, which FromContext returns. It
 // reads nothing for those that do not ask for it.
 //
@@ -125,20 +116,16 @@ type contextKey struct{}
 // Managers may be nested if their cookies have different names.
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		outer, _ := r.Context().Value(contextKey{}).(*Session)
-		for s := outer; s != nil; s = s.outer {
-			if s.m == m {
-				next.ServeHTTP(w, r) // it is managed already
-				return
-			}
-			if s.m.cookie.Name == m.cookie.Name {
-				m.fail(w, r, fmt.Errorf("%w: two managers have the cookie %s: give them different Options.Name", ErrInvalid, m.cookie.Name))
-				return
-			}
+		if m.current(r.Context()) != nil {
+			next.ServeHTTP(w, r) // it is managed already
+			return
 		}
-		s := &Session{m: m, outer: outer}
-		s.r = r.WithContext(context.WithValue(r.Context(), contextKey{}, s)) // hooks are given it too
-		respond.Serve(w, serving{s}, func(w http.ResponseWriter) { next.ServeHTTP(w, s.r) })
+		if reqsession.CookieTaken(r.Context(), m, m.cookie.Name) {
+			m.fail(w, r, fmt.Errorf("%w: two managers have the cookie %s: give them different Options.Name", ErrInvalid, m.cookie.Name))
+			return
+		}
+		s := &Session{m: m}
+		reqsession.Serve(w, r, m, m.cookie.Name, part{s}, func(r *http.Request) { s.r = r }, next)
 	})
 }
 
@@ -150,14 +137,14 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 // It is ErrNoManager if ctx does not come from a Manager's Handler, or from
 // those of several: see Manager.Session.
 func FromContext(ctx context.Context) (*Session, error) {
-	s, ok := ctx.Value(contextKey{}).(*Session)
+	p, n := reqsession.Innermost[part](ctx)
 	switch {
-	case !ok:
+	case n == 0:
 		return nil, fmt.Errorf("%w: wrap the handler by Manager.Handler", ErrNoManager)
-	case s.outer != nil:
+	case n > 1:
 		return nil, fmt.Errorf("%w: there are several: call Manager.Session", ErrNoManager)
 	}
-	return s, s.open(ctx)
+	return p.s, p.s.open(ctx)
 }
 
 // Session is FromContext for this manager, be there others or not.
@@ -169,11 +156,8 @@ func (m *Manager) Session(ctx context.Context) (*Session, error) {
 }
 
 func (m *Manager) current(ctx context.Context) *Session {
-	s, _ := ctx.Value(contextKey{}).(*Session)
-	for s != nil && s.m != m {
-		s = s.outer
-	}
-	return s
+	p, _ := reqsession.Find[part](ctx, m)
+	return p.s
 }
 
 // fail answers a request instead of its handler.

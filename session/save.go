@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/reqsession"
 )
 
 // Save saves now what would be saved before the first byte, for handlers that
@@ -20,11 +21,11 @@ func (s *Session) Save(ctx context.Context) error {
 		if err := s.writable(); err != nil {
 			return err
 		}
-		if s.dead {
+		if s.dead() {
 			return errEnded
 		}
-		err := s.store(exactly(ctx))
-		s.refused = err != nil
+		err := s.store(reqsession.Exactly(ctx))
+		s.state.Saved(err)
 		return err
 	})
 }
@@ -42,24 +43,23 @@ func (s *Session) FailOnConflict() {
 // database, past the node's memory. It is ErrNotFound if it has ended.
 func (s *Session) Reload(ctx context.Context) error {
 	return s.do(ctx, func() error {
-		if s.closed {
+		if s.state.Closed() {
 			return fmt.Errorf("%w: the request is over", ErrTooLate)
 		}
 		if s.rec.Key.IsZero() {
-			s.degraded, s.refused = false, false
-			s.failure = s.load(ctx, s.m.fresh)
-			return s.failure
+			return s.state.Read(func() error { return s.load(ctx, s.m.fresh) })
 		}
-		s.delta, s.refused = delta{}, false
+		s.delta = delta{}
+		s.state.Saved(nil) // there is nothing left that is not
 		return s.refetch(ctx)
 	})
 }
 
 // store writes what there is to write: a new session, an ID that is due,
 // changes, or a touch.
-func (s *Session) store(within limits) error {
+func (s *Session) store(within reqsession.Limits) error {
 	switch {
-	case s.dead || s.degraded || s.sealed && s.rec.Key.IsZero():
+	case s.dead() || s.state.Is(reqsession.Degraded) || s.state.Sealed() && s.rec.Key.IsZero():
 		return nil
 	case s.rec.Key.IsZero():
 		wanted := len(s.values) > 0 || s.m.opts.SaveUninitialized && s.line == "" // not after a logout
@@ -71,7 +71,7 @@ func (s *Session) store(within limits) error {
 		d := s.rotation(s.policy.RenewGrace)
 		d.due = s.renewalDue
 		err := s.renew(within, d, UserLimit{})
-		if err == nil || s.dead {
+		if err == nil || s.dead() {
 			return err
 		}
 		if !errors.Is(err, errNotDue) {
@@ -89,7 +89,7 @@ func (s *Session) store(within limits) error {
 // renewalDue reports whether it is time for another ID, and can be done.
 func (s *Session) renewalDue() bool {
 	after := s.policy.RenewAfter
-	if s.sealed || after == 0 {
+	if s.state.Sealed() || after == 0 {
 		return false
 	}
 	now := s.m.now()
@@ -98,7 +98,7 @@ func (s *Session) renewalDue() bool {
 }
 
 // save writes the changes, made to what others have saved where they have.
-func (s *Session) save(within limits) error {
+func (s *Session) save(within reqsession.Limits) error {
 	ctx, cancel := within()
 	defer cancel()
 	for attempt := 1; ; attempt++ {
@@ -133,12 +133,8 @@ func (s *Session) again(ctx context.Context, err error, attempt int) error {
 	case !errors.Is(err, ErrConflict), s.exact && !s.delta.empty():
 		return err
 	}
-	if attempt > 1 { // those who met here shall not meet again
-		select {
-		case <-time.After(rand.N(time.Millisecond * time.Duration(min(attempt, 20)))):
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		}
+	if err := reqsession.Collided(ctx, err, attempt); err != nil {
+		return err
 	}
 	return s.refetch(ctx)
 }
@@ -181,7 +177,8 @@ func (s *Session) died(err error) error {
 	if !s.delta.empty() {
 		s.happened(Event{Kind: EventSaveDropped, Err: err})
 	}
-	s.dead, s.delta = true, delta{}
+	s.delta = delta{}
+	s.state.Become(reqsession.Dead)
 	return fmt.Errorf("session: the changes are dropped: %w", err)
 }
 
@@ -200,7 +197,7 @@ func (s *Session) touch() {
 	if gain <= 0 || !capped && gain < s.m.opts.touchAfter(idle) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.r.Context()), touchLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.r.Context()), reqsession.TouchLimit)
 	defer cancel()
 	_, err := s.m.touch(ctx, s.rec.Key, expires)
 	if err != nil && !errors.Is(err, ErrNotFound) { // one that ended meanwhile needs none

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/reqsession"
 )
 
 // Session is the session of one request. Its methods may be called
@@ -20,16 +22,12 @@ import (
 // the values of a session that the browser already knows can still be changed:
 // they are saved by Save or when the handler returns.
 type Session struct {
-	m     *Manager
-	r     *http.Request
-	outer *Session // of the next manager outside
+	m *Manager
+	r *http.Request
 
-	kept []string // cookies of managers inside
-
-	mu      sync.Mutex
-	loaded  bool  // whether the handler wanted it
-	failure error // why it could not be loaded
-	cookie  bool  // whether the request came with a cookie of that name
+	mu     sync.Mutex
+	state  reqsession.State
+	cookie bool // whether the request came with a cookie of that name
 	// rec is the session, with the zero Key if there is none. In a renewal's
 	// grace period it is the successor of that which the cookie names.
 	rec       Record
@@ -38,16 +36,14 @@ type Session struct {
 	body      []byte                     // of rec, until it is decoded
 	values    map[string]json.RawMessage // with the changes
 	delta     delta
-	exact     bool // whether a conflict is an error
-	refused   bool // whether the handler was told that they are not saved
-	degraded  bool
-	dead      bool   // whether it ended while the request was under way
-	sealed    bool   // whether the answer has begun
-	closed    bool   // whether it is over
+	exact     bool   // whether a conflict is an error
 	line      string // of the header, for the cookie
 	clearSite bool
 	events    []Event
 }
+
+// dead reports whether the session ended while the request was under way.
+func (s *Session) dead() bool { return s.state.Is(reqsession.Dead) }
 
 // do runs f under the lock and then tells the hook what happened.
 func (s *Session) do(ctx context.Context, f func() error) error {
@@ -75,21 +71,12 @@ func (s *Session) happened(e Event) {
 	s.events = append(s.events, e)
 }
 
-// lasting is for writes: what a handler has done shall be saved even if the
-// browser has gone.
-func (s *Session) lasting() (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(context.WithoutCancel(s.r.Context()), commitLimit,
-		fmt.Errorf("session: the store did not answer within %v: %w", commitLimit, context.DeadlineExceeded))
-}
+func (s *Session) lasting() reqsession.Limits { return reqsession.Lasting(s.r) }
 
 // open loads the session with the first call.
 func (s *Session) open(ctx context.Context) error {
 	return s.do(ctx, func() error {
-		if !s.loaded {
-			s.loaded = true
-			s.failure = s.load(ctx, s.m.store.Get)
-		}
-		return s.failure
+		return s.state.Open(func() error { return s.load(ctx, s.m.store.Get) })
 	})
 }
 
@@ -118,7 +105,7 @@ func (s *Session) load(ctx context.Context, get func(context.Context, Key) (Reco
 	}
 	if err != nil {
 		if s.m.opts.AnonymousOnOutage {
-			s.degraded = true
+			s.state.Become(reqsession.Degraded)
 			s.m.log.Warn("session: served without the store", zap.Stringer("session", key), zap.Error(err))
 			return nil
 		}
@@ -194,7 +181,7 @@ func (s *Session) decode() error {
 			err = fmt.Errorf("%w: %w", ErrUndecodable, err)
 		}
 		if err := s.undecodable(s.rec.Key, err); err != nil {
-			s.failure = err
+			s.state.Fail(err)
 			return err
 		}
 	}
@@ -209,11 +196,10 @@ func (s *Session) decode() error {
 // now.
 func (s *Session) close() {
 	_ = s.do(s.r.Context(), func() error { // it is always nil
-		s.closed = true
-		if s.dead || s.refused || s.failure != nil || s.delta.empty() || s.rec.Key.IsZero() {
+		if !s.state.Close() || s.delta.empty() || s.rec.Key.IsZero() {
 			return nil
 		}
-		if err := s.save(s.lasting); err != nil && !s.dead {
+		if err := s.save(s.lasting()); err != nil && !s.dead() {
 			s.happened(Event{Kind: EventSaveFailed, Err: err})
 			s.m.log.Error("session: what changed after the answer had begun is not saved", zap.Stringer("session", s.rec.Key), zap.Error(err))
 		}
@@ -249,7 +235,7 @@ func (s *Session) Key() Key {
 func (s *Session) Degraded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.degraded
+	return s.state.Is(reqsession.Degraded)
 }
 
 // Info returns what is known about the session. It is zero while the store has

@@ -183,7 +183,7 @@ func (m *Manager) endCurrent(ctx context.Context, concerned func(*Session) bool)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.loaded && !s.rec.Key.IsZero() && concerned(s) {
+	if !s.rec.Key.IsZero() && concerned(s) {
 		s.forget()
 	}
 }

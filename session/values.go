@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sojourn-go/sojourn/internal/jsonobject"
+	"github.com/sojourn-go/sojourn/internal/reqsession"
 )
 
 // flashKey is the value that holds the flashes.
@@ -138,7 +139,7 @@ func (s *Session) Delete(key string) error {
 		return err
 	}
 	return s.do(s.r.Context(), func() error {
-		if err := s.decode(); err != nil || s.rec.Key.IsZero() && !s.degraded && s.values[key] == nil {
+		if err := s.decode(); err != nil || s.rec.Key.IsZero() && !s.state.Is(reqsession.Degraded) && s.values[key] == nil {
 			return err
 		}
 		return s.change(key, nil)
@@ -219,7 +220,7 @@ func (s *Session) writable() error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	if s.rec.Key.IsZero() && s.sealed {
+	if s.rec.Key.IsZero() && s.state.Sealed() {
 		return fmt.Errorf("%w: a new session needs a cookie", ErrTooLate)
 	}
 	return s.decode()
@@ -228,12 +229,12 @@ func (s *Session) writable() error {
 // usable says whether the session was read, and its request still lasts.
 func (s *Session) usable() error {
 	switch {
-	case s.closed:
+	case s.state.Closed():
 		return fmt.Errorf("%w: the request is over", ErrTooLate)
-	case s.degraded:
+	case s.state.Is(reqsession.Degraded):
 		return ErrDegraded
 	}
-	return s.failure
+	return s.state.Failure()
 }
 
 func checkKey(key string) error {

@@ -1,6 +1,4 @@
-// Package respond has what a request changed saved before the first byte of its
-// answer, and sees to it that nothing of its handler's is sent if that fails.
-package respond
+package reqsession
 
 import (
 	"bufio"
@@ -12,31 +10,21 @@ import (
 	"github.com/felixge/httpsnoop"
 )
 
-// Request is one whose handler is given another writer.
-type Request interface {
-	// Commit is called once, before anything is sent. It may add to the header.
-	Commit(http.Header) error
-	// Reject answers instead of the handler if Commit failed. The header is
-	// what it was before the handler.
-	Reject(http.ResponseWriter, error)
-	// Close is called when the handler has returned and the answer has begun.
-	// Neither this nor anything else is called if the handler panics.
-	Close()
-}
-
-// Serve calls the handler of a request.
-func Serve(w http.ResponseWriter, r Request, handle func(http.ResponseWriter)) {
-	a := &answer{r: r, w: reachable(w)}
+// respond calls the handler of a request with a writer that commits before the
+// first byte. If that fails, nothing of what the handler writes is sent. Nothing
+// is committed or closed if the handler panics.
+func respond(w http.ResponseWriter, l *link, handle func(http.ResponseWriter)) {
+	a := &response{l: l, w: reachable(w)}
 	if header := w.Header(); len(header) > 0 {
 		a.before = header.Clone()
 	}
 	handle(a.wrapped())
 	_ = a.begin() // reject has answered
-	r.Close()
+	l.part.Close()
 }
 
-type answer struct {
-	r      Request
+type response struct {
+	l      *link
 	w      http.ResponseWriter
 	before http.Header // what others had set in the header
 	begun  bool
@@ -44,28 +32,28 @@ type answer struct {
 }
 
 // begin is called before anything is sent; only its first call does something.
-func (a *answer) begin() error {
+func (a *response) begin() error {
 	if a.begun {
 		return a.failed
 	}
 	a.begun = true
-	a.failed = a.r.Commit(a.w.Header())
+	a.failed = a.l.commit(a.w.Header())
 	if a.failed != nil {
 		a.reject()
 	}
 	return a.failed
 }
 
-func (a *answer) reject() {
+func (a *response) reject() {
 	header := a.w.Header()
 	clear(header)
 	for name, values := range a.before {
 		header[name] = values
 	}
-	a.r.Reject(a.w, a.failed)
+	a.l.reject(a.w, a.failed)
 }
 
-func (a *answer) wrapped() http.ResponseWriter {
+func (a *response) wrapped() http.ResponseWriter {
 	return httpsnoop.Wrap(a.w, httpsnoop.Hooks{
 		WriteHeader: func(next httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
 			return func(code int) {
