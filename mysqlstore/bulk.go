@@ -3,6 +3,8 @@ package mysqlstore
 import (
 	"context"
 	"database/sql/driver"
+
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 )
 
 // endBatch is how many rows one transaction looks at to end their sessions.
@@ -20,7 +22,7 @@ type bulk struct {
 	page query
 	args []any
 	// spared, if set, is who is not to be ended.
-	spared func(*row) bool
+	spared func(*sqlrow.Row) bool
 }
 
 // run returns how many sessions it has ended, when it fails as well.
@@ -62,14 +64,14 @@ func (b bulk) step(t *tx, after int64) (done step, err error) {
 	}
 	var found [][32]byte
 	err = t.query(t.ctx, one(b.page), func(v []driver.Value) error {
-		scan := scanner{values: v}
+		scan := scanner(v)
 		done.rows++
-		done.last = scan.number()
-		hash := [32]byte(scan.hash())
-		if scan.number() == 1 {
+		done.last = scan.Number()
+		hash := [32]byte(scan.Hash())
+		if scan.Number() == 1 {
 			found = append(found, hash)
 		}
-		return scan.err
+		return scan.Err
 	}, append(b.args[:len(b.args):len(b.args)], after, int64(endBatch))...)
 	if err != nil || len(found) == 0 {
 		return done, err
@@ -79,15 +81,15 @@ func (b bulk) step(t *tx, after int64) (done step, err error) {
 	if err != nil {
 		return done, err
 	}
-	var doomed []*row
+	var doomed []*sqlrow.Row
 	for _, hash := range found {
 		switch r := rows[hash]; {
-		case r == nil || r.next != nil:
+		case r == nil || r.Next != nil:
 			done.left = &hash
-		case !r.ended.IsZero(): // since it was found
+		case !r.Ended.IsZero(): // since it was found
 		case b.spared == nil || !b.spared(r):
 			doomed = append(doomed, r)
-			if r.live(r.now) {
+			if r.Live() {
 				done.live++
 			}
 		}
@@ -99,13 +101,13 @@ func (b bulk) step(t *tx, after int64) (done step, err error) {
 // replaces: who renews as fast as possible is overtaken here.
 func (b bulk) follow(t *tx, hash [32]byte) (live int64, err error) {
 	r, err := t.lock(hash)
-	for err == nil && r != nil && r.next != nil {
-		r, err = t.lock([32]byte(r.next))
+	for err == nil && r != nil && r.Next != nil {
+		r, err = t.lock([32]byte(r.Next))
 	}
-	if err != nil || r == nil || !r.ended.IsZero() || b.spared != nil && b.spared(r) {
+	if err != nil || r == nil || !r.Ended.IsZero() || b.spared != nil && b.spared(r) {
 		return 0, err
 	}
-	if r.live(r.now) {
+	if r.Live() {
 		live = 1
 	}
 	return live, t.end(r)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -135,7 +136,7 @@ var errLate = errors.New("an attempt whose answer was lost was still under way")
 func insertArgs(args []any, rec session.Record, keptTo int32) []any {
 	bucket := session.BucketOf(rec.Deadline)
 	return append(args, rec.Key.Hash[:], int64(bucket), int64(max(bucket, keptTo)), rec.Version,
-		storekit.Micros(rec.Expires), storekit.Micros(rec.Deadline), storekit.Micros(rec.Created), nullText(rec.User), nullBytes(rec.Data))
+		storekit.Micros(rec.Expires), storekit.Micros(rec.Deadline), storekit.Micros(rec.Created), nullText(rec.User), sqlrow.NullBytes(rec.Data))
 }
 
 // stripes is how many locks the users share.
@@ -251,9 +252,9 @@ func (t *tx) shareStripes(of []int64) (now time.Time, err error) {
 	}
 	sent := time.Now()
 	err = t.query(t.ctx, text{shareStripes, len(args)}, func(v []driver.Value) error {
-		scan := scanner{values: v}
-		now = scan.time()
-		return scan.err
+		scan := scanner(v)
+		now = scan.Time()
+		return scan.Err
 	}, args...)
 	switch {
 	case err != nil:
@@ -267,18 +268,11 @@ func (t *tx) shareStripes(of []int64) (now time.Time, err error) {
 	return now, nil
 }
 
-// created returns the session, if an attempt whose outcome was open has created
-// it: its version tells, whatever came after it.
+// created returns the session, if an attempt whose outcome was open has created it.
 func (t *tx) created(rec session.Record) (*session.Record, error) {
 	r, err := t.lock(rec.Key.Hash)
-	switch {
-	case err != nil || r == nil:
+	if err != nil {
 		return nil, err
-	case r.rec.Version > rec.Version:
-		return nil, storekit.Unknown(t.lost) // it may have come after this one
-	case r.rec.Version < rec.Version:
-		return nil, session.ErrExists
 	}
-	rec.Created = r.rec.Created
-	return &rec, nil
+	return r.WasCreated(rec, t.lost)
 }

@@ -3,6 +3,7 @@ package mysqlstore
 import (
 	"context"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -69,18 +70,18 @@ func destroyBatch(t *tx, ops []*op) error {
 	if err != nil {
 		return err
 	}
-	var doomed []*row
+	var doomed []*sqlrow.Row
 	for _, o := range ops {
 		r := rows[o.key.Hash]
 		switch {
 		case r == nil:
-		case !r.is(o.key):
+		case !r.Is(o.key):
 			o.written = true
-		case r.next != nil: // it stands for another one
+		case r.Next != nil: // it stands for another one
 		default:
 			o.written = true
-			if r.ended.IsZero() {
-				o.live = r.live(r.now)
+			if r.Ended.IsZero() {
+				o.live = r.Live()
 				doomed = append(doomed, r)
 			}
 		}
@@ -89,15 +90,15 @@ func destroyBatch(t *tx, ops []*op) error {
 }
 
 // endAll makes rows, which are sorted and locked, tombstones.
-func (t *tx) endAll(rows []*row) error {
+func (t *tx) endAll(rows []*sqlrow.Row) error {
 	if len(rows) == 0 {
 		return nil
 	}
 	hashes := make([][32]byte, len(rows))
 	for i, r := range rows {
-		hashes[i] = r.rec.Key.Hash
+		hashes[i] = r.Rec.Key.Hash
 	}
-	args := hashArgs([]any{storekit.Micros(storekit.Expiry(rows[0].now))}, hashes)
+	args := hashArgs([]any{storekit.Micros(storekit.Expiry(rows[0].Now))}, hashes)
 	_, err := t.exec(t.ctx, text{endSome, sizeFor(len(rows))}, args...)
 	return err
 }
@@ -114,12 +115,12 @@ func destroyApart(t *tx, o *op) error {
 // endHead ends what a row, which is locked, has become, and reports whether that
 // was live. A renewal has to lock the row that it replaces: who renews as fast as
 // possible is overtaken here.
-func (t *tx) endHead(r *row) (live bool, err error) {
-	for err == nil && r != nil && r.next != nil {
-		r, err = t.lock([32]byte(r.next))
+func (t *tx) endHead(r *sqlrow.Row) (live bool, err error) {
+	for err == nil && r != nil && r.Next != nil {
+		r, err = t.lock([32]byte(r.Next))
 	}
-	if err != nil || r == nil || !r.ended.IsZero() {
+	if err != nil || r == nil || !r.Ended.IsZero() {
 		return false, err
 	}
-	return r.live(r.now), t.end(r)
+	return r.Live(), t.end(r)
 }

@@ -17,12 +17,12 @@ type facts struct {
 
 func (c *conn) facts(ctx context.Context) (f facts, err error) {
 	err = c.query(ctx, one(readFacts), func(v []driver.Value) error {
-		scan := scanner{values: v}
-		f.now = scan.time()
-		f.longest = time.Duration(scan.number()) * time.Hour
-		f.grace = time.Duration(scan.number()) * time.Second
-		f.latest = turn{at: scan.maybeTime(), by: string(scan.bytes()), sweptTo: scan.number()}
-		return scan.err
+		scan := scanner(v)
+		f.now = scan.Time()
+		f.longest = time.Duration(scan.Number()) * time.Hour
+		f.grace = time.Duration(scan.Number()) * time.Second
+		f.latest = turn{at: scan.MaybeTime(), by: scan.Text(), sweptTo: scan.Number()}
+		return scan.Err
 	})
 	return f, err
 }

@@ -24,11 +24,11 @@ const (
 func (s *Store) Keys(ctx context.Context) iter.Seq2[session.Key, error] {
 	return func(yield func(session.Key, error) bool) {
 		err := pages(ctx, s, pageKeys, keysPerPage, func(v []driver.Value) (int64, session.Key, error) {
-			scan := scanner{values: v}
-			id := scan.number()
-			key := session.Key{Hash: [32]byte(scan.hash())}
-			key.Bucket = int32(scan.number())
-			return id, key, scan.err
+			scan := scanner(v)
+			id := scan.Number()
+			key := session.Key{Hash: [32]byte(scan.Hash())}
+			key.Bucket = int32(scan.Number())
+			return id, key, scan.Err
 		}, func(k session.Key) bool { return yield(k, nil) })
 		if err != nil {
 			yield(session.Key{}, wrap("list keys", err))
@@ -41,7 +41,7 @@ func (s *Store) All(ctx context.Context) iter.Seq2[session.Record, error] {
 	return func(yield func(session.Record, error) bool) {
 		err := pages(ctx, s, page, sessionsPerPage, func(v []driver.Value) (int64, session.Record, error) {
 			r, err := rowOf(v)
-			return r.id, r.rec, err
+			return r.ID, r.Rec, err
 		}, func(rec session.Record) bool { return yield(rec, nil) })
 		if err != nil {
 			yield(session.Record{}, wrap("list", err))

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -47,20 +47,13 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 				return result{}, errors.Join(err, errLate)
 			}
 		}
-		switch {
-		case !r.is(rec.Key):
-			return result{}, storekit.Invalid("Record.Key has bucket %d; that of its deadline is %d", rec.Key.Bucket, r.rec.Key.Bucket)
-		case !r.live(r.now) && t.lost != nil:
-			return result{}, storekit.Unknown(t.lost) // it may have been this one that ended it
-		case !r.live(r.now):
-			return result{}, session.ErrNotFound // also in the grace period of a renewal
-		case rec.User != "" && rec.User != r.rec.User:
-			return result{}, session.ErrUserChanged
+		out, err := r.Put(rec, t.lost)
+		if err == nil {
+			err = lags(r, rec, ends)
 		}
-		if err := lags(r, rec, ends); err != nil {
+		if err != nil {
 			return result{}, err
 		}
-		out := replacing(r, rec, r.rec.Version+rec.Version)
 		return result{out, false}, t.replace(r, out)
 	})
 	switch {
@@ -85,17 +78,8 @@ func (t *tx) putNew(rec session.Record) (session.Record, error) {
 	if err != nil {
 		return session.Record{}, err
 	}
-	if rec.Deadline.IsZero() {
-		rec.Deadline = now.Add(t.s.Longest())
-		if rec.Key.Bucket != 0 { // the key says when
-			rec.Deadline = time.Unix(int64(rec.Key.Bucket)*3600, 0)
-		}
-	}
-	if rec.Expires.After(rec.Deadline) {
-		rec.Expires = time.Time{} // the deadline, as it is kept
-	}
 	limits := t.s.limits()
-	if rec, err = limits.New(rec, now); err != nil {
+	if rec, err = sqlrow.PutNew(rec, limits, now); err != nil {
 		return session.Record{}, err
 	}
 	return t.insert(rec, 0, now, now, limits)

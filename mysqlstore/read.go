@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
@@ -23,16 +24,16 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 	err := s.read(ctx, func(c *conn) error {
 		asked, err := c.find(ctx, key)
 		r := asked
-		for err == nil && r != nil && r.inGrace(r.now) {
-			r, err = c.find(ctx, session.Key{Hash: [32]byte(r.next)})
+		for err == nil && r != nil && r.InGrace() {
+			r, err = c.find(ctx, session.Key{Hash: [32]byte(r.Next)})
 		}
 		switch {
 		case err != nil:
 			return err
-		case r == nil || !r.live(r.now):
+		case r == nil || !r.Live():
 			return session.ErrNotFound
 		}
-		rec = r.rec
+		rec = r.Rec
 		if r == asked {
 			rec.Key = key
 		}
@@ -62,7 +63,7 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 		case r == nil:
 			fate = session.FateUnknown
 		default:
-			fate = r.fate(r.now)
+			fate = r.Fate()
 		}
 		return nil
 	})
@@ -73,19 +74,19 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 }
 
 // find returns the committed row of key, dead or alive, or nil.
-func (c *conn) find(ctx context.Context, key session.Key) (*row, error) {
+func (c *conn) find(ctx context.Context, key session.Key) (*sqlrow.Row, error) {
 	return c.rowOf(ctx, get, key)
 }
 
-func (c *conn) rowOf(ctx context.Context, q query, key session.Key) (r *row, err error) {
+func (c *conn) rowOf(ctx context.Context, q query, key session.Key) (r *sqlrow.Row, err error) {
 	err = c.query(ctx, one(q), func(v []driver.Value) error {
 		r, err = rowOf(v)
 		return err
 	}, key.Hash[:])
-	if err != nil || r == nil || !r.is(key) {
+	if err != nil || r == nil || !r.Is(key) {
 		return nil, err
 	}
-	r.rec.Key.Hash = key.Hash
+	r.Rec.Key.Hash = key.Hash
 	return r, nil
 }
 

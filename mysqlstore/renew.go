@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -58,25 +59,19 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 				return made{*done, evicted}, nil
 			}
 		}
-		if err := r.refusal(); err != nil {
+		created, err := r.Renew(rec, version)
+		if err != nil {
 			return made{}, err
 		}
-		if r.rec.Version != version {
-			return made{}, session.ErrConflict
-		}
-		created := r.now
-		if rec.User == r.rec.User {
-			created = r.rec.Created
-		}
-		next, err := t.insert(rec, r.keptTo, created, r.now, s.limits().Replacing(r.rec.Deadline, r.now))
+		next, err := t.insert(rec, r.KeptTo, created, r.Now, s.limits().Replacing(r.Rec.Deadline, r.Now))
 		if err != nil {
 			return made{}, err
 		}
 		if evicted, err = t.makeRoom(rec.User, []session.Key{old, rec.Key}, limit); err != nil {
 			return made{}, err
 		}
-		until := storekit.Earlier(r.now.Add(grace), r.rec.Deadline)
-		_, err = t.exec(t.ctx, one(renewed), storekit.Micros(r.now), rec.Key.Hash[:], storekit.Micros(until), old.Hash[:])
+		until := storekit.Earlier(r.Now.Add(grace), r.Rec.Deadline)
+		_, err = t.exec(t.ctx, one(renewed), storekit.Micros(r.Now), rec.Key.Hash[:], storekit.Micros(until), old.Hash[:])
 		return made{next, evicted}, err
 	})
 	if err == nil {
@@ -88,8 +83,8 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 
 // wasRenewed returns the new session, if a renewal whose outcome was open has
 // taken place.
-func (t *tx) wasRenewed(old *row, rec session.Record) (*session.Record, error) {
-	if old == nil || !bytes.Equal(old.next, rec.Key.Hash[:]) {
+func (t *tx) wasRenewed(old *sqlrow.Row, rec session.Record) (*session.Record, error) {
+	if !old.RenewedTo(rec.Key) {
 		return nil, nil
 	}
 	next, err := t.lock(rec.Key.Hash) // whatever came after it, nobody else knows the new key
@@ -99,6 +94,6 @@ func (t *tx) wasRenewed(old *row, rec session.Record) (*session.Record, error) {
 	case next == nil:
 		return nil, storekit.Unknown(t.lost)
 	}
-	rec.Created = next.rec.Created
+	rec.Created = next.Rec.Created
 	return &rec, nil
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -54,7 +55,7 @@ func saveLone(t *tx, o *op) (bool, error) {
 	if !rec.Expires.IsZero() {
 		q, args = one(saveAll), append(args, storekit.Micros(rec.Expires))
 	}
-	args = append(args, nullBytes(rec.Data), rec.Key.Hash[:], int64(rec.Key.Bucket),
+	args = append(args, sqlrow.NullBytes(rec.Data), rec.Key.Hash[:], int64(rec.Key.Bucket),
 		rec.Version, storekit.Micros(deadline), storekit.Micros(created), nullText(rec.User))
 	if !rec.Expires.IsZero() {
 		args = append(args, storekit.Micros(storekit.Earlier(rec.Expires, deadline)))
@@ -66,21 +67,13 @@ func saveLone(t *tx, o *op) (bool, error) {
 	return out.rows == 1, err
 }
 
-// saving is a save of a row that is locked: what it comes to, or why not.
-func saving(r *row, rec session.Record, becomes int64, ends bool) (session.Record, error) {
-	if err := r.refusal(); err != nil {
-		return session.Record{}, err
+// saving is Row.Save, which does not end a session by mistake.
+func saving(r *sqlrow.Row, rec session.Record, becomes int64, ends bool) (session.Record, error) {
+	out, err := r.Save(rec, becomes)
+	if err == nil {
+		err = lags(r, rec, ends)
 	}
-	switch {
-	case r.rec.Version != rec.Version:
-		return session.Record{}, session.ErrConflict
-	case r.rec.User != rec.User:
-		return session.Record{}, session.ErrUserChanged
-	}
-	if err := lags(r, rec, ends); err != nil {
-		return session.Record{}, err
-	}
-	return replacing(r, rec, becomes), nil
+	return out, err
 }
 
 // clockError is by how much a node may be wrong about the database's time without
@@ -95,21 +88,11 @@ func (s *Store) ends(rec session.Record) bool {
 
 // lags refuses to end a live session only because this node's clock was wrong,
 // which it has been told by now.
-func lags(r *row, rec session.Record, ends bool) error {
-	if rec.Expires.IsZero() || ends || r.now.Before(rec.Expires) {
+func lags(r *sqlrow.Row, rec session.Record, ends bool) error {
+	if rec.Expires.IsZero() || ends || r.Now.Before(rec.Expires) {
 		return nil
 	}
 	return fmt.Errorf("%w: Record.Expires has passed, which it had not by this node's clock", session.ErrDeadline)
-}
-
-// replacing is a live row with new data and, if rec has one, a new expiry.
-func replacing(r *row, rec session.Record, becomes int64) session.Record {
-	out := r.rec
-	out.Key, out.Data, out.Version = rec.Key, rec.Data, becomes
-	if !rec.Expires.IsZero() {
-		out.Expires = storekit.Earlier(storekit.Expiry(rec.Expires), r.rec.Deadline)
-	}
-	return out
 }
 
 func saveBatch(t *tx, ops []*op) error {
@@ -121,15 +104,15 @@ func saveBatch(t *tx, ops []*op) error {
 	for _, o := range ops {
 		r := rows[o.key.Hash]
 		switch {
-		case r == nil || o.lost != nil && r.rec.Version != o.rec.Version:
+		case r == nil || o.lost != nil && r.Rec.Version != o.rec.Version:
 			continue
-		case !r.is(o.key):
+		case !r.Is(o.key):
 			r = nil
 		}
 		if o.made, o.refusal = saving(r, o.rec, o.becomes, o.ends); o.refusal != nil {
 			continue
 		}
-		if r.now.Before(o.made.Expires) { // else it ends the session
+		if r.Now.Before(o.made.Expires) { // else it ends the session
 			o.written = true
 			save = append(save, o)
 		}
@@ -150,7 +133,7 @@ func saveBatch(t *tx, ops []*op) error {
 	args = append(args, hashes...)
 	for i := range size {
 		if i < len(save) {
-			args = append(args, nullBytes(save[i].made.Data))
+			args = append(args, sqlrow.NullBytes(save[i].made.Data))
 			continue
 		}
 		args = append(args, nil) // FIELD finds the first
@@ -176,7 +159,11 @@ func saveApart(t *tx, o *op) error {
 		return err
 	}
 	if t.lost != nil {
-		if done, err := t.saved(r, o); done || err != nil {
+		done, err := r.WasSaved(o.rec, o.becomes, t.lost)
+		if done != nil {
+			o.made = *done
+		}
+		if done != nil || err != nil {
 			return err
 		}
 	}
@@ -186,32 +173,17 @@ func saveApart(t *tx, o *op) error {
 	return t.replace(r, o.made)
 }
 
-// replace writes what saving or replacing came to.
-func (t *tx) replace(r *row, out session.Record) error {
-	if !r.now.Before(out.Expires) {
+// replace writes what a save or a Put came to.
+func (t *tx) replace(r *sqlrow.Row, out session.Record) error {
+	if !r.Now.Before(out.Expires) {
 		return t.end(r)
 	}
-	_, err := t.exec(t.ctx, one(save), out.Version, storekit.Micros(out.Expires), nullBytes(out.Data), r.rec.Key.Hash[:])
+	_, err := t.exec(t.ctx, one(save), out.Version, storekit.Micros(out.Expires), sqlrow.NullBytes(out.Data), r.Rec.Key.Hash[:])
 	return err
 }
 
 // end makes r a tombstone.
-func (t *tx) end(r *row) error {
-	_, err := t.exec(t.ctx, one(endAt), storekit.Micros(storekit.Expiry(r.now)), r.rec.Key.Hash[:])
+func (t *tx) end(r *sqlrow.Row) error {
+	_, err := t.exec(t.ctx, one(endAt), storekit.Micros(storekit.Expiry(r.Now)), r.Rec.Key.Hash[:])
 	return err
-}
-
-// saved reports whether a save whose outcome was open has taken place: its
-// version tells, whatever came after it.
-func (t *tx) saved(r *row, o *op) (bool, error) {
-	switch {
-	case r == nil:
-		return false, nil
-	case r.rec.Version == o.becomes:
-		o.made = replacing(r, o.rec, o.becomes)
-		return true, nil
-	case r.rec.Version > o.becomes, !r.ended.IsZero():
-		return false, storekit.Unknown(t.lost) // it may have come after this one, or be its doing
-	}
-	return false, nil
 }

@@ -114,9 +114,9 @@ func (w *pass) sweepIDs(ctx context.Context, c *conn, first, end int64) error {
 	before := storekit.Micros(f.forgotten())
 	var idle [][32]byte
 	err = c.query(ctx, one(sweepFind), func(v []driver.Value) error {
-		scan := scanner{values: v}
-		idle = append(idle, [32]byte(scan.hash()))
-		return scan.err
+		scan := scanner(v)
+		idle = append(idle, [32]byte(scan.Hash()))
+		return scan.Err
 	}, first, end, before)
 	if err != nil || len(idle) == 0 {
 		return err

@@ -2,7 +2,6 @@ package mysqlstore
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
@@ -48,23 +47,6 @@ func touchLone(t *tx, o *op) (bool, error) {
 	return out.rows == 1, err
 }
 
-// touching is a touch of a row that is locked: the expiry, and whether that is
-// a new one.
-func touching(r *row, expires time.Time) (time.Time, bool, error) {
-	err := r.refusal()
-	if errors.Is(err, session.ErrConflict) {
-		err = session.ErrNotFound // a renewed key is not touched
-	}
-	if err != nil {
-		return time.Time{}, false, err
-	}
-	later := storekit.Earlier(expires, r.rec.Deadline)
-	if !later.After(r.rec.Expires) {
-		return r.rec.Expires, false, nil
-	}
-	return later, true, nil
-}
-
 func touchBatch(t *tx, ops []*op) error {
 	rows, err := t.lockSome(hashesOf(ops))
 	if err != nil {
@@ -76,10 +58,10 @@ func touchBatch(t *tx, ops []*op) error {
 		if r == nil {
 			continue
 		}
-		if !r.is(o.key) {
+		if !r.Is(o.key) {
 			r = nil
 		}
-		expires, later, err := touching(r, o.rec.Expires)
+		expires, later, err := r.Touch(o.rec.Expires)
 		o.made.Expires, o.written, o.refusal = expires, err == nil, err
 		if later {
 			move = append(move, o)
@@ -103,7 +85,7 @@ func touchApart(t *tx, o *op) error {
 	if err != nil {
 		return err
 	}
-	expires, later, err := touching(r, o.rec.Expires)
+	expires, later, err := r.Touch(o.rec.Expires)
 	if err != nil {
 		return err
 	}

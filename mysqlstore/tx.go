@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
@@ -143,27 +144,27 @@ func mayWait(ctx context.Context) bool {
 
 // lock returns the row of that hash, dead or alive, or nil, and keeps it. Its
 // time is one after it was locked.
-func (t *tx) lock(hash [32]byte) (*row, error) {
+func (t *tx) lock(hash [32]byte) (*sqlrow.Row, error) {
 	sent := time.Now()
 	r, err := t.rowOf(t.ctx, lock, session.Key{Hash: hash})
 	switch {
 	case err != nil || r == nil:
 		return r, err
 	case !t.instant:
-		r.now, err = t.now()
+		r.Now, err = t.now()
 		return r, err
 	}
-	t.s.clock.observe(sent, r.now, time.Now())
+	t.s.clock.observe(sent, r.Now, time.Now())
 	return r, nil
 }
 
 // lockKey is lock for the row that key names.
-func (t *tx) lockKey(key session.Key) (*row, error) {
+func (t *tx) lockKey(key session.Key) (*sqlrow.Row, error) {
 	if !storekit.Possible(key) {
 		return nil, nil
 	}
 	r, err := t.lock(key.Hash)
-	if err != nil || r == nil || !r.is(key) {
+	if err != nil || r == nil || !r.Is(key) {
 		return nil, err
 	}
 	return r, nil
@@ -183,17 +184,17 @@ func (t *tx) now() (time.Time, error) {
 
 // lockSome locks the rows of hashes, which are sorted, in that order, and
 // returns those that are there and that nobody else holds, dead or alive.
-func (t *tx) lockSome(hashes [][32]byte) (map[[32]byte]*row, error) {
-	rows := make(map[[32]byte]*row, len(hashes))
+func (t *tx) lockSome(hashes [][32]byte) (map[[32]byte]*sqlrow.Row, error) {
+	rows := make(map[[32]byte]*sqlrow.Row, len(hashes))
 	sent := time.Now()
 	err := t.query(t.ctx, text{lockSome, sizeFor(len(hashes))}, func(v []driver.Value) error {
 		r, err := rowOf(v)
-		rows[r.rec.Key.Hash] = r
+		rows[r.Rec.Key.Hash] = r
 		return err
 	}, hashArgs(nil, hashes)...)
 	if err == nil {
 		for _, r := range rows {
-			t.s.clock.observe(sent, r.now, time.Now())
+			t.s.clock.observe(sent, r.Now, time.Now())
 			break
 		}
 	}
@@ -201,15 +202,15 @@ func (t *tx) lockSome(hashes [][32]byte) (map[[32]byte]*row, error) {
 }
 
 // lockAll is lockSome, but waits for rows that others hold.
-func (t *tx) lockAll(hashes [][32]byte) (map[[32]byte]*row, error) {
+func (t *tx) lockAll(hashes [][32]byte) (map[[32]byte]*sqlrow.Row, error) {
 	sortHashes(hashes)
-	rows := make(map[[32]byte]*row, len(hashes))
+	rows := make(map[[32]byte]*sqlrow.Row, len(hashes))
 	if len(hashes) == 0 {
 		return rows, nil
 	}
 	err := t.query(t.ctx, text{lockEach, sizeFor(len(hashes))}, func(v []driver.Value) error {
 		r, err := rowOf(v)
-		rows[r.rec.Key.Hash] = r
+		rows[r.Rec.Key.Hash] = r
 		return err
 	}, hashArgs(nil, hashes)...)
 	if err != nil || t.instant {
@@ -217,7 +218,7 @@ func (t *tx) lockAll(hashes [][32]byte) (map[[32]byte]*row, error) {
 	}
 	now, err := t.now()
 	for _, r := range rows {
-		r.now = now
+		r.Now = now
 	}
 	return rows, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -21,7 +22,7 @@ func (s *Store) listUser(ctx context.Context, user string) (recs []session.Recor
 	}
 	err = s.scan(ctx, func(c *conn) error {
 		recs = nil
-		return c.ofUser(ctx, ofUser, user, func(r *row) { recs = append(recs, r.rec) })
+		return c.ofUser(ctx, ofUser, user, func(r *sqlrow.Row) { recs = append(recs, r.Rec) })
 	})
 	if err != nil {
 		return nil, err
@@ -30,7 +31,7 @@ func (s *Store) listUser(ctx context.Context, user string) (recs []session.Recor
 }
 
 // ofUser visits the live sessions of user, those created first first.
-func (c *conn) ofUser(ctx context.Context, q query, user string, visit func(*row)) error {
+func (c *conn) ofUser(ctx context.Context, q query, user string, visit func(*sqlrow.Row)) error {
 	return c.query(ctx, one(q), func(v []driver.Value) error {
 		r, err := rowOf(v)
 		if err == nil {
@@ -67,9 +68,9 @@ func (s *Store) number(ctx context.Context, q query, args ...any) (n int64, err 
 
 func (c *conn) maybeNumber(ctx context.Context, q query, args ...any) (n int64, null bool, err error) {
 	err = c.query(ctx, one(q), func(v []driver.Value) error {
-		scan := scanner{values: v}
-		n, null = scan.maybeNumber()
-		return scan.err
+		scan := scanner(v)
+		n, null = scan.MaybeNumber()
+		return scan.Err
 	}, args...)
 	return n, null, err
 }
@@ -98,8 +99,8 @@ func (s *Store) destroyUser(ctx context.Context, user string, except []session.K
 		guard: func(t *tx) error { return t.takeStripe(user) },
 		page:  pageOfUser,
 		args:  []any{[]byte(user)},
-		spared: func(r *row) bool {
-			return r.rec.User != user || slices.ContainsFunc(spared[r.rec.Key.Hash], r.is)
+		spared: func(r *sqlrow.Row) bool {
+			return r.Rec.User != user || slices.ContainsFunc(spared[r.Rec.Key.Hash], r.Is)
 		},
 	}.run(ctx, s)
 }
@@ -129,9 +130,9 @@ func (t *tx) makeRoom(user string, except []session.Key, limit session.UserLimit
 		return nil, nil
 	}
 	var live []session.Key
-	err := t.ofUser(t.ctx, keysOfUser, user, func(r *row) {
-		if !slices.ContainsFunc(except, func(k session.Key) bool { return k.Hash == r.rec.Key.Hash }) {
-			live = append(live, r.rec.Key)
+	err := t.ofUser(t.ctx, keysOfUser, user, func(r *sqlrow.Row) {
+		if !slices.ContainsFunc(except, func(k session.Key) bool { return k.Hash == r.Rec.Key.Hash }) {
+			live = append(live, r.Rec.Key)
 		}
 	})
 	surplus := len(live) + 1 - limit.Max
@@ -151,9 +152,9 @@ func (t *tx) makeRoom(user string, except []session.Key, limit session.UserLimit
 		if err != nil {
 			return nil, err
 		}
-		var doomed []*row
+		var doomed []*sqlrow.Row
 		for _, hash := range hashes { // which are sorted now
-			if r := rows[hash]; r != nil && r.ended.IsZero() {
+			if r := rows[hash]; r != nil && r.Ended.IsZero() {
 				doomed = append(doomed, r)
 			}
 		}
@@ -161,7 +162,7 @@ func (t *tx) makeRoom(user string, except []session.Key, limit session.UserLimit
 			return nil, err
 		}
 		for _, key := range some {
-			if r := rows[key.Hash]; r != nil && r.live(r.now) { // else it is gone by itself
+			if r := rows[key.Hash]; r != nil && r.Live() { // else it is gone by itself
 				evicted = append(evicted, key)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
@@ -22,7 +23,7 @@ type bulk struct {
 	page query
 	args []any
 	// spared, if set, is who is not to be ended.
-	spared func(*row) bool
+	spared func(*sqlrow.Row) bool
 }
 
 // run returns how many sessions it has ended, when it fails as well.
@@ -51,9 +52,9 @@ type step struct {
 
 func (b bulk) step(t *tx, after int64) (done step, err error) {
 	now := t.now()
-	var rows []*row
+	var rows []*sqlrow.Row
 	err = t.query(context.Background(), b.page, func(v []driver.Value) error {
-		r, err := rowOf(v)
+		r, err := rowOf(v, now)
 		rows = append(rows, r)
 		return err
 	}, append(b.args[:len(b.args):len(b.args)], after, int64(endBatch))...)
@@ -61,14 +62,14 @@ func (b bulk) step(t *tx, after int64) (done step, err error) {
 		return done, err
 	}
 	for _, r := range rows {
-		done.last = r.id
-		if !r.ended.IsZero() || b.spared != nil && b.spared(r) {
+		done.last = r.ID
+		if !r.Ended.IsZero() || b.spared != nil && b.spared(r) {
 			continue
 		}
-		if err := t.end(r, now); err != nil {
+		if err := t.end(r); err != nil {
 			return done, err
 		}
-		if r.live(now) {
+		if r.Live() {
 			done.live++
 		}
 	}

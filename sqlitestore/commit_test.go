@@ -118,46 +118,6 @@ func TestWhatCannotBeFoundOutIsUnknown(t *testing.T) {
 	}
 }
 
-func TestAWriteOfAnotherAfterALostAnswerIsNotTakenForOurs(t *testing.T) {
-	t.Parallel()
-	s, _ := faultyStore(t)
-	rec := session1(t, s)
-	lost := diskError{}
-	try := func(what string, want error, do func(*tx) error) {
-		t.Helper()
-		err := s.writer.Do(t.Context(), &op{lost: lost, do: do})
-		if want == nil && err != nil || want != nil && !errors.Is(err, want) {
-			t.Errorf("%s: %v; want %v", what, err, want)
-		}
-	}
-	saved, err := s.Save(t.Context(), rec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	try("the save that took place", nil, func(t *tx) error { return asSaved(t.saved(rec, saved.Version)) })
-	try("a save that another overtook", session.ErrUnknown, func(t *tx) error { return asSaved(t.saved(rec, saved.Version-1)) })
-	try("a save that did not take place", errNotSaved, func(t *tx) error { return asSaved(t.saved(saved, saved.Version+1)) })
-	try("a create with a save after it", session.ErrUnknown, func(t *tx) error { _, err := t.created(rec); return err })
-	other := rec
-	other.Version = saved.Version + 1
-	try("a create of another", session.ErrExists, func(t *tx) error { _, err := t.created(other); return err })
-	if _, err := s.Destroy(t.Context(), saved.Key); err != nil {
-		t.Fatal(err)
-	}
-	try("a save with a destroy after it", nil, func(t *tx) error { return asSaved(t.saved(rec, saved.Version)) })
-	try("a create with a destroy after it", nil, func(t *tx) error { _, err := t.created(saved); return err })
-	try("a save that may have ended the session", session.ErrUnknown, func(t *tx) error { return asSaved(t.saved(saved, saved.Version+1)) })
-}
-
-var errNotSaved = errors.New("it did not take place")
-
-func asSaved(rec session.Record, err error) error {
-	if err == nil && rec.Version == 0 {
-		return errNotSaved
-	}
-	return err
-}
-
 func TestErrorsOfABatchFailOnlyTheirOwn(t *testing.T) {
 	t.Parallel()
 	path := newPath(t)

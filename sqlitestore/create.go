@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -64,16 +65,16 @@ func (s *Store) create(ctx context.Context, rec session.Record, limit session.Us
 // add inserts a session whose key was not used before and makes room for it. The
 // row that it replaces, if any, does not count. What it refuses has changed
 // nothing.
-func (t *tx) add(rec session.Record, replaced *row, limit session.UserLimit, now time.Time) ([]session.Key, error) {
+func (t *tx) add(rec session.Record, replaced *sqlrow.Row, limit session.UserLimit, now time.Time) ([]session.Key, error) {
 	limits := t.s.limits
 	if replaced != nil {
-		limits = limits.Replacing(replaced.rec.Deadline, now)
+		limits = limits.Replacing(replaced.Rec.Deadline, now)
 	}
 	if err := limits.InTime(rec, now); err != nil {
 		return nil, err
 	}
 	if limit.Max > 0 { // the insert would find out, but only when others had to go
-		r, err := t.find(session.Key{Hash: rec.Key.Hash}, find)
+		r, err := t.find(session.Key{Hash: rec.Key.Hash})
 		if err == nil && r != nil {
 			err = session.ErrExists
 		}
@@ -87,7 +88,7 @@ func (t *tx) add(rec session.Record, replaced *row, limit session.UserLimit, now
 	}
 	keptTo := int32(0)
 	if replaced != nil {
-		keptTo = replaced.keptTo
+		keptTo = replaced.KeptTo
 	}
 	return evicted, t.insert(rec, keptTo)
 }
@@ -98,25 +99,18 @@ func (t *tx) insert(rec session.Record, keptTo int32) error {
 	bucket := session.BucketOf(rec.Deadline)
 	n, err := t.exec(insert, rec.Key.Hash[:], int64(bucket), int64(max(bucket, keptTo)), rec.Version,
 		storekit.Micros(rec.Expires), storekit.Micros(rec.Deadline), storekit.Micros(rec.Created),
-		nullText(rec.User), nullBytes(rec.Data))
+		nullText(rec.User), sqlrow.NullBytes(rec.Data))
 	if err == nil && n == 0 {
 		err = session.ErrExists
 	}
 	return err
 }
 
-// created returns the session, if an attempt whose outcome was open has created
-// it: its version tells, whatever came after it.
+// created returns the session, if an attempt whose outcome was open has created it.
 func (t *tx) created(rec session.Record) (*session.Record, error) {
-	r, err := t.find(session.Key{Hash: rec.Key.Hash}, find)
-	switch {
-	case err != nil || r == nil:
+	r, err := t.find(session.Key{Hash: rec.Key.Hash})
+	if err != nil {
 		return nil, err
-	case r.rec.Version > rec.Version:
-		return nil, storekit.Unknown(t.lost) // it may have come after this one
-	case r.rec.Version < rec.Version:
-		return nil, session.ErrExists
 	}
-	rec.Created = r.rec.Created
-	return &rec, nil
+	return r.WasCreated(rec, t.lost)
 }

@@ -50,21 +50,17 @@ func (s *Store) destroy(ctx context.Context, keys []session.Key) (total int64, e
 
 // endHead ends the session that key stands for and returns how many that were.
 func (t *tx) endHead(key session.Key) (int64, error) {
-	if !storekit.Possible(key) {
-		return 0, nil
+	r, err := t.find(key)
+	for err == nil && r != nil && r.Next != nil {
+		r, err = t.find(r.Successor())
 	}
-	r, err := t.find(key, find)
-	for err == nil && r != nil && r.next != nil {
-		r, err = t.find(session.Key{Hash: [32]byte(r.next)}, find)
-	}
-	if err != nil || r == nil || !r.ended.IsZero() {
+	if err != nil || r == nil || !r.Ended.IsZero() {
 		return 0, err
 	}
-	now := t.now()
-	if err := t.end(r, now); err != nil {
+	if err := t.end(r); err != nil {
 		return 0, err
 	}
-	if r.live(now) {
+	if r.Live() {
 		return 1, nil
 	}
 	return 0, nil

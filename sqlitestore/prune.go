@@ -165,9 +165,9 @@ func (p *pruning) add(done session.Pruned) {
 
 func (t *tx) readTurn() (latest turn, err error) {
 	err = t.query(context.Background(), readTurn, func(v []driver.Value) error {
-		scan := scanner{values: v}
-		latest = turn{at: scan.maybeTime(), by: scan.text(), sweptTo: scan.number()}
-		return scan.err
+		scan := scanner(v)
+		latest = turn{at: scan.MaybeTime(), by: scan.Text(), sweptTo: scan.Number()}
+		return scan.Err
 	})
 	return latest, err
 }

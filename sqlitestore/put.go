@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -28,26 +29,20 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 		new bool
 	}
 	out, err := writeData(ctx, s, &rec.Data, func(t *tx) (result, error) {
-		now := t.now()
 		// By the hash alone: with another bucket it would be another session's.
-		r, err := t.find(session.Key{Hash: rec.Key.Hash}, find)
-		switch {
-		case err != nil:
+		r, err := t.find(session.Key{Hash: rec.Key.Hash})
+		if err != nil {
 			return result{}, err
-		case r == nil:
-			rec, err := t.putNew(rec, now)
-			return result{rec, true}, err
-		case !r.is(rec.Key):
-			return result{}, storekit.Invalid("Record.Key has bucket %d; that of its deadline is %d", rec.Key.Bucket, r.rec.Key.Bucket)
-		case !r.live(now) && t.lost != nil:
-			return result{}, storekit.Unknown(t.lost) // it may have been this one that ended it
-		case !r.live(now):
-			return result{}, session.ErrNotFound // also in the grace period of a renewal
-		case rec.User != "" && rec.User != r.rec.User:
-			return result{}, session.ErrUserChanged
 		}
-		out := replacing(r, rec, r.rec.Version+rec.Version)
-		return result{out, false}, t.replace(r, out, now)
+		if r == nil {
+			rec, err := t.putNew(rec, t.now())
+			return result{rec, true}, err
+		}
+		out, err := r.Put(rec, t.lost)
+		if err != nil {
+			return result{}, err
+		}
+		return result{out, false}, t.replace(r, out)
 	})
 	switch {
 	case err != nil:
@@ -61,16 +56,7 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 }
 
 func (t *tx) putNew(rec session.Record, now time.Time) (session.Record, error) {
-	if rec.Deadline.IsZero() {
-		rec.Deadline = now.Add(t.s.opts.Longest)
-		if rec.Key.Bucket != 0 { // the key says when
-			rec.Deadline = time.Unix(int64(rec.Key.Bucket)*3600, 0)
-		}
-	}
-	if rec.Expires.After(rec.Deadline) {
-		rec.Expires = time.Time{} // the deadline, as it is kept
-	}
-	rec, err := t.s.limits.New(rec, now)
+	rec, err := sqlrow.PutNew(rec, t.s.limits, now)
 	if err != nil {
 		return session.Record{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -20,20 +21,18 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 	}
 	var rec session.Record
 	err := s.read(ctx, func(c *conn) error {
-		asked, err := c.find(key, get)
+		asked, err := c.find(key, get, s.Now)
 		r := asked
-		now := s.Now()
-		for err == nil && r != nil && r.inGrace(now) {
-			r, err = c.find(session.Key{Hash: [32]byte(r.next)}, get)
-			now = s.Now()
+		for err == nil && r != nil && r.InGrace() {
+			r, err = c.find(r.Successor(), get, s.Now)
 		}
 		switch {
 		case err != nil:
 			return err
-		case r == nil || !r.live(now):
+		case r == nil || !r.Live():
 			return session.ErrNotFound
 		}
-		rec = r.rec
+		rec = r.Rec
 		if r == asked {
 			rec.Key = key
 		}
@@ -56,26 +55,26 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 	}
 	var fate session.Fate
 	err := s.read(ctx, func(c *conn) error {
-		r, err := c.find(key, find)
+		r, err := c.find(key, find, s.Now)
 		if err == nil {
-			fate = r.fate(s.Now())
+			fate = r.Fate()
 		}
 		return err
 	})
 	return fate, wrap("fate", err)
 }
 
-// find returns the row of key, dead or alive, or nil. It is too short to be
-// worth a context.
-func (c *conn) find(key session.Key, with query) (r *row, err error) {
+// find returns the row of key, dead or alive, or nil, as it is at the time that now
+// tells. It is too short to be worth a context.
+func (c *conn) find(key session.Key, with query, now func() time.Time) (r *sqlrow.Row, err error) {
 	err = c.query(context.Background(), with, func(v []driver.Value) error {
-		r, err = rowOf(v)
+		r, err = rowOf(v, now())
 		return err
 	}, key.Hash[:])
-	if err != nil || r == nil || !r.is(key) {
+	if err != nil || r == nil || !r.Is(key) {
 		return nil, err
 	}
-	r.rec.Key.Hash = key.Hash
+	r.Rec.Key.Hash = key.Hash
 	return r, nil
 }
 
@@ -83,22 +82,10 @@ func (c *conn) find(key session.Key, with query) (r *row, err error) {
 // precise as what is stored.
 func (t *tx) now() time.Time { return storekit.Expiry(t.s.Now()) }
 
-// writable returns the live row of key itself. It is ErrConflict in the grace
-// period of a renewal, and else ErrNotFound.
-func (t *tx) writable(key session.Key, now time.Time) (*row, error) {
+// find returns the row of key itself, dead or alive, or nil.
+func (t *tx) find(key session.Key) (*sqlrow.Row, error) {
 	if !storekit.Possible(key) {
-		return nil, session.ErrNotFound
+		return nil, nil
 	}
-	r, err := t.find(key, find)
-	switch {
-	case err != nil:
-		return nil, err
-	case r == nil:
-		return nil, session.ErrNotFound
-	case r.live(now):
-		return r, nil
-	case r.inGrace(now):
-		return r, session.ErrConflict
-	}
-	return r, session.ErrNotFound
+	return t.conn.find(key, find, t.now)
 }

@@ -1,10 +1,10 @@
 package sqlitestore
 
 import (
-	"bytes"
 	"context"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -42,31 +42,26 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	rec.Version = storekit.Version(version)
 	var evicted []session.Key // by an attempt whose outcome is open
 	out, err := writeData(ctx, s, &rec.Data, func(t *tx) (made, error) {
-		now := t.now()
+		r, err := t.find(old)
+		if err != nil {
+			return made{}, err
+		}
 		if t.lost != nil {
-			if done, err := t.wasRenewed(old, rec); err != nil {
+			if done, err := t.wasRenewed(r, rec); err != nil {
 				return made{}, err
 			} else if done != nil {
 				return made{*done, evicted}, nil
 			}
 		}
-		r, err := t.writable(old, now)
-		if err != nil {
-			return made{}, err
-		}
-		if r.rec.Version != version {
-			return made{}, session.ErrConflict
-		}
 		rec := rec
-		rec.Created = now
-		if rec.User == r.rec.User {
-			rec.Created = r.rec.Created
-		}
-		if evicted, err = t.add(rec, r, limit, now); err != nil {
+		if rec.Created, err = r.Renew(rec, version); err != nil {
 			return made{}, err
 		}
-		until := storekit.Earlier(now.Add(grace), r.rec.Deadline)
-		_, err = t.exec(renewed, r.id, storekit.Micros(now), rec.Key.Hash[:], storekit.Micros(until))
+		if evicted, err = t.add(rec, r, limit, r.Now); err != nil {
+			return made{}, err
+		}
+		until := storekit.Earlier(r.Now.Add(grace), r.Rec.Deadline)
+		_, err = t.exec(renewed, r.ID, storekit.Micros(r.Now), rec.Key.Hash[:], storekit.Micros(until))
 		return made{rec, evicted}, err
 	})
 	if err == nil {
@@ -78,18 +73,17 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 
 // wasRenewed returns the new session, if a renewal whose outcome was open has
 // taken place.
-func (t *tx) wasRenewed(old session.Key, rec session.Record) (*session.Record, error) {
-	r, err := t.find(old, find)
-	if err != nil || r == nil || !bytes.Equal(r.next, rec.Key.Hash[:]) {
-		return nil, err
+func (t *tx) wasRenewed(old *sqlrow.Row, rec session.Record) (*session.Record, error) {
+	if !old.RenewedTo(rec.Key) {
+		return nil, nil
 	}
-	next, err := t.find(session.Key{Hash: rec.Key.Hash}, find) // whatever came after it, nobody else knows the new key
+	next, err := t.find(session.Key{Hash: rec.Key.Hash}) // whatever came after it, nobody else knows the new key
 	switch {
 	case err != nil:
 		return nil, err
 	case next == nil:
 		return nil, storekit.Unknown(t.lost)
 	}
-	rec.Created = next.rec.Created
+	rec.Created = next.Rec.Created
 	return &rec, nil
 }

@@ -2,8 +2,8 @@ package sqlitestore
 
 import (
 	"context"
-	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -23,23 +23,24 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 	}
 	becomes := storekit.Version(rec.Version)
 	out, err := writeData(ctx, s, &rec.Data, func(t *tx) (session.Record, error) {
-		now := t.now()
+		r, err := t.find(rec.Key)
+		if err != nil {
+			return session.Record{}, err
+		}
 		if t.lost != nil {
-			if done, err := t.saved(rec, becomes); done.Version != 0 || err != nil {
-				return done, err
+			done, err := r.WasSaved(rec, becomes, t.lost)
+			if done != nil {
+				return *done, nil
+			}
+			if err != nil {
+				return session.Record{}, err
 			}
 		}
-		r, err := t.writable(rec.Key, now)
-		switch {
-		case err != nil:
+		out, err := r.Save(rec, becomes)
+		if err != nil {
 			return session.Record{}, err
-		case r.rec.Version != rec.Version:
-			return session.Record{}, session.ErrConflict
-		case r.rec.User != rec.User:
-			return session.Record{}, session.ErrUserChanged
 		}
-		out := replacing(r, rec, becomes)
-		return out, t.replace(r, out, now)
+		return out, t.replace(r, out)
 	})
 	if err == nil {
 		s.stats.saves.Add(1)
@@ -47,42 +48,17 @@ func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, e
 	return out, err
 }
 
-// replacing is a live row with new data and, if rec has one, a new expiry.
-func replacing(r *row, rec session.Record, becomes int64) session.Record {
-	out := r.rec
-	out.Key, out.Data, out.Version = rec.Key, rec.Data, becomes
-	if !rec.Expires.IsZero() {
-		out.Expires = storekit.Earlier(storekit.Expiry(rec.Expires), r.rec.Deadline)
+// replace writes what a save or a Put came to.
+func (t *tx) replace(r *sqlrow.Row, out session.Record) error {
+	if !r.Now.Before(out.Expires) {
+		return t.end(r)
 	}
-	return out
-}
-
-// replace writes what replacing came to.
-func (t *tx) replace(r *row, out session.Record, now time.Time) error {
-	if !now.Before(out.Expires) {
-		return t.end(r, now)
-	}
-	_, err := t.exec(save, r.id, storekit.Micros(out.Expires), nullBytes(out.Data), out.Version)
+	_, err := t.exec(save, r.ID, storekit.Micros(out.Expires), sqlrow.NullBytes(out.Data), out.Version)
 	return err
 }
 
 // end makes r a tombstone.
-func (t *tx) end(r *row, now time.Time) error {
-	_, err := t.exec(end, r.id, storekit.Micros(now))
+func (t *tx) end(r *sqlrow.Row) error {
+	_, err := t.exec(end, r.ID, storekit.Micros(r.Now))
 	return err
-}
-
-// saved returns the session, if a save whose outcome was open has taken place:
-// its version tells, whatever came after it.
-func (t *tx) saved(rec session.Record, becomes int64) (session.Record, error) {
-	r, err := t.find(rec.Key, find)
-	switch {
-	case err != nil || r == nil:
-		return session.Record{}, err
-	case r.rec.Version == becomes:
-		return replacing(r, rec, becomes), nil
-	case r.rec.Version > becomes, !r.ended.IsZero():
-		return session.Record{}, storekit.Unknown(t.lost) // it may have come after this one, or be its doing
-	}
-	return session.Record{}, nil
 }

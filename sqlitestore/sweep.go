@@ -96,9 +96,9 @@ func (p *pruning) sweep(ctx context.Context, after, to int64, done *session.Prun
 // retire grace in force.
 func (c *conn) forgotten(now time.Time) (before time.Time, err error) {
 	err = c.query(context.Background(), readGrace, func(v []driver.Value) error {
-		scan := scanner{values: v}
-		before = storekit.Expiry(now.Add(-time.Duration(scan.number()) * time.Second))
-		return scan.err
+		scan := scanner(v)
+		before = storekit.Expiry(now.Add(-time.Duration(scan.Number()) * time.Second))
+		return scan.Err
 	}, storekit.Micros(storekit.Expiry(now)))
 	return before, err
 }
@@ -119,9 +119,9 @@ func (s *Store) idle(ctx context.Context, after int64) (first int64, found bool,
 			return err
 		}
 		return c.query(ctx, sweepFind, func(v []driver.Value) error {
-			scan := scanner{values: v}
-			found = scan.number() == 1
-			return scan.err
+			scan := scanner(v)
+			found = scan.Number() == 1
+			return scan.Err
 		}, first, first+sweepBatch, storekit.Micros(before))
 	})
 	return first, found, err

@@ -2,7 +2,6 @@ package sqlitestore
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
@@ -24,19 +23,15 @@ func (s *Store) touch(ctx context.Context, key session.Key, expires time.Time) (
 	}
 	expires = storekit.Expiry(expires)
 	out, err := write(ctx, s, func(t *tx) (time.Time, error) {
-		r, err := t.writable(key, t.now())
-		if errors.Is(err, session.ErrConflict) {
-			err = session.ErrNotFound // a renewed key is not touched
-		}
+		r, err := t.find(key)
 		if err != nil {
 			return time.Time{}, err
 		}
-		later := storekit.Earlier(expires, r.rec.Deadline)
-		if !later.After(r.rec.Expires) {
-			return r.rec.Expires, nil
+		inForce, write, err := r.Touch(expires)
+		if write {
+			_, err = t.exec(touch, r.ID, storekit.Micros(inForce))
 		}
-		_, err = t.exec(touch, r.id, storekit.Micros(later))
-		return later, err
+		return inForce, err
 	})
 	if err == nil {
 		s.stats.touches.Add(1)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -25,9 +26,9 @@ func (s *Store) listUser(ctx context.Context, user string) (recs []session.Recor
 		recs = nil
 		now := s.Now()
 		return c.query(ctx, ofUser, func(v []driver.Value) error {
-			r, err := rowOf(v)
-			if err == nil && r.live(now) {
-				recs = append(recs, r.rec)
+			r, err := rowOf(v, now)
+			if err == nil && r.Live() {
+				recs = append(recs, r.Rec)
 			}
 			return err
 		}, user)
@@ -51,9 +52,9 @@ func (s *Store) CountUser(ctx context.Context, user string) (int64, error) {
 func (s *Store) number(ctx context.Context, q query, args ...any) (n int64, err error) {
 	err = s.scan(ctx, func(c *conn) error {
 		return c.query(ctx, q, func(v []driver.Value) error {
-			scan := scanner{values: v}
-			n = scan.number()
-			return scan.err
+			scan := scanner(v)
+			n = scan.Number()
+			return scan.Err
 		}, args...)
 	})
 	return n, err
@@ -79,15 +80,15 @@ func (s *Store) destroyUser(ctx context.Context, user string, except []session.K
 	return bulk{
 		page:   pageOfUser,
 		args:   []any{user},
-		spared: func(r *row) bool { return slices.ContainsFunc(spared[r.rec.Key.Hash], r.is) },
+		spared: func(r *sqlrow.Row) bool { return slices.ContainsFunc(spared[r.Rec.Key.Hash], r.Is) },
 	}.run(ctx, s)
 }
 
 // ofUser returns the rows of a user that were not ended, those created first
 // first.
-func (t *tx) ofUser(user string) (rows []*row, err error) {
+func (t *tx) ofUser(user string, now time.Time) (rows []*sqlrow.Row, err error) {
 	err = t.query(context.Background(), ofUserBare, func(v []driver.Value) error {
-		r, err := rowOf(v)
+		r, err := rowOf(v, now)
 		rows = append(rows, r)
 		return err
 	}, user)
@@ -96,16 +97,16 @@ func (t *tx) ofUser(user string) (rows []*row, err error) {
 
 // makeRoom ends sessions of rec's user, if the limit says so, until rec fits.
 // The row that rec replaces, if any, does not count.
-func (t *tx) makeRoom(rec session.Record, replaced *row, limit session.UserLimit, now time.Time) ([]session.Key, error) {
+func (t *tx) makeRoom(rec session.Record, replaced *sqlrow.Row, limit session.UserLimit, now time.Time) ([]session.Key, error) {
 	if limit.Max == 0 {
 		return nil, nil
 	}
-	rows, err := t.ofUser(rec.User)
+	rows, err := t.ofUser(rec.User, now)
 	if err != nil {
 		return nil, err
 	}
-	rows = slices.DeleteFunc(rows, func(r *row) bool {
-		return !r.live(now) || replaced != nil && r.id == replaced.id
+	rows = slices.DeleteFunc(rows, func(r *sqlrow.Row) bool {
+		return !r.Live() || replaced != nil && r.ID == replaced.ID
 	})
 	surplus := len(rows) + 1 - limit.Max
 	if surplus <= 0 {
@@ -116,8 +117,8 @@ func (t *tx) makeRoom(rec session.Record, replaced *row, limit session.UserLimit
 	}
 	var keys []session.Key
 	for _, r := range rows[:surplus] {
-		keys = append(keys, r.rec.Key)
-		if err := t.end(r, now); err != nil {
+		keys = append(keys, r.Rec.Key)
+		if err := t.end(r); err != nil {
 			return nil, err
 		}
 	}
