@@ -259,6 +259,11 @@ func TestAScannerChecksWhatItReads(t *testing.T) {
 			t.Errorf("%T in column %d: %v", bad, column, s.Err)
 		}
 	}
+	s = sqlrow.Scanner{Values: whole(), Damaged: damaged}
+	s.Values[7] = []byte{}
+	if s.Row(); !errors.Is(s.Err, damaged) {
+		t.Errorf("a successor of no bytes: %v", s.Err)
+	}
 	for _, short := range [][]driver.Value{{}, {nil}} {
 		s := sqlrow.Scanner{Values: short, Damaged: damaged}
 		if s.Hash(); !errors.Is(s.Err, damaged) {

@@ -114,8 +114,8 @@ func (s *Scanner) Hash() [32]byte {
 }
 
 func (s *Scanner) maybeHash() []byte {
-	hash := s.data()
-	if hash != nil && len(hash) != 32 {
+	hash, null := s.bytes()
+	if !null && len(hash) != 32 {
 		s.fail("a key has %d bytes instead of 32", len(hash))
 		return nil
 	}
@@ -124,20 +124,25 @@ func (s *Scanner) maybeHash() []byte {
 
 // data is nil for NULL and for nothing.
 func (s *Scanner) data() []byte {
-	switch got := s.take().(type) {
+	data, _ := s.bytes()
+	if len(data) == 0 {
+		return nil
+	}
+	return data
+}
+
+func (s *Scanner) bytes() (got []byte, null bool) {
+	switch value := s.take().(type) {
 	case nil:
-		return nil
+		return nil, true
 	case []byte:
-		if len(got) == 0 {
-			return nil
-		}
 		if s.Copies {
-			return bytes.Clone(got)
+			return bytes.Clone(value), false
 		}
-		return got
+		return value, false
 	default:
-		s.fail("a column holds a %T instead of bytes", got)
-		return nil
+		s.fail("a column holds a %T instead of bytes", value)
+		return nil, true
 	}
 }
 
