@@ -97,7 +97,7 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 // putRecord is what Put makes of rec where there is no session.
 func putRecord(rec session.Record) session.Record {
 	if rec.Expires.After(rec.Deadline) {
-		rec.Expires = rec.Deadline
+		rec.Expires = time.Time{} // the deadline, as it is kept
 	}
 	return rec
 }
