@@ -19,8 +19,8 @@ type CacheOptions struct {
 	// MaxBytes bounds what the entries take in memory, by an estimate that is
 	// rather too high. Default 64 MiB.
 	MaxBytes int64
-	// MaxAge is after how long an entry is read again whatever happens; up to a
-	// sixth less, by chance. Default 60 s.
+	// MaxAge is for how long an entry is kept before it is read again, whatever
+	// happens. Up to a sixth of it is taken off, by chance. Default 60 s.
 	MaxAge time.Duration
 	// Clock reads the node's clocks. Default: those of the system.
 	Clock func() Instant
@@ -30,8 +30,8 @@ type CacheOptions struct {
 }
 
 // Cache holds sessions of which it can prove that they are current. It is a
-// passive part: whoever listens tells it what comes in, whoever reads and
-// writes sessions tells it so, and it never blocks. All methods may be called
+// passive part and never blocks: the listener tells it what comes in, and the
+// store tells it what is read and written. All methods may be called
 // concurrently.
 type Cache struct {
 	maxBytes int64
@@ -44,8 +44,8 @@ type Cache struct {
 	epoch   atomic.Pointer[epoch] // nil: nobody listens
 	stripes [stripeCount]stripe
 	// moment counts the messages about users, and users has the last of each
-	// stripe. A reader learns the user only from the row, so entries keep the
-	// moment at which they were read.
+	// stripe. An entry keeps the moment at which it was read, because a reader
+	// learns the user only from the row.
 	moment     atomic.Uint64
 	users      [stripeCount]atomic.Uint64
 	userWrites userWrites
@@ -110,7 +110,7 @@ func NewCache(opts CacheOptions) (*Cache, error) {
 	return c, nil
 }
 
-// newEpoch is for who holds c.lease.mu.
+// newEpoch makes an empty epoch. The caller holds c.lease.mu.
 func (c *Cache) newEpoch(server time.Time) (*epoch, error) {
 	entries, err := otter.New(&otter.Options[token, *entry]{
 		MaximumWeight: uint64(c.maxBytes),
@@ -128,9 +128,9 @@ func (c *Cache) newEpoch(server time.Time) (*epoch, error) {
 // come back to it and are ignored, since each of its own writes is a Write.
 func (c *Cache) Sender() Sender { return *c.sender.Load() }
 
-// Disown changes the name. It is called when the outcome of a write is unknown,
-// before the End of its Write: if it is committed after all, its message counts
-// like that of another node.
+// Disown changes the name. A store calls Disown when the outcome of a write is
+// unknown, before the End of its Write. If the write is committed after all,
+// its message counts like that of another node.
 func (c *Cache) Disown() {
 	s := newSender()
 	c.sender.Store(&s)
@@ -146,8 +146,9 @@ func (c *Cache) Get(key session.Key) (Row, bool) {
 	return Row{}, false
 }
 
-// Session is Get for what is a session and no successor's, as fast as can be. It
-// counts hits only, since a miss goes on with Get.
+// Session is the fast path of Get: it answers only entries that are sessions,
+// not those that lead to a successor. It counts hits only: after a miss the
+// caller goes on with Get, which counts that.
 func (c *Cache) Session(key session.Key) (session.Record, bool) {
 	e, _ := c.find(key)
 	if e == nil || e.next != nil {
@@ -186,7 +187,7 @@ func (c *Cache) invalidate(t token) {
 	c.bump(s, t)
 }
 
-// bump is invalidate for who holds the stripe.
+// bump invalidates t. The caller holds the stripe.
 func (c *Cache) bump(s *stripe, t token) {
 	s.gen++
 	if w := s.writes[t]; w != nil {

@@ -3,7 +3,7 @@
 //
 // # The proof
 //
-// Whoever writes a session notifies all nodes in the same transaction. Postgres
+// A transaction that writes a session also notifies all nodes. Postgres
 // delivers notifications in the order of the commits, over one connection that
 // keeps that order, and this package applies them in that order too, one after
 // the other. So a message that a node sends to itself, a heartbeat, comes back
@@ -32,38 +32,39 @@
 //
 // # Filling it
 //
-// A row that was read may be out of date when it arrives. It is kept only if,
-// since before the database was asked, nothing has invalidated its key (each
-// stripe of keys has a generation, each stripe of users a moment), the node has
-// been listening all the time (the epoch), and the row came from the server that
-// is listened to. Callers share a read of the same key only while all of that
-// holds, and only one that began less than a lease ago. What was read lives for
-// a minute at most, and never beyond what the database's clock gave it.
+// A row that was read may be out of date when it arrives. It is kept only if
+// three things hold since before the database was asked. Nothing has
+// invalidated its key: each stripe of keys has a generation, each stripe of
+// users a moment. The node has been listening all the time: the epoch. The row
+// came from the server that is listened to. Callers share a read of the same
+// key only while all of that holds, and only one that began less than a lease
+// ago. What was read lives for a minute at most, and never beyond what the
+// database's clock gave it.
 //
 // A node's own messages take nothing out, or what it has just written would be
-// lost with them. So a [Write] lasts from before it is sent until its outcome is
-// known or nobody waits for it any more, and meanwhile nothing that is read of
+// lost with them. So a [Write] lasts from before it is sent until its outcome
+// is known or nobody waits for it any more. Meanwhile nothing that is read of
 // what it may change is stored, for it may be of before the commit:
 //
 //	Begin ───── sent ───── committed ───── answered ── End
 //	  taken out   └── a read may be of before ──┘  │
 //	  ◀────────── nothing that is read is stored ──▶
 //
-// At its End the row that it has left may be stored, if nobody else has written.
-// However long the answer takes, and if it never comes, the node asks the
-// database meanwhile. Where an outcome stays unknown, the node first stops taking
-// the messages of its earlier writes for its own; what is committed later is then
-// heard of like the write of another node. The same holds for all sessions of a
-// user, and for all sessions.
+// At its End the row that it has left may be stored, if nobody else has
+// written. However long the answer takes, and if it never comes, the node asks
+// the database meanwhile. Where an outcome stays unknown, the node first stops
+// taking the messages of its earlier writes for its own. If the write is
+// committed later, the node hears of it like of the write of another node. The
+// same holds for all sessions of a user, and for all sessions.
 //
 // # What it rests on
 //
-// All that writes sessions notifies. The monotonic clock of a node runs as fast
-// as that of the others. A machine that is suspended finds its wall clock
-// advanced when it wakes up; where both clocks stand still, nothing can tell, and
-// until the next heartbeat is due the node answers as of before. Anybody who may
-// connect to the database can send messages: they can take entries out of a
-// cache, and put none in; nobody can foresee the heartbeats of another.
+// Every program that writes sessions notifies. The monotonic clocks of all
+// nodes run equally fast. A machine that is suspended finds its wall clock
+// advanced when it wakes up. If both clocks stand still, nothing can tell, and
+// until the next heartbeat is due the node answers as of before. Anybody who
+// may connect to the database can send messages. A message can take entries out
+// of a cache and put none in, and nobody can foresee the heartbeats of another.
 //
 // # Parts
 //

@@ -18,7 +18,7 @@ type Ticket struct {
 	at     Instant
 }
 
-// Server is when the server was started from which the row has to come. It is
+// Server is when that server was started from which the row has to come. It is
 // zero while nobody listens; nothing is stored then.
 func (t Ticket) Server() time.Time {
 	if t.epoch == nil {
@@ -27,12 +27,13 @@ func (t Ticket) Server() time.Time {
 	return t.epoch.server
 }
 
-// ticket is for who holds the stripe.
+// ticket returns the ticket of a read that begins now. The caller holds the
+// stripe.
 func (c *Cache) ticket(s *stripe, key session.Key) Ticket {
 	return Ticket{key: key, gen: s.gen, epoch: c.epoch.Load(), moment: c.moment.Load(), at: c.now()}
 }
 
-// store keeps the row if nothing has invalidated it. It is for who holds the
+// store keeps the row if nothing has invalidated it. The caller holds the
 // stripe.
 func (c *Cache) store(s *stripe, t Ticket, row Row) {
 	if row.Life <= 0 || t.epoch == nil {
@@ -68,7 +69,7 @@ type Flight struct {
 
 // Join returns the read of key that is under way, or a new one that the caller
 // must make and Finish. A read is joined only if everything that was known when
-// it began is still true, and not for longer than the lease: one that lasts
+// it began is still true, and only for the length of a lease. A longer one
 // would hand out what was ended since, while the message is on its way.
 func (c *Cache) Join(key session.Key) (f *Flight, mine bool) {
 	s := &c.stripes[keyToken(key).stripe()]
@@ -86,8 +87,8 @@ func (c *Cache) Join(key session.Key) (f *Flight, mine bool) {
 	return f, true
 }
 
-// Finish hands the row to all who joined. abandoned tells them that the read
-// ended because its own caller gave up, so that one of them reads again.
+// Finish hands the row to all callers that joined. abandoned tells them that
+// the read ended because its own caller gave up. Then one of them reads again.
 func (c *Cache) Finish(f *Flight, row Row, err error, abandoned bool) {
 	s := &c.stripes[keyToken(f.key).stripe()]
 	s.mu.Lock()
@@ -102,9 +103,9 @@ func (c *Cache) Finish(f *Flight, row Row, err error, abandoned bool) {
 	close(f.done)
 }
 
-// Load reads the row of key through read, which is given when the server was
-// started that the row has to come from to have a life; see Ticket.Server.
-// Callers share a read. It ends with ctx, or with what read returns.
+// Load reads the row of key through read. read is given the time at which that
+// server was started from which a row has a life; see Ticket.Server. Callers
+// share a read. Load returns when ctx ends, or with what read returns.
 func (c *Cache) Load(ctx context.Context, key session.Key, read func(ctx context.Context, key session.Key, server time.Time) (Row, error)) (Row, error) {
 	for {
 		f, mine := c.Join(key)

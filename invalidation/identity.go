@@ -15,8 +15,8 @@ import (
 const (
 	serverSQL = `SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.current_database()`
 
-	// The timeline is in the name of the file that is written to: that of the
-	// last checkpoint is an old one after a promotion.
+	// The timeline is in the name of the WAL file that is written to. The last
+	// checkpoint's timeline would be an old one after a promotion.
 	historySQL = `
 SELECT s.system_identifier::text,
        pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8)

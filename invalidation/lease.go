@@ -74,8 +74,9 @@ type Heartbeat struct{ nonce nonce }
 func (h Heartbeat) Payload() string { return payload(kindHeartbeat, h.nonce[:]) }
 
 // Beat returns a new heartbeat, which has to be sent through the connections
-// that write. The time counts from now: what was acknowledged before has come
-// in once the heartbeat comes back. lease is for how long it proves that.
+// that write. The time counts from now: once the heartbeat comes back, the
+// messages of everything that was acknowledged before have come in. lease is
+// for how long the heartbeat proves that.
 func (c *Cache) Beat(lease time.Duration) Heartbeat {
 	b := beat{lease: lease, sent: c.now()}
 	rand.Read(b.nonce[:]) // never fails: crypto/rand ends the program instead
@@ -121,8 +122,8 @@ func (c *Cache) Silent() bool {
 
 // Listening says that notifications come in from now on, from the server that
 // was started at the given time. It must be called when LISTEN was committed
-// and before the first Receive: what was written before is seen by reads that
-// begin now, and entries of an earlier time are not used any more.
+// and before the first Receive. Then reads that begin now see what was written
+// before, and entries of an earlier time are not used any more.
 func (c *Cache) Listening(server time.Time) error {
 	l := &c.lease
 	l.mu.Lock()
@@ -154,8 +155,8 @@ func (c *Cache) Gap(cause Cause, err error) {
 	c.drop(fmt.Errorf("invalidation: %v: %w", cause, err))
 }
 
-// flush empties the cache while notifications go on coming in. It is for who
-// holds l.mu.
+// flush empties the cache while notifications go on coming in. The caller holds
+// l.mu.
 func (c *Cache) flush(cause Cause, why error) {
 	c.proof.Store(nil)
 	if ep := c.epoch.Load(); ep != nil {
@@ -181,8 +182,9 @@ func (c *Cache) drop(why error) {
 	}
 }
 
-// Check notices what no message tells: that the lease has lapsed, or that the
-// clocks have jumped. Get sees both by itself; Check is for those who are told.
+// Check reports to OnLease what no message tells: that the lease has lapsed, or
+// that the clocks have jumped. Get sees both by itself; without Check OnLease
+// would be called late.
 func (c *Cache) Check() {
 	l := &c.lease
 	l.mu.Lock()
@@ -199,10 +201,11 @@ func (c *Cache) Check() {
 	}
 }
 
-// Receive applies a payload. It must be called in the order in which they come
-// in, by the goroutine that receives them, or the echo of a heartbeat could
-// overtake what it vouches for. partitions says that they have changed. An error
-// says that the payload was not understood, so that the cache was emptied.
+// Receive applies a payload. Payloads must be given to it in the order in which
+// they come in, by the goroutine that receives them. Otherwise the echo of a
+// heartbeat could overtake what it vouches for. partitions says that the
+// partitions have changed. An error says that the payload was not understood;
+// the cache was emptied then.
 func (c *Cache) Receive(payload string) (partitions bool, err error) {
 	m, err := parse(payload)
 	switch {
@@ -237,8 +240,8 @@ func (c *Cache) apply(m message) {
 	}
 }
 
-// echo is the return of a heartbeat. Those of other nodes, and those that were
-// sent before a gap, are of no use.
+// echo takes a heartbeat that has come back. Heartbeats of other nodes, and
+// heartbeats that were sent before a gap, are of no use.
 func (c *Cache) echo(n nonce) {
 	l := &c.lease
 	l.mu.Lock()
@@ -277,7 +280,7 @@ func (c *Cache) invalidateAll() {
 	c.empty()
 }
 
-// empty is invalidateAll for who holds l.mu.
+// empty does the work of invalidateAll. The caller holds l.mu.
 func (c *Cache) empty() {
 	c.moment.Add(1) // nobody joins a read that is under way, listening or not
 	ep, p := c.epoch.Load(), c.proof.Load()

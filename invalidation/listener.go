@@ -36,10 +36,10 @@ const (
 // that the cache rests on, until ctx ends. It blocks; when it returns, no
 // goroutine and no connection is left.
 //
-// Run connects on its own. A connection that is lost or through which
-// heartbeats do not come back within their lease is replaced: at once, and then
-// with growing pauses until a heartbeat has come back. The cache answers nothing
-// in between.
+// Run connects on its own. Run replaces a connection that is lost, or on which
+// heartbeats do not come back within their lease. It does so at once, and then
+// with growing pauses until a heartbeat has come back. The cache answers
+// nothing in between.
 //
 // Run returns nil when ctx has ended, and an error if opts are not valid. All
 // else is logged and tried again for ever, since it may heal: no connection, a

@@ -50,7 +50,7 @@ func userToken(user string) token {
 	return token(sum[:16])
 }
 
-// Sender tells a process's own messages from those of others.
+// Sender names a process in its messages, so that it can ignore its own.
 type Sender [8]byte
 
 func newSender() Sender {

@@ -48,7 +48,8 @@ type ListenOptions struct {
 	DSN string
 
 	// NodeName is shown as application_name in pg_stat_activity, with
-	// " (listener)" behind it. Default: that of the config, else "sojourn".
+	// " (listener)" behind it. Default: the name in the configuration, else
+	// "sojourn".
 	NodeName string
 
 	// Beat sends payload with pg_notify through the connections that write
@@ -71,10 +72,10 @@ type ListenOptions struct {
 	OnError func(error)
 
 	// Logger gets a warning when something begins to fail and a line when it is
-	// over. What comes again, or goes on, is counted and logged at debug level; of
-	// each kind there is a warning once an hour, or after ten quiet minutes, with
-	// how often it happened since. If it is nil, warnings
-	// and errors go to the default logger of log/slog; zap.NewNop() silences them.
+	// over. What comes again, or goes on, is counted and logged at debug level.
+	// There is one warning of a kind an hour, or after ten quiet minutes; it
+	// says how often the failure came since. If it is nil, warnings and errors
+	// go to the default logger of log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
 }
 

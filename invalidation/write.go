@@ -10,13 +10,13 @@ import (
 
 // Write is a write of this process, from before it is sent until its outcome is
 // known or nobody waits for it any more. In between it may be committed at any
-// time, and its message does not tell, as it is this process's own. So nothing
-// that is read meanwhile of the sessions it may change is stored.
+// time, and the node ignores its message, as its own. So nothing that is read
+// meanwhile of the sessions that the write may change is stored.
 //
-// Begin, BeginUser and BeginAll return one, and every one of them must come to
-// its End. If its outcome is unknown, Disown is called before that: from then on
-// a message of it counts like that of another node. The methods must not be
-// called concurrently.
+// Begin, BeginUser and BeginAll return a Write, and every Write must come to
+// its End. If the outcome is unknown, Cache.Disown must be called before End:
+// from then on a message of the write counts like that of another node. The
+// methods must not be called concurrently.
 type Write struct {
 	cache  *Cache
 	keys   []writtenKey
@@ -25,8 +25,8 @@ type Write struct {
 	all    bool
 }
 
-// writtenKey is a key of a Write, and how often that was written, as far as this
-// process knows, when the Write began.
+// writtenKey is a key of a Write, with the number of its writes that this
+// process knew of when the Write began.
 type writtenKey struct {
 	token token
 	count uint64
@@ -39,8 +39,9 @@ type writing struct {
 	count uint64
 }
 
-// Begin is called before a write to the sessions of keys is sent. They are not
-// answered from the cache until they are read after its End, or until Wrote.
+// Begin is called before a write to the sessions of keys is sent. These
+// sessions are not answered from the cache until they are read after the End of
+// the Write, or until Wrote.
 func (c *Cache) Begin(keys ...session.Key) *Write {
 	w := &Write{cache: c}
 	w.Add(keys...)
@@ -114,7 +115,7 @@ func (w *Write) End() {
 	w.keys, w.user, w.all = nil, nil, false
 }
 
-// endKey is for who holds the stripe.
+// endKey ends one Write of a key. The caller holds the stripe.
 func (c *Cache) endKey(s *stripe, t token) {
 	k := s.writes[t]
 	if k.open--; k.open == 0 {

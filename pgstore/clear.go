@@ -16,9 +16,9 @@ import (
 // of up to 1,000, each of which has Options.WriteTimeout. Nobody else waits for
 // longer than one of them takes.
 //
-// One walk is enough. No row moves, so it meets that of each session that was
-// live at the call. It ends what it finds live, and of what was renewed since it
-// ends what that has become.
+// One walk is enough. No row moves, so it meets the row of each session that
+// was live at the call. It ends each session that it finds live, and of each
+// that was renewed since, what that has become.
 func (s *Store) Clear(ctx context.Context) (int64, error) {
 	if err := s.begun(ctx); err != nil {
 		return 0, wrap("clear", err)

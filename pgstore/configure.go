@@ -7,17 +7,18 @@ import (
 	"github.com/sojourn-go/sojourn/internal/direct"
 )
 
-// ConfigurePool prepares the configuration of a pool for New, before the pool is
-// made: its connections notice a peer that has fallen silent, behind a firewall
-// that forgot them or after a host that is gone, and give their place in the pool
-// back within about a second. Without it pgx may wait for one for ever, and 15 s
-// more before another takes its place. For that it adds to DialFunc, AfterConnect
-// of ConnConfig (both by way of BeforeConnect) and to BeforeClose, and sets
+// ConfigurePool prepares the configuration of a pool for New, before the pool
+// is made. The pool's connections then notice a peer that has fallen silent,
+// behind a firewall that forgot them or after a host that is gone. They give
+// their place in the pool back within about a second. Without ConfigurePool pgx
+// may wait for such a peer for ever, and 15 s more before another connection
+// takes the place. ConfigurePool adds to DialFunc and AfterConnect of
+// ConnConfig, both by way of BeforeConnect, and to BeforeClose. It sets
 // PingTimeout to 1 s and ConnectTimeout to 5 s where they are zero.
 //
-// The store gets along without it, on connections of its own, which have all of
-// this; the application's own queries do not. New logs a warning about a pool
-// without a PingTimeout.
+// The store gets along without ConfigurePool, on connections of its own, which
+// have all of this. The application's own queries do not. New logs a warning
+// about a pool without a PingTimeout.
 func ConfigurePool(config *pgxpool.Config) { direct.Harden(config) }
 
 // adviseOnPool says what the pool lacks.

@@ -16,8 +16,8 @@ import (
 )
 
 // conns decides which connection a statement gets. The caller's pool and the
-// store's own stand in for each other, so that neither an application that holds
-// all of its connections nor some that have fallen silent hold up the store.
+// store's own stand in for each other. So neither an application that holds all
+// of its connections nor some that have fallen silent hold up the store.
 type conns struct {
 	app, own *pgxpool.Pool
 	spare    chan struct{} // places in own for statements that have the caller's pool
@@ -64,7 +64,8 @@ const (
 	ownConnect = 5 * time.Second        // at most, for each host
 )
 
-// road is how an attempt gets its connection, and for how long it has it.
+// road is how an attempt gets its connection, and for how long it has the
+// connection.
 type road struct {
 	*conns
 	control  bool          // what must work whatever the application does
@@ -72,7 +73,7 @@ type road struct {
 	limit    time.Duration // of an attempt, from when it has its connection; 0: none, and only the caller's pool will do
 	lastWait time.Duration // see lastWait
 	lockWait time.Duration // for each lock
-	places   chan struct{} // for those that wait for locks
+	places   chan struct{} // to wait for locks in
 }
 
 // try is the road for the n-th attempt. One that had too little time gets more.
@@ -96,9 +97,9 @@ func (r road) quickly() road {
 	return r
 }
 
-// patiently is the road for the n-th time that somebody waits for a lock who has
-// a place for it. In the server's queue, and there only, nobody overtakes, so a
-// wait is longer each time, until it outlasts those who share the lock.
+// patiently is the road for the n-th wait for a lock of a write that has a
+// place to wait in. Nobody overtakes in the server's queue, and only there. So
+// each wait is longer, until it outlasts the transactions that share the lock.
 func (r road) patiently(n int) road {
 	r.own, r.lockWait = true, quickWait<<min(n-1, 3)
 	return r

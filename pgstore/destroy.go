@@ -38,7 +38,7 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 				}
 			}
 			if o := seen[at]; o != nil {
-				if hop > 0 && o.gone { // whoever gave the key did not know that others lead to it
+				if hop > 0 && o.gone { // the caller that gave the key did not know that others lead to it
 					far = append(far, at)
 				}
 				continue
@@ -89,8 +89,8 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 // maxHops is how many successors Destroy follows step by step.
 const maxHops = 3
 
-// endHeads ends what keys have become. Those who renew as fast as they can
-// would stay ahead of any number of steps, so renewals have to wait meanwhile.
+// endHeads ends what keys have become. Renewals wait meanwhile: a client that
+// renews as fast as it can would stay ahead of any number of steps.
 func (s *Store) endHeads(ctx context.Context, keys []session.Key) (live int64, err error) {
 	for _, key := range keys {
 		ended, err := s.endHeadOf(ctx, key)

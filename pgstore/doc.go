@@ -6,9 +6,9 @@
 //	Save ─┐                       one transaction, one round trip
 //	Save ─┼─▶ lane ─▶ batch ─▶ ┌──────────────────────────────────────┐
 //	Save ─┘            ▲       │ settings for safe plans              │
-//	                   │       │ per partition: lock what is free, in key  │
-//	   what arrives meanwhile  │ order; write what is live and has    │
-//	   goes into the next      │ the version that was read            │
+//	                   │       │ per partition: lock what is free, in │
+//	   what arrives meanwhile  │ key order; write what is live and    │
+//	   goes into the next      │ has the version that was read        │
 //	                           └──────────────────────────────────────┘
 //	                                │ what others hold waits beside the lane
 //	                                ▼
@@ -23,26 +23,26 @@
 //
 // # Reads
 //
-// A node answers Get from its memory while it can prove that nothing it has in
-// there was ended or replaced longer than a lease ago (2 s; package invalidation
-// has the proof), and asks the database otherwise. Every write that changes what
-// others may have in memory notifies them in its transaction; it is
+// A node answers Get from its memory while it can prove that nothing in there
+// was ended or replaced longer than a lease (2 s) ago. Package invalidation has
+// the proof. Otherwise the node asks the database. Every write that changes
+// what others may have in memory notifies them in its transaction; it is
 // acknowledged when it is durable. GetFresh asks the database in any case,
 // DestroyOnAllNodes waits until no node can serve the session, and TouchLater
 // answers from memory and writes within a second.
 //
 // # Partitions
 //
-// The table is partitioned by the hour of the deadline, which never changes,
-// so a row never moves. The session ID carries that hour, the bucket: the
-// store names the right partition, a partition, in its statements, and the server
-// plans and locks nothing else. The leader makes partitions ahead and retires those
-// whose last deadline has passed: detached without making anybody wait, then
-// dropped. A partition that is missing is made by whoever needs it.
+// The table is partitioned by the hour of the deadline, which never changes, so
+// a row never moves. The session ID carries that hour, the bucket. So the store
+// names the right partition in its statements, and the server plans and locks
+// nothing else. The leader makes partitions ahead, and retires a partition when
+// its last deadline has passed: detached without making anybody wait, then
+// dropped. A node that needs a partition which is missing makes it.
 //
 // A session that ends leaves a tombstone, which has lost its data and user,
-// until its partition is dropped: nothing can use its key again, and Fate tells what
-// became of it.
+// until its partition is dropped. Nothing can use its key again, and Fate tells
+// what became of it.
 //
 // # Promises
 //

@@ -14,19 +14,20 @@ import (
 	"github.com/sojourn-go/sojourn/leader"
 )
 
-// hand is the connection that a pass of maintenance works with. One that leads
-// to a server process of its own keeps locks from one transaction to the next.
-// One through a transaction pooler has them for one transaction only, so passes
-// of two nodes may take turns step by step; each step looks for itself what is
-// left to do.
+// hand is the connection that a pass of maintenance works with. A connection to
+// a server process of its own keeps locks from one transaction to the next. A
+// connection through a transaction pooler has locks for one transaction only,
+// so passes of two nodes may take turns step by step. Each step looks for
+// itself what is left to do.
 type hand struct {
 	s      *Store
 	conn   *pgx.Conn
 	pooled bool
 }
 
-// How long a statement of maintenance waits for a lock. Whatever it waits for,
-// sessions queue behind it: so it gives up soon, and the next pass tries again.
+// How long a statement of maintenance waits for a lock. It gives up soon, and
+// the next pass tries again, because sessions queue behind whatever it waits
+// for.
 const (
 	lockBriefly = "200ms"
 	// Detaching concurrently makes nobody wait, and cutting it short leaves
@@ -42,8 +43,8 @@ const silentFor = "5s"
 const withoutDetachConcurrently = "the pool goes through a pooler and Options.DirectDSN is empty: " +
 	"retiring a partition locks the table for a moment, since DETACH CONCURRENTLY cannot be part of a transaction"
 
-// begin waits for a pass that is under way elsewhere. It asks again and again,
-// since a session that waits in the server holds up detaching.
+// begin waits for a pass that is under way elsewhere. begin asks again and
+// again, since a session that waits in the server holds up detaching.
 func (h hand) begin(ctx context.Context) error {
 	if h.pooled {
 		return nil
@@ -93,9 +94,10 @@ func (h hand) unlock(ctx context.Context, key int64) {
 // errTaken says that another node has a lock of maintenance.
 var errTaken = errors.New("another node maintains the partitions")
 
-// transact runs do in a transaction that has the lock of passes, and with ddl
-// that of the makers of partitions too. It waits for those outside of the
-// transaction, and repeats what fails for a lock on a table or a conflict.
+// transact runs do in a transaction that has the lock of passes. With ddl it
+// also has the lock for making partitions. transact waits for these locks
+// outside of the transaction, and repeats what fails for a lock on a table or a
+// conflict.
 func (h hand) transact(ctx context.Context, lockTimeout string, ddl bool, do func(pgx.Tx) error) error {
 	for try := 1; ; {
 		err := h.attempt(ctx, lockTimeout, ddl, do)
@@ -149,9 +151,9 @@ func (h hand) exec(ctx context.Context, lockTimeout string, ddl bool, sql string
 	return rows, err
 }
 
-// detach makes a partition a table of its own. In a session that waits for
-// those who use it without making anybody wait; in a transaction the table is
-// locked, for as long as nobody else holds it up.
+// detach makes a partition a table of its own. In a session it waits for
+// statements that use the partition, without making anybody wait. In a
+// transaction the table is locked, for as long as nobody else holds it up.
 func (h hand) detach(ctx context.Context, table string) error {
 	sql := `ALTER TABLE ` + h.s.names.Sessions + ` DETACH PARTITION ` + table
 	if h.pooled {
@@ -194,8 +196,8 @@ func (s *Store) ownHand(ctx context.Context) (h hand, done func(), err error) {
 	return hand{s: s, conn: sess.Conn()}, bye, nil
 }
 
-// pooledHand opens a connection through the pooler. It is none of those that
-// sessions need: maintenance waits for locks.
+// pooledHand opens a connection through the pooler. Sessions do not use this
+// connection, because maintenance waits for locks.
 func (s *Store) pooledHand(ctx context.Context) (h hand, done func(), err error) {
 	pool, err := ownPool(ctx, s.pool, 1)
 	if err != nil {

@@ -73,9 +73,9 @@ const (
 	maxOverdue   = 3
 )
 
-// flushFunc writes ops, sorted by key, in one transaction. It either returns
-// an error and leaves all of them unfinished, or returns those that it did not
-// write and that want more patience, the rest being finished.
+// flushFunc writes ops, sorted by key, in one transaction. A flushFunc that
+// returns an error leaves all of ops unfinished. Otherwise it finishes what it
+// wrote or refused, and returns as held what needs more patience.
 type flushFunc func(ctx context.Context, ops []*op, mode flushMode) (held []*op, err error)
 
 func newLane(s *Store, kind string, flush flushFunc, road road) *lane {
@@ -93,8 +93,8 @@ func newLane(s *Store, kind string, flush flushFunc, road road) *lane {
 }
 
 // run writes until the lane is closed and empty. When ctx ends, writes fail.
-// While a batch is overdue another goroutine runs the lane: a connection that has
-// fallen silent holds up nobody but those who are on it.
+// While a batch is overdue another goroutine runs the lane. So a connection
+// that has fallen silent holds up only the writes that are on it.
 func (l *lane) run(ctx context.Context) {
 	for {
 		ops := l.Take()
@@ -110,14 +110,15 @@ func (l *lane) run(ctx context.Context) {
 		if replaced() {
 			return
 		}
-		// Those who got their answer may have more to write: let them queue first.
+		// Callers that got their answer may have more to write: let them queue
+		// first.
 		runtime.Gosched()
 	}
 }
 
 // replacedWhenOverdue has another goroutine run the lane when the batch that
-// begins is overdue. What it returns is called at the end of the batch, and tells
-// whether that happened.
+// begins is overdue. The function that it returns is called at the end of the
+// batch, and tells whether that happened.
 func (l *lane) replacedWhenOverdue(ctx context.Context) (replaced func() bool) {
 	ended, decided := make(chan struct{}), make(chan struct{})
 	left := false
@@ -172,9 +173,9 @@ func without(ops, held []*op) []*op {
 	return slices.DeleteFunc(slices.Clone(ops), func(o *op) bool { return slices.Contains(held, o) })
 }
 
-// retryLocked writes ops whose rows or locks others hold. With a place it blocks
-// for one lock timeout; what is still locked then it tries in two halves, each by
-// itself, so that one long lock does not delay writes to other rows. Without a
+// retryLocked writes ops whose rows or locks others hold. With a place it
+// blocks for one lock timeout. Then it tries in two halves what is still
+// locked, so that one long lock does not delay writes to other rows. Without a
 // place it looks again and again.
 func (l *lane) retryLocked(ctx context.Context, ops []*op) {
 	for try := 1; len(ops) > 0; try++ {

@@ -14,10 +14,11 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// TouchLater implements session.LateToucher. Where this node can prove that the
-// session is live it answers at once and writes within a second, once for all
-// touches of that time; else it is Touch, and so it is in the last seconds of the
-// idle timeout, which would not outlast the write, and while 100,000 of them wait.
+// TouchLater implements session.LateToucher. If this node can prove that the
+// session is live, TouchLater answers at once and writes within a second, once
+// for all touches of that time. Otherwise it is Touch. So it is in the last
+// seconds of the idle timeout, which would not outlast the write, and while
+// 100,000 touches wait.
 func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Time) (time.Time, error) {
 	if err := s.begun(ctx); err != nil {
 		return time.Time{}, wrap("touch", err)

@@ -36,14 +36,15 @@ func (s *Store) beat(ctx context.Context, payload string) (wrote invalidation.Se
 	b := s.newRead()
 	b.Queue(heartbeat, s.channel, payload).QueryRow(func(row pgx.Row) error { return row.Scan(nil, &wrote.Started, &wrote.Database) })
 	if err = s.pulse.SendBatch(ctx, b).Close(); err != nil {
-		// Whatever is wrong with it may be wrong with the other one: a network that
-		// forgot them, or a primary that has become a standby and keeps them.
+		// What is wrong with this connection may be wrong with the other one: a
+		// network that forgot them, or a primary that has become a standby and
+		// keeps them.
 		s.pulse.Reset()
 	}
 	return wrote, err
 }
 
-// lease is what the nodes have agreed on. One that has not heard of a change
+// lease is what the nodes have agreed on. A node that has not heard of a change
 // for too long cannot know how long others wait for it.
 func (s *Store) lease() (time.Duration, error) {
 	f := s.facts.Load()

@@ -112,7 +112,7 @@ func (m *maintenance) readFacts(ctx context.Context, db batcher) error {
 }
 
 // mayRetire reports whether this role owns the table, as a member perhaps, and
-// who does.
+// which role does.
 func (s *Store) mayRetire(ctx context.Context, db pgschema.Querier) (may bool, owner string, err error) {
 	err = db.QueryRow(ctx, `
 SELECT pg_catalog.pg_has_role(relowner, 'USAGE'), pg_catalog.pg_get_userbyid(relowner)

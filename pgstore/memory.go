@@ -12,8 +12,9 @@ import (
 )
 
 // What this node knows of sessions is in s.cache, which answers only while it
-// can prove that it is current. Every write is an invalidation.Write from before
-// it is sent until its outcome is known or given up, and tells the other nodes.
+// can prove that it is current. Every write is an invalidation.Write from
+// before it is sent until its outcome is known or given up, and notifies the
+// other nodes.
 
 // recall returns the live session of key, whose bucket is known, or of its
 // successor while every renewal on the way is in its grace period.
@@ -33,9 +34,9 @@ func (s *Store) recall(ctx context.Context, key session.Key) (session.Record, er
 	}
 }
 
-// fill is a read on behalf of all who ask for key at the time. There are fewer
-// of them than connections: a cache that is empty must not keep the application
-// from its own.
+// fill is a read on behalf of all callers that ask for key at the time. There
+// are fewer such reads than connections: a cache that is empty must not keep
+// the application from its own.
 func (s *Store) fill(ctx context.Context, key session.Key, server time.Time) (invalidation.Row, error) {
 	select {
 	case s.fills <- struct{}{}:
@@ -78,8 +79,8 @@ func (s *Store) read(ctx context.Context, key session.Key) (session.Record, erro
 	}
 }
 
-// renamed gives the session of at, unless it is a successor's, the key by which
-// the caller knows it.
+// renamed returns rec under the key by which the caller knows it, unless rec is
+// a successor.
 func renamed(rec session.Record, at, key session.Key) session.Record {
 	if rec.Key == at {
 		rec.Key = key
@@ -87,8 +88,8 @@ func renamed(rec session.Record, at, key session.Key) session.Record {
 	return rec
 }
 
-// written is the row that a write has left, if it was the given server that
-// wrote it, the one that is listened to. ran is of before the write.
+// written is the row that a write has left. It has a life only if the given
+// server wrote it, the one that is listened to. ran is a time before the write.
 func written(server time.Time, rec session.Record, ran serverTime) invalidation.Row {
 	row := invalidation.Row{Record: rec}
 	if !server.IsZero() && ran.server.Equal(server) {

@@ -185,8 +185,9 @@ func parseBound(text string) (lo, hi int64, ok bool) {
 	return lo, hi, true
 }
 
-// makePartition has the database make the partition of bucket, if it lacks one. Whoever
-// needs a partition may do so; the database checks that the bucket is in range.
+// makePartition has the database make the partition of bucket, if it lacks one.
+// Any node that needs a partition may call it; the database checks that the
+// bucket is in range.
 func (s *Store) makePartition(ctx context.Context, r road, bucket int32) error {
 	r.lockWait = 200 * time.Millisecond
 	return s.retry(ctx, func(ctx context.Context) error {

@@ -114,9 +114,9 @@ const (
 	// may go unnoticed while a statement runs.
 	passLimit = 10 * time.Minute
 
-	// A node that may not retire partitions stands for election when the lock was
-	// free for longer than others take to ask for it, and leads for no longer than
-	// unfitTerm: then a node that may has its chance.
+	// A node that may not retire partitions stands for election only if the
+	// lock was free for longer than other nodes take to ask for it. It leads
+	// for no longer than unfitTerm: then a node that may retire has its chance.
 	leaveToOthers = 2 * time.Second
 	unfitTerm     = time.Minute
 )

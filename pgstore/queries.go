@@ -14,9 +14,10 @@ import (
 // Batches come as arrays sorted by bucket and key, and rows are taken in that
 // order.
 //
-// Where keys are joined they are compared by = ANY, not by =: an index scan
-// in the order of the keys could be merged by the latter, so the planner makes
-// one, finds it free on an empty partition, and reads the whole index ever after.
+// Keys are joined by s.key = ANY (ARRAY[i.key]), not by s.key = i.key. With
+// plain equality the planner may choose a merge join, which looks free on an
+// empty partition. A cached plan then scans the whole index once the partition
+// fills.
 type queries struct {
 	get, fate            string
 	lockWait             string
@@ -32,9 +33,9 @@ type batchTexts struct {
 	// is the same for one row, given by values instead of arrays.
 	quick, lone string
 	// careful locks what nobody else holds before it writes, and also tells
-	// what it has found. Since it never waits, that is one statement; where
-	// waiting is wanted, lockWait goes before it as a statement of its own, so
-	// that liveness is tested after the lock is had.
+	// what it has found. careful never waits, so it is one statement. To wait,
+	// lockWait goes before it as a statement of its own, so that liveness is
+	// tested after the lock is had.
 	careful string
 }
 
@@ -48,9 +49,9 @@ type batchUpdate struct {
 	live           string // whether the session was live, or is
 }
 
-// texts makes both statements. Their results have the same columns: whether
-// the row is one that was written or one as it was found, the place in the
-// arrays, and what is known of the session.
+// texts makes both statements. Their results have the same columns: whether the
+// row is as written or as found, the place in the arrays, and what is known of
+// the session.
 func (u batchUpdate) texts(table string) batchTexts {
 	names, from, carried := "key, bucket", "pg_catalog.unnest($1::bytea[]), pg_catalog.unnest($2::integer[])", ""
 	for i, name := range u.inputs {
@@ -171,9 +172,9 @@ RETURNING s.key, s.bucket, s.expires_at, s.deadline, s.created_at`,
 		destroy: destroy.texts(table),
 
 		// One page of a walk in key order through a range of buckets; the next
-		// page begins after its last key. First come all rows of the page, marked if
-		// they are not ended or were renewed after $6, then those that were ended
-		// here, marked if they were live.
+		// page begins after its last key. First come all rows of the page,
+		// marked if they are not ended or were renewed after $6. Then come the
+		// rows that were ended here, marked if they were live.
 		clear: `
 WITH page AS MATERIALIZED (
   SELECT key, bucket, ended_at IS NULL AS open, renewed_to IS NOT NULL AND ended_at >= $6::timestamptz AS renewed FROM ` + table + `
@@ -280,9 +281,10 @@ func startAlone(limits []any) string {
 	return text
 }
 
-// Whoever notifies holds a lock of the whole cluster while it commits. So the
-// commit does not wait for the disk, or for a standby: makeDurable, a
-// transaction of its own, does, and nothing is acknowledged before.
+// A transaction that notifies holds a lock of the whole cluster while it
+// commits. So its commit does not wait for the disk, or for a standby.
+// makeDurable, a transaction of its own, waits for them, and nothing is
+// acknowledged before.
 const (
 	notify = `(SELECT pg_catalog.count(pg_catalog.pg_notify($4, p)) FROM pg_catalog.unnest($5::pg_catalog.text[]) AS p)`
 

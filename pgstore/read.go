@@ -110,8 +110,8 @@ func (s *Store) locateToWrite(ctx context.Context, r road, key session.Key) (ses
 	return s.locate(ctx, r, key)
 }
 
-// locate returns key with the bucket that its row is in. It is ErrNotFound when
-// no session can be there.
+// locate returns key with the bucket that its row is in. The error is
+// ErrNotFound if there can be no session of key.
 func (s *Store) locate(ctx context.Context, r road, key session.Key) (session.Key, error) {
 	if key.Hash == [sha256.Size]byte{} {
 		return session.Key{}, session.ErrNotFound
@@ -127,10 +127,10 @@ func (s *Store) locate(ctx context.Context, r road, key session.Key) (session.Ke
 	return s.probe(ctx, r, key)
 }
 
-// reach is ErrNotFound if no partition holds bucket, and so no session. Neither
-// the clock nor the longest lifetime, of which this node may know less than those
-// who made the session, has a say in that: what is not among the partitions that
-// this node knows is looked for in those that there are.
+// reach is ErrNotFound if no partition holds bucket, and so no session. reach
+// looks for a bucket among the partitions that exist if this node's list does
+// not have it. Neither the clock nor the longest lifetime has a say: this node
+// may know less of them than the node that made the session.
 func (s *Store) reach(ctx context.Context, bucket int32) error {
 	f := s.facts.Load()
 	if f.holds(bucket) {

@@ -13,9 +13,9 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// The facts are read by one goroutine, for all who wait for them. Who asks is
-// given a read that began after that, so what it does not show cannot have been
-// there before.
+// One goroutine reads the facts, for all callers that wait for them. A caller
+// gets a read that began after its call, so what that does not show cannot have
+// been there before.
 
 // reading is one read of the facts.
 type reading struct {
@@ -50,7 +50,7 @@ func (r *readings) ask() (*reading, error) {
 	return r.next, nil
 }
 
-// begin returns the read for those who have asked so far, or nil.
+// begin returns the read for the callers that have asked so far, or nil.
 func (r *readings) begin() *reading {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -63,7 +63,7 @@ func (r *readings) begin() *reading {
 	return next
 }
 
-// end refuses those who wait, and all others.
+// end refuses the callers that wait, and all later ones.
 func (r *readings) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -127,7 +127,7 @@ func (s *Store) refreshLoop(ctx context.Context) {
 	}
 }
 
-// readFor reads the facts for those who wait for r, if somebody does.
+// readFor reads the facts for the callers that wait for r, if there are any.
 func (s *Store) readFor(ctx context.Context, r *reading) {
 	f, err := s.askFacts(ctx)
 	if err != nil {
@@ -156,8 +156,9 @@ func (s *Store) askFacts(ctx context.Context) (f *facts, err error) {
 // without anything being amiss: the answer that told it may have been slow.
 const clockError = 10 * time.Second
 
-// compare has the facts read anew if the database's clock, which told the time
-// after before was this node's idea of it, is not where this node thought.
+// compare has the facts read anew if told, a time that the database's clock has
+// shown, is not what this node expected. This node's idea of that clock was
+// before when it asked.
 func (s *Store) compare(before, told time.Time) {
 	if told.Before(before.Add(-clockError)) || told.After(s.Now().Add(clockError)) {
 		s.refreshSoon()
@@ -168,8 +169,9 @@ func (s *Store) compare(before, told time.Time) {
 // write would end the session, which nobody has asked for.
 var errLags = fmt.Errorf("%w: Record.Expires has passed, which it had not by this node's clock", session.ErrDeadline)
 
-// correct has the facts read anew if err says that a time was out of range, so
-// that who computed it by this node's clock can do so by the right one.
+// correct has the facts read anew if err says that a time was out of range.
+// Then a caller that computed the time by this node's clock can do so by the
+// right one.
 func (s *Store) correct(ctx context.Context, err error) error {
 	if errors.Is(err, session.ErrDeadline) {
 		_, _ = s.refresh(ctx) // failing that, it is still out of range

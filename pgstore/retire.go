@@ -16,10 +16,10 @@ import (
 )
 
 // A partition whose last deadline has passed, by the grace period and the
-// database's clock, is retired: detached and dropped. Between the two it is a
-// table with our mark and no parent; whoever finds one finishes the work. The
-// mark is its comment. One that begins with "keep" is an operator's word that
-// the table is not to be touched.
+// database's clock, is retired: detached and dropped. Between the two steps it
+// is a table with our mark and no parent; a node that finds one finishes the
+// work. The mark is its comment. One that begins with "keep" is an operator's
+// word that the table is not to be touched.
 
 func (m *maintenance) retire(ctx context.Context) error {
 	due := m.facts.due(m.facts.graceInForce)
@@ -102,8 +102,8 @@ func (m *maintenance) mark(ctx context.Context, tx pgx.Tx, part partition) (kept
 // keepMark is what the comment of a partition that is to be kept begins with.
 const keepMark = "keep"
 
-// census counts the rows of a partition and those that would be live sessions.
-// Rows of version 0 came with the partition.
+// census counts the rows of a partition, and the rows that would be live
+// sessions. Rows of version 0 came with the partition.
 func census(ctx context.Context, tx pgx.Tx, table string) (rows, live int64, err error) {
 	err = tx.QueryRow(ctx, `
 SELECT pg_catalog.count(*) FILTER (WHERE version > 0),
@@ -192,8 +192,9 @@ WHERE n.nspname = $1 AND c.relkind = 'r'
 	return errors.Join(errs...)
 }
 
-// reattachOrDrop drops a detached partition, or brings it back if its time is not
-// over: it may have been detached by hand, or hold what should not be there.
+// reattachOrDrop drops a detached partition, or brings it back if its time is
+// not over. It may have been detached by hand, or hold what should not be
+// there.
 func (m *maintenance) reattachOrDrop(ctx context.Context, name string, lo, hi int32) error {
 	table := m.s.names.Qualify(name)
 	over := time.Unix(int64(hi-1)*3600, 0).Before(m.facts.now().Add(-m.facts.graceInForce))
@@ -251,9 +252,10 @@ FROM (SELECT pg_catalog.to_regclass($1) AS oid) AS c`, table, m.s.names.Partitio
 	return gone, err
 }
 
-// reattach puts a detached partition back. Where others have taken its place
-// meanwhile, be it in part, the rows move there, dead ones too: they keep keys
-// dead. Those of hours that have passed are not needed for that.
+// reattach puts a detached partition back. If other partitions have taken its
+// place meanwhile, or a part of it, the rows move there. Dead rows move too:
+// they keep keys dead. Rows of hours that have passed do not move: they are not
+// needed for that.
 func (m *maintenance) reattach(ctx context.Context, tx pgx.Tx, table string, lo, hi int32) (made int, err error) {
 	f, err := m.s.readFacts(ctx, tx, m.facts)
 	if err != nil {

@@ -227,7 +227,7 @@ func (s *Store) lasting(ctx context.Context, what string, until time.Time) (cont
 func (s *Store) untilKnown(ctx context.Context, r road, same any, attempt func(context.Context, road) error, landed func(context.Context) (bool, error)) error {
 	ctx, cancel := s.within(ctx, "the write")
 	defer cancel()
-	if end, ok := ctx.Deadline(); ok { // that of the caller may come first
+	if end, ok := ctx.Deadline(); ok { // the caller's deadline may come first
 		r.lastWait = lastWait(time.Until(end))
 	}
 	var lost error

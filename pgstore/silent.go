@@ -9,9 +9,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// Servers before 17 have no limit for a transaction whose client has sent a part
-// of a batch and then falls silent, because its process is frozen for instance.
-// So who waits for a lock ends those that hold some.
+// Servers before 17 have no limit for a transaction whose client has sent a
+// part of a batch and then falls silent, because its process is frozen for
+// instance. So a write that waits for a lock ends transactions that hold some.
 
 const (
 	askForSilentEvery = time.Second
@@ -21,8 +21,8 @@ const (
 // silent is what ends the transactions of clients that have fallen silent.
 type silent struct{ asked atomic.Int64 } // when, in nanoseconds
 
-// endSilent does nothing if it was called a moment ago. It is an attempt: who
-// waits tells what came of that.
+// endSilent does nothing if it was called a moment ago. Its own failure is no
+// error: the write that waits for the lock reports that.
 func (s *Store) endSilent(ctx context.Context, r road) {
 	now, last := time.Now().UnixNano(), s.silent.asked.Load()
 	if now-last < int64(askForSilentEvery) || !s.silent.asked.CompareAndSwap(last, now) {

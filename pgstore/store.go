@@ -95,19 +95,20 @@ const (
 )
 
 // New returns a store on the table that migrations.Up has made. The pool stays
-// the caller's and must outlive the store. ctx bounds New only. A server that
-// cannot be reached yet is tried again until ctx ends, for 30 seconds if that has
-// no deadline; a wrong password or an unknown database fails at once.
+// the caller's and must outlive the store. ctx bounds New only. New tries a
+// server that cannot be reached yet again until ctx ends, or for 30 seconds if
+// ctx has no deadline. A wrong password or an unknown database fails at once.
 //
-// New makes connections of its own with the pool's configuration, hooks included:
-// one for maintenance and, unless there is no cache, one that listens and one for
-// heartbeats. Up to eight more are opened on demand and closed when they have been
-// idle for two minutes: for logouts, which must not queue behind the application's
-// queries, for waiting for locks, and for whatever the pool has no connection for
-// within a tenth of a second. So handlers may hold connections, in transactions
-// too, while their sessions are read and saved, and a connection that falls silent
-// holds up nobody who does not need the row that it is about. See ConfigurePool for
-// what the pool itself can do about such connections.
+// New makes connections of its own with the pool's configuration, hooks
+// included. One is for maintenance; unless there is no cache, one listens and
+// one sends heartbeats. Up to eight more are opened on demand and closed when
+// they have been idle for two minutes. They are for logouts, which must not
+// queue behind the application's queries, and for waiting for locks. They also
+// take what the pool has no connection for within a tenth of a second. So
+// handlers may hold connections, in transactions too, while their sessions are
+// read and saved. A connection that falls silent holds up only callers that
+// need the row that it is about. See ConfigurePool for what the pool itself can
+// do about such connections.
 func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {

@@ -12,10 +12,10 @@ import (
 )
 
 // Sessions that go idle long before their deadline would stay on disk until
-// their partition ends. So the partitions are looked at one after the other,
-// and those that hold more idle-expired sessions than live ones are walked
-// through, a range of pages at a time. Tombstones do not count: there is nothing
-// to be won from them.
+// their partition ends. So a pass looks at the partitions one after the other.
+// It walks through those that hold at least as many idle-expired sessions as
+// live ones, a range of pages at a time. Tombstones do not count: there is
+// nothing to be won from them.
 
 // sweeper remembers what was looked at, from pass to pass.
 type sweeper struct {

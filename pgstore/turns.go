@@ -7,8 +7,8 @@ import (
 	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
-// turns has those come one at a time who need the same lock, in the order in
-// which they came: so they wait for each other here and not on connections.
+// turns lets callers that need the same lock come one at a time, in the order
+// of their calls. So they wait for each other here and not on connections.
 type turns struct {
 	mu    sync.Mutex
 	taken map[any]*turn

@@ -14,9 +14,10 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// Whoever creates or renews a session of a user holds, shared, the lock on the
-// user's stripe until it is committed. Whoever holds the stripe alone
-// therefore sees all sessions of the user, and none can be added.
+// A transaction that creates or renews a session of a user holds the lock on
+// the user's stripe, shared, until it is committed. A transaction that holds
+// the stripe alone therefore sees all sessions of the user, and none can be
+// added.
 
 // ListUser implements session.UserIndex.
 func (s *Store) ListUser(ctx context.Context, user string) ([]session.Record, error) {

@@ -66,8 +66,8 @@ func either(first bool, a, b string) string {
 	return b
 }
 
-// held reports whether o, which was not written, is to be tried with more
-// patience, rather than told why.
+// held reports whether o, which was not written, is to be tried again with more
+// patience instead of being answered with a refusal.
 func (w *write) held(o *op) bool {
 	_, there := w.was[o]
 	return w.mode.patience == quick || w.mode.patience == careful && !there

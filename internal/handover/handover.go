@@ -1,13 +1,13 @@
 // Package handover passes writes from their callers to a writer that does them
-// in batches, and says what has become of one whose caller could not wait: not
+// in batches. A caller that cannot wait is told what is known of its write: not
 // written, if the writer had not taken it, and otherwise unknown.
 //
 // There is no timer that holds a write back. What comes while a batch is under
 // way goes into the next one, and a lone write goes at once.
 //
-// A queue holds no more than Batches batches, those under way included. Whoever
-// comes when it is full waits outside with its data, in order, and only one
-// write of each key asks for room at a time: one session that is written a
+// A queue holds no more than Batches batches, those under way included. A write
+// that comes when the queue is full waits outside with its data, in order. Only
+// one write of each key asks for room at a time: one session that is written a
 // thousand times does not fill the queue.
 package handover
 
@@ -27,9 +27,10 @@ import (
 const Batches = 16
 
 // Op is the part of a write that its queue needs. A store embeds it in a struct
-// that says what to write and takes the results. From Start on that struct is
-// the writer's, until Await has told its outcome. After session.ErrUnknown it
-// stays the writer's.
+// that says what to write and takes the results. After Start the caller must
+// not touch that struct until Await returns. If Await returns
+// session.ErrUnknown, the caller must never touch it again: the writer still
+// uses it.
 type Op struct {
 	// After, if set, is called once for a write that was given to Start, when the
 	// outcome is known, also if the caller has given up before. It must not use
@@ -106,8 +107,9 @@ type Queue[K comparable, W Write] struct {
 	refusals uint64         // writes for which there was no room in time
 	heldUp   error          // why the writer does not go on
 
-	// Of the writes whose callers are not told yet, in the order in which they are
-	// to be: those that have their patience, and those taken that have not.
+	// Writes whose callers are not told yet, in the order in which they are to
+	// be told. due has the writes that still have their patience, late those
+	// that were taken and have none left.
 	due, late list.List
 	alarm     *time.Timer // for the first of them
 	armed     bool
@@ -128,10 +130,11 @@ func (q *Queue[K, W]) Do(ctx context.Context, w W) error {
 	return q.Await(ctx, w)
 }
 
-// Start hands writes over, in order, those together for which there is room. For
-// each other one it waits until there is, or ctx ends, or Rules.Patience is over:
-// then it finishes that one and those after it with the reason, which it returns.
-// They are not written. After Close the reason is session.ErrClosed.
+// Start hands writes over, in order, those together for which there is room.
+// For each other write Start waits until there is room, or ctx ends, or
+// Rules.Patience is over. In the latter cases it finishes that write and those
+// after it with the reason, and returns that. Writes that it finished so are
+// not written. After Close the reason is session.ErrClosed.
 func (q *Queue[K, W]) Start(ctx context.Context, writes ...W) error {
 	for len(writes) > 0 {
 		n := q.ask(writes)
@@ -159,11 +162,11 @@ func (q *Queue[K, W]) refuse(writes []W, err error) {
 	}
 }
 
-// Await returns what w was finished with. When ctx ends before that, w is finished
-// with the reason if it was not taken yet: it is not written, and the queue lets
-// go of it. If it was, Await returns session.ErrUnknown and the reason. So it is
-// when Rules.Patience is over, but that a write that was taken has a little longer
-// to be told what came of it.
+// Await returns what w was finished with. When ctx ends before that and w was
+// not taken yet, Await finishes w with the reason: it is not written, and the
+// queue lets go of it. If w was taken, Await returns session.ErrUnknown and the
+// reason. The end of Rules.Patience counts like the end of ctx, but that a
+// write that was taken has a little longer to be told what came of it.
 func (q *Queue[K, W]) Await(ctx context.Context, w W) error {
 	o := w.handed()
 	select {
@@ -181,7 +184,8 @@ func (q *Queue[K, W]) giveUp(w W, why error) {
 	q.end(w, q.known(w.handed(), why))
 }
 
-// known is what is known of a write whose caller does not wait any longer.
+// known returns what can be said of a write to a caller that does not wait any
+// longer.
 func (q *Queue[K, W]) known(o *Op, why error) error {
 	switch o.state {
 	case taken:
@@ -196,7 +200,7 @@ func (q *Queue[K, W]) known(o *Op, why error) error {
 	return why
 }
 
-// end tells a caller that nobody waits for its write. What was taken is still the
+// end answers the caller of w with err. A write that was taken stays the
 // writer's.
 func (q *Queue[K, W]) end(w W, err error) {
 	o := w.handed()
@@ -275,7 +279,7 @@ func (q *Queue[K, W]) Close() {
 	q.signal()
 }
 
-// Stats tells what the queue holds, and who waits outside.
+// Stats tells what the queue holds, and how many writes wait outside.
 func (q *Queue[K, W]) Stats() session.QueueStats {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -34,7 +34,7 @@ func (q *Queue[K, W]) arm(at time.Time) {
 	q.armed, q.rings = true, at
 }
 
-// unwatch is called for what is finished.
+// unwatch takes a write that is finished out of the lists of the alarm.
 func (q *Queue[K, W]) unwatch(o *Op) {
 	if o.due != nil {
 		q.due.Remove(o.due) // from whichever list it is in
@@ -43,7 +43,7 @@ func (q *Queue[K, W]) unwatch(o *Op) {
 	}
 }
 
-// ring tells those whose time is over.
+// ring tells the callers whose time is over.
 func (q *Queue[K, W]) ring() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -77,8 +77,8 @@ func (q *Queue[K, W]) ring() {
 	}
 }
 
-// first yields the writes at the front of a list that were to be told by then. It
-// is for who takes them out.
+// first yields the writes at the front of a list that were to be told by then.
+// The caller takes each write out before it asks for the next.
 func first[W Write](l *list.List, then time.Time) func(yield func(W) bool) {
 	return func(yield func(W) bool) {
 		for e := l.Front(); e != nil; e = l.Front() {

@@ -23,8 +23,8 @@ func (q *Queue[K, W]) line(o *Op) *line {
 	return &q.lines[1]
 }
 
-// turn is the write whose turn it is among those with its key, and those behind
-// it.
+// turn is the one write of a key that may ask for room, and the writes with the
+// same key behind it.
 type turn[W Write] struct {
 	holder W
 	behind list.List
@@ -33,8 +33,8 @@ type turn[W Write] struct {
 func (q *Queue[K, W]) mostItems() int   { return Batches * q.rules.Items }
 func (q *Queue[K, W]) mostBytes() int64 { return Batches * int64(q.rules.Bytes) }
 
-// ask asks for room for writes, in order, and ends with the first that has to
-// wait for it. It returns how many have it.
+// ask asks for room for writes, in order, and stops at the first that has to
+// wait for room. It returns how many have room.
 func (q *Queue[K, W]) ask(writes []W) (n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -80,8 +80,8 @@ func (q *Queue[K, W]) awaitRoom(ctx context.Context, w W) error {
 	}
 }
 
-// handOver gives writes, for which there is room, to the writer, but for those
-// whose callers were told meanwhile.
+// handOver gives the writer those writes, all of which have room, whose callers
+// were not told meanwhile.
 func (q *Queue[K, W]) handOver(writes []W) {
 	if q.rules.Own != nil {
 		for _, w := range writes {
@@ -138,7 +138,7 @@ func (q *Queue[K, W]) passTurn(w W) {
 	q.seekRoom(t.holder)
 }
 
-// seekRoom admits w, or has it wait for those who came before.
+// seekRoom admits w, or has it wait behind the writes that came before.
 func (q *Queue[K, W]) seekRoom(w W) {
 	o := w.handed()
 	l := q.line(o)
@@ -149,8 +149,8 @@ func (q *Queue[K, W]) seekRoom(w W) {
 	o.state, o.place = outside, l.outside.PushBack(w)
 }
 
-// fits reports whether there is room for o. What is larger than the queue goes in
-// alone.
+// fits reports whether there is room for o. A write that is larger than the
+// queue goes in alone.
 func (q *Queue[K, W]) fits(l *line, o *Op) bool {
 	return l.items == 0 || l.items < q.mostItems() && l.bytes+o.size <= q.mostBytes()
 }
@@ -165,8 +165,8 @@ func (q *Queue[K, W]) admit(l *line, o *Op) {
 	}
 }
 
-// admitMore admits those for whom there is room, in order: nobody is overtaken
-// for being large.
+// admitMore admits the writes for which there is room, in order: none is
+// overtaken for being large.
 func (q *Queue[K, W]) admitMore(l *line) {
 	for first := l.outside.Front(); first != nil; first = l.outside.Front() {
 		o := first.Value.(W).handed()

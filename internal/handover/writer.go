@@ -28,7 +28,8 @@ func (q *Queue[K, W]) Take() (batch []W) {
 	return batch
 }
 
-// Release lets writes be taken that have the keys of these, which were taken.
+// Release lets the next writes with the keys of the given ones be taken. The
+// given ones were taken.
 func (q *Queue[K, W]) Release(writes ...W) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -64,8 +65,8 @@ func (q *Queue[K, W]) signal() {
 	}
 }
 
-// Left tells which writes of a batch nobody waits for any more: their callers
-// were told that the outcome is unknown.
+// Left returns the writes of a batch for which nobody waits any more: their
+// callers were told that the outcome is unknown.
 func (q *Queue[K, W]) Left(batch []W) (left []W) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -77,8 +78,8 @@ func (q *Queue[K, W]) Left(batch []W) (left []W) {
 	return left
 }
 
-// OnLeave has f called when nobody waits for a write any more that was taken, at
-// once if that is so. It must not use the queue.
+// OnLeave has f called when the caller of w, which was taken, does not wait any
+// more; at once if that is so. f must not use the queue.
 func (q *Queue[K, W]) OnLeave(w W, f func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -89,8 +90,8 @@ func (q *Queue[K, W]) OnLeave(w W, f func()) {
 	o.leave = f
 }
 
-// Until is when the last caller of a batch is told in any case, but not before
-// there was some time to write it. The batch need not last for longer.
+// Until is when the last caller of a batch is told in any case, but leaves at
+// least some time to write the batch. The batch need not last for longer.
 func (q *Queue[K, W]) Until(batch []W) time.Time {
 	until := time.Now().Add(q.least())
 	for _, w := range batch {
@@ -101,7 +102,8 @@ func (q *Queue[K, W]) Until(batch []W) time.Time {
 	return until
 }
 
-// HeldUp tells why nothing is taken, for those who wait in vain; nil: it goes on.
+// HeldUp notes why the writer takes nothing, for the errors of callers that
+// wait in vain; nil means that it goes on.
 func (q *Queue[K, W]) HeldUp(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
