@@ -9,9 +9,9 @@ import (
 	"github.com/sojourn-go/sojourn/internal/jsonobject"
 )
 
-// Codec makes the bytes that a store keeps of a session's values, each of
-// which is JSON already: to compress them, to encrypt them, or to share them
-// with programs of another format. It is called concurrently.
+// Codec makes the bytes that a store keeps of a session's values, each of which
+// is JSON already. Use one to compress values, to encrypt them, or to share
+// them with programs of another format. It is called concurrently.
 type Codec interface {
 	// Encode returns the bytes for values, which it must not keep or modify.
 	Encode(values map[string]json.RawMessage) ([]byte, error)

@@ -13,9 +13,9 @@ import (
 )
 
 // Cookie says what the cookie is like. The zero Cookie is the safest: its name
-// is __Host-session, so that browsers accept it from this very host only, over
-// HTTPS only, and for all paths (RFC 6265bis, section "Cookie Name Prefixes").
-// The cookie always is HttpOnly.
+// is __Host-session. So browsers accept it from this very host only, over HTTPS
+// only, and for all paths (RFC 6265bis, section "Cookie Name Prefixes"). The
+// cookie always is HttpOnly.
 type Cookie struct {
 	// Name of the cookie. Empty is "session", or Options.Name followed by
 	// "-session", after the prefix that the other fields allow: __Host-,
@@ -183,8 +183,8 @@ func (m *Manager) reaches(r *http.Request) error {
 		"or set Options.HTTPS; for development without TLS set Options.Cookie.Insecure", ErrInsecure, r.Host)
 }
 
-// overHTTPS believes headers that anybody could send: who does only spares
-// himself an error.
+// overHTTPS believes headers that anybody could send: a client that forges them
+// only spares itself an error.
 func overHTTPS(r *http.Request) bool {
 	// Of several proxies the first in the list is the browser's.
 	proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")

@@ -2,20 +2,22 @@ package session
 
 import "encoding/json"
 
-// delta is what a request changes, by key, so that it can be made again to
-// what another request has saved meanwhile.
+// delta is what a request changes, by key. So it can be made again to what
+// another request has saved meanwhile.
 type delta struct {
 	cleared bool // all that was there before the rest
 	changes map[string]change
 }
 
-// change of a value. Updates are made to what is there.
+// change is what a request does to one value. updates run, in order, on the
+// value that is there when the session is saved.
 type change struct {
 	value   json.RawMessage // nil deletes
 	updates []update
 }
 
-// update returns a value for that which is there, nil if none.
+// update makes a new value of the present one. Both are nil if there is no
+// value.
 type update func(json.RawMessage) (json.RawMessage, error)
 
 func (d *delta) empty() bool { return !d.cleared && len(d.changes) == 0 }
@@ -24,8 +26,10 @@ func (d *delta) clear() { *d = delta{cleared: true} }
 
 func (d *delta) set(key string, value json.RawMessage) { d.put(key, change{value: value}) }
 
-// update is made to a value that is set here at once, to others when they are
-// saved. now is the value with the update.
+// update records a function to run on a value. If this request has set the
+// value already, now, the function's result, replaces what was recorded.
+// Otherwise the function is kept, and runs again on what the store holds when
+// the session is saved.
 func (d *delta) update(key string, u update, now json.RawMessage) {
 	was, there := d.changes[key]
 	if d.cleared && !there || there && was.updates == nil {

@@ -26,7 +26,7 @@
 // handler writes is sent, and [Options].ErrorHandler answers. A request that
 // changes nothing writes nothing, but for a touch now and then.
 //
-// # For those who know scs or express-session
+// # Coming from scs or express-session
 //
 //	scs                              here
 //	LoadAndSave                      Manager.Handler
@@ -52,18 +52,18 @@
 //
 // # Requests at the same time
 //
-// What a request changes is a difference by key. If another one has saved
-// meanwhile, the difference is made to what that has saved: of two requests
-// that set different values both win, and of the same value the last.
-// [Update] and Flash add to what is there. After Session.FailOnConflict such a save is
+// What a request changes is a difference by key. If another request has saved
+// meanwhile, the difference is made to what that has saved. Of two requests
+// that set different values both win, and of the same value the last. [Update]
+// and Flash add to what is there. After Session.FailOnConflict such a save is
 // ErrConflict instead.
 //
-// If the session ended while a request was under way, by a logout, a timeout
-// or a login with a new ID, its changes are dropped, EventSaveDropped says so,
-// and its cookie is left alone: by then the browser may have another one. The
-// cookie is set by what makes a session or gives it an ID, and cleared by a
-// logout in that very request, and by nothing else. If the ID was renewed with
-// a grace period, the changes go to the session's new ID.
+// A session may end while a request is under way, by a logout, a timeout or a
+// login with a new ID. Then the request's changes are dropped, EventSaveDropped
+// says so, and the cookie is left alone: by then the browser may have another
+// one. The cookie is set by what makes a session or gives it an ID, and cleared
+// by a logout in that very request, and by nothing else. If the ID was renewed
+// with a grace period, the changes go to the session's new ID.
 //
 // # Life of a session
 //
@@ -84,7 +84,7 @@
 // Save and Touch never create a session.
 //
 // A session has two ends. Deadline is absolute and fixed when the session is
-// created; Expires is the idle timeout's end, slides with use and never passes
+// created. Expires is the idle timeout's end, slides with use and never passes
 // the deadline (OWASP Session Management Cheat Sheet, "Session Expiration").
 // The store's clock decides whether either has passed, not the clock of the
 // node that asks. [Policy] says how long both are.

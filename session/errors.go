@@ -49,9 +49,9 @@ var (
 	// may or may not have happened. It wraps the cause.
 	ErrUnknown = errors.New("session: outcome unknown")
 
-	// ErrOverloaded says that the store holds as many writes as it may, since the
-	// database does not keep up or does not answer, and that no room came free in
-	// time. The write was not done.
+	// ErrOverloaded says that the store holds as many writes as it may, and
+	// that no room came free in time. The database does not keep up or does not
+	// answer. The write was not done.
 	ErrOverloaded = errors.New("session: too many writes under way")
 
 	// ErrNoPartition says that the database has no place for a session of that

@@ -25,10 +25,10 @@ const redacted = "session.ID(redacted)"
 // that decode to the same bytes as another.
 var idText = base64.RawURLEncoding.Strict()
 
-// ID is the secret that the browser holds: 32 random bytes (twice the 128 bits
-// that the OWASP Session Management Cheat Sheet asks of an ID) and the bucket
-// of the session's deadline, which tells a store where to look and nothing
-// else. IDs are compared by ==. The zero ID is no ID.
+// ID is the secret that the browser holds: 32 random bytes and the bucket of
+// the session's deadline. The bytes are twice the 128 bits that the OWASP
+// Session Management Cheat Sheet asks of an ID. The bucket tells a store where
+// to look and nothing else. IDs are compared by ==. The zero ID is no ID.
 //
 // An ID prints, logs and marshals as a placeholder. Secret returns the text.
 type ID struct {

@@ -26,20 +26,21 @@ type Login struct {
 
 const maxLabel = 200
 
-// Login makes the session that of user, whom the application has
-// authenticated, and gives it a new ID and a new deadline. The old ID is dead
-// at once, for other requests too: nobody who knew it is logged in with the
-// user (OWASP Session Management Cheat Sheet, "Renew the Session ID After Any
-// Privilege Level Change"). What the session holds stays, unless it was
+// Login makes the session that of user, whom the application has authenticated,
+// and gives it a new ID and a new deadline. The old ID is dead at once, for
+// other requests too, so nobody who knew it is logged in with the user. OWASP
+// asks for that (Session Management Cheat Sheet, "Renew the Session ID After
+// Any Privilege Level Change"). What the session holds stays, unless it was
 // another user's. It is all done when Login returns; the cookie goes with the
 // answer.
 //
-// user is the application's name for the user, UTF-8 without control
-// characters, not empty and of up to 255 bytes in most stores, which includes
-// Options.Name; else it is ErrInvalid or ErrTooLarge. It is ErrUserLimit if
-// the user has too many sessions (see Options.UserLimit), ErrTooLate if the
-// answer has begun, and ErrInsecure if the browser would not take the cookie.
-// When it fails, the session stays as it was, unless it is ErrUnknown.
+// user is the application's name for the user. It must be UTF-8 without control
+// characters, not empty and of up to 255 bytes in most stores, Options.Name
+// included. Otherwise the error is ErrInvalid or ErrTooLarge. The error is
+// ErrUserLimit if the user has too many sessions (see Options.UserLimit),
+// ErrTooLate if the answer has begun, and ErrInsecure if the browser would not
+// take the cookie. When it fails, the session stays as it was, unless it is
+// ErrUnknown.
 func (s *Session) Login(ctx context.Context, user string, login Login) error {
 	if err := checkLogin(user, login.Label); err != nil {
 		return err
@@ -118,10 +119,9 @@ func (s *Session) DestroyOnAllNodes(ctx context.Context) error {
 	return s.end(ctx, s.m.waiter.DestroyOnAllNodes)
 }
 
-// Logout is Destroy, and has the browser remove all it keeps of the site, by
-// Clear-Site-Data: its caches, storage and cookies, those of subdomains
-// included (W3C Clear Site Data; OWASP asks for it). Where that is too much,
-// call Destroy.
+// Logout is Destroy, and has the browser remove all it keeps of the site by
+// Clear-Site-Data (W3C), as OWASP asks: its caches, storage and cookies, those
+// of subdomains included. If that is too much, call Destroy.
 func (s *Session) Logout(ctx context.Context) error {
 	if err := s.Destroy(ctx); err != nil {
 		return err

@@ -41,8 +41,8 @@ type Manager struct {
 // userSeparator stands between the name of a manager and a user, in the store.
 const userSeparator = "\x1f"
 
-// NewManager makes a Manager of a store. It is ErrInvalid if an option is out
-// of range, of which the error names the field and the limit, and
+// NewManager makes a Manager of a store. Its error is ErrInvalid, with the
+// field and the limit, if an option is out of range. It is
 // errors.ErrUnsupported if an option needs what the store cannot do.
 func NewManager(store Store, opts Options) (*Manager, error) {
 	if store == nil {
@@ -101,7 +101,7 @@ func (m *Manager) find() {
 }
 
 // Handler gives the requests to next a session, which FromContext returns. It
-// reads nothing for those that do not ask for it.
+// reads nothing for requests that do not ask for one.
 //
 // What the request changes is saved before the first byte of its answer, or
 // when next returns. If that fails, the answer is that of
@@ -147,7 +147,8 @@ func FromContext(ctx context.Context) (*Session, error) {
 	return p.s, p.s.open(ctx)
 }
 
-// Session is FromContext for this manager, be there others or not.
+// Session is FromContext for this manager, whether the request has other
+// managers or not.
 func (m *Manager) Session(ctx context.Context) (*Session, error) {
 	if s := m.current(ctx); s != nil {
 		return s, s.open(ctx)

@@ -42,17 +42,17 @@ type Policy struct {
 	SameSite http.SameSite `json:"site,omitzero"`
 }
 
-// PolicyLowRisk is for most applications: 30 minutes idle, 12 hours in all
-// (OWASP Session Management Cheat Sheet, "Session Expiration": 15 to 30
-// minutes idle for low risk; 4 to 8 hours in all for an office day, here with
-// room for a long one).
+// PolicyLowRisk is for most applications: 30 minutes idle, 12 hours in all.
+// OWASP (Session Management Cheat Sheet, "Session Expiration") has 15 to 30
+// minutes idle for low risk. It has 4 to 8 hours in all for an office day, here
+// with room for a long one.
 func PolicyLowRisk() Policy {
 	return Policy{IdleTimeout: 30 * time.Minute, AbsoluteTimeout: 12 * time.Hour}
 }
 
-// PolicyHigh is for applications of high value: 5 minutes idle, 8 hours in
-// all, and a cookie that other sites' links do not send (OWASP, as above: 2 to
-// 5 minutes idle for high value).
+// PolicyHigh is for applications of high value: 5 minutes idle, 8 hours in all,
+// and a cookie that other sites' links do not send. OWASP, as above, has 2 to 5
+// minutes idle for high value.
 func PolicyHigh() Policy {
 	return Policy{IdleTimeout: 5 * time.Minute, AbsoluteTimeout: 8 * time.Hour, SameSite: http.SameSiteStrictMode}
 }
@@ -70,15 +70,15 @@ func PolicyAAL2() Policy {
 }
 
 // PolicyAAL3 has the timeouts of NIST SP 800-63B-4 for authentication assurance
-// level 3: 15 minutes idle, 12 hours in all (section 2.3.3), and a cookie that
-// other sites' links do not send.
+// level 3: 15 minutes idle, 12 hours in all (section 2.3.3). Its cookie is one
+// that other sites' links do not send.
 func PolicyAAL3() Policy {
 	return Policy{IdleTimeout: 15 * time.Minute, AbsoluteTimeout: 12 * time.Hour, SameSite: http.SameSiteStrictMode}
 }
 
-// PolicyRememberMe keeps a user logged in for 30 days, also when the browser
-// is closed, with a new ID each day. It is the weaker policy for those who ask
-// for it (see Login.Policy), and none for AAL2 or AAL3: let users authenticate
+// PolicyRememberMe keeps a user logged in for 30 days, also when the browser is
+// closed, with a new ID each day. It is the weaker policy for users who ask for
+// it (see Login.Policy), and none for AAL2 or AAL3. Let users authenticate
 // again before what matters, by Session.AuthenticatedAt.
 func PolicyRememberMe() Policy {
 	return Policy{IdleTimeout: -1, AbsoluteTimeout: 30 * 24 * time.Hour, RenewAfter: 24 * time.Hour, Persistent: true}

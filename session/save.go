@@ -168,7 +168,7 @@ func (s *Session) refetch(ctx context.Context) error {
 	return s.delta.apply(s.values)
 }
 
-// errEnded is told to those who ask again.
+// errEnded is the error of calls after the session was found to have ended.
 var errEnded = fmt.Errorf("%w: it ended while the request was under way", ErrNotFound)
 
 // died gives the changes up. Neither is the session created again nor the

@@ -29,7 +29,7 @@ type Session struct {
 	state  reqsession.State
 	cookie bool // whether the request came with a cookie of that name
 	// rec is the session, with the zero Key if there is none. In a renewal's
-	// grace period it is the successor of that which the cookie names.
+	// grace period it is the successor of the session that the cookie names.
 	rec       Record
 	head      head
 	policy    Policy
@@ -80,7 +80,8 @@ func (s *Session) open(ctx context.Context) error {
 	})
 }
 
-// load finds the session that the cookie names. It is nil too if there is none.
+// load finds the session that the cookie names. Its error is nil too if there
+// is none.
 func (s *Session) load(ctx context.Context, get func(context.Context, Key) (Record, error)) error {
 	s.reset()
 	text, given, genuine := s.m.cookie.read(s.r)
@@ -207,7 +208,7 @@ func (s *Session) close() {
 	})
 }
 
-// user is that of the session, without the manager's prefix.
+// user returns the session's user, without the manager's prefix.
 func (s *Session) user() string {
 	if s.rec.User == "" {
 		return ""
@@ -252,7 +253,7 @@ func (s *Session) Info() Info {
 }
 
 // AuthenticatedAt returns when the user last logged in, by the store's clock
-// and to the second; zero where nobody has. Before what matters, ask those
+// and to the second; zero where nobody has. Before what matters, ask users
 // whose login is long ago to log in again.
 func (s *Session) AuthenticatedAt() time.Time {
 	s.mu.Lock()

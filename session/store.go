@@ -12,16 +12,16 @@ import (
 type Record struct {
 	// Key names the session. What is read or written by a key comes back with
 	// that very key, Bucket 0 included. Only a Get with a renewed key in its
-	// grace period returns another: that of the successor. In listings, and
-	// there, a foreign session's key may have its bucket filled in; such a key
-	// names the same session.
+	// grace period returns another key, the successor's. In listings, and from
+	// that Get, a foreign session's key may have its bucket filled in; such a
+	// key names the same session.
 	Key Key
-	// Version is greater than 0 and changes with each Save and Put, to a greater
-	// one that nobody can foresee; Create and a Put that creates begin with any,
-	// whatever they are given. No two writes to a session give it the same, even
-	// if a crash of the database has undone the first of them after others had
-	// read it. There are versions for 2^32 writes to a session, renewals of it
-	// included.
+	// Version is greater than 0. Each Save and Put changes it to a greater one
+	// that nobody can foresee. Create, and a Put that creates, begin with any,
+	// whatever they are given. No two writes to a session give it the same,
+	// even if a crash of the database has undone the first of them after others
+	// had read it. There are versions for 2^32 writes to a session, renewals of
+	// it included.
 	Version int64
 	// Created is when the session began for its present user, by the store's
 	// clock. Stores ignore it in what they are given.
@@ -46,15 +46,15 @@ type Record struct {
 // ErrClosed after Close. A write that was under way by then may have
 // happened: its error then is ErrUnknown as well.
 //
-// Arguments are checked first: data over the limit or a user over it is
-// ErrTooLarge; a user that is not UTF-8 or has a NUL, a negative duration or
+// Arguments are checked first. Data over the limit or a user over it is
+// ErrTooLarge. A user that is not UTF-8 or has a NUL, a negative duration or
 // count and, in a write, the zero Key are ErrInvalid. Any other key that no
 // session can have is like an unknown one. Where several errors apply, any of
 // them is returned.
 //
-// No setting and no clock hides a session: one that was created under a longer
-// lifetime or larger limits than those of now, or by a clock that was set
-// since, is read and ended as any other. Limits count for what is written.
+// No setting and no clock hides a session. One that was created under a longer
+// lifetime or larger limits, or before a clock was set, is read and ended as
+// any other. Limits count for what is written.
 //
 // A write that fails has changed nothing, unless it is ErrUnknown. No error's
 // text has data in it.
@@ -75,16 +75,16 @@ type Store interface {
 	Create(ctx context.Context, rec Record) (Record, error)
 
 	// Save writes the data of a live session whose version is still
-	// rec.Version, and moves the expiry, to min(rec.Expires, deadline), if
-	// rec.Expires is not zero; an expiry that has passed ends the session. It
-	// returns the session with its new Version. Where Now was wrong, an expiry
-	// that had not passed by it is ErrDeadline: see Clock.
+	// rec.Version. If rec.Expires is not zero, it moves the expiry, to
+	// min(rec.Expires, deadline); an expiry that has passed ends the session.
+	// It returns the session with its new Version. Where Now was wrong, an
+	// expiry that had not passed by it is ErrDeadline: see Clock.
 	//
-	// It is ErrConflict when the version is another one or the key was renewed
-	// and is in its grace period, ErrUserChanged when rec.User is not the
-	// session's, empty or not, and ErrNotFound when there is no such live
-	// session: Save never creates one. Created, Deadline and User never change;
-	// rec.Created and rec.Deadline are ignored.
+	// Save fails with ErrConflict when the version is another one, or the key
+	// was renewed and is in its grace period. It fails with ErrUserChanged when
+	// rec.User is not the session's, empty or not. It fails with ErrNotFound
+	// when there is no such live session: Save never creates one. Created,
+	// Deadline and User never change; rec.Created and rec.Deadline are ignored.
 	Save(ctx context.Context, rec Record) (Record, error)
 
 	// Touch moves the expiry of a live session forward, to
@@ -95,33 +95,34 @@ type Store interface {
 	Touch(ctx context.Context, key Key, expires time.Time) (time.Time, error)
 
 	// Renew replaces the live session old, whose version must still be
-	// rec.Version, by rec, in one transaction: the new session gets rec's key,
-	// data, user, expiry and deadline, and a version after rec.Version; the
-	// old one is dead at once. For the grace period, from 0 to MaxGrace and
-	// ended by old's deadline at the latest, Get with the old key returns the
-	// new session or, if that was renewed too, follows it while it is in its
+	// rec.Version, by rec, in one transaction. The new session gets rec's key,
+	// data, user, expiry and deadline, and a version after rec.Version; the old
+	// one is dead at once. The grace period is from 0 to MaxGrace, and ends
+	// with old's deadline at the latest. In it Get with the old key returns the
+	// new session. If that was renewed too, Get follows it while it is in its
 	// own grace period. Created is kept if the user stays the same.
 	//
-	// The deadline may be as far ahead as old's, be it further than the longest
-	// lifetime.
+	// The deadline may be as far ahead as old's, even if that is further than
+	// the longest lifetime.
 	//
-	// It is ErrNotFound when old is not live, ErrConflict when old has another
-	// version or was renewed and is in its grace period, ErrInvalid when grace
-	// is out of range, and otherwise fails like Create; the same key again is
-	// ErrExists. When it fails, old stays as it was.
+	// Renew fails with ErrNotFound when old is not live, and with ErrConflict
+	// when old has another version or was renewed and is in its grace period.
+	// It fails with ErrInvalid when grace is out of range, and with ErrExists
+	// when rec has the same key as old. Otherwise it fails like Create. When it
+	// fails, old stays as it was.
 	Renew(ctx context.Context, old Key, rec Record, grace time.Duration) (Record, error)
 
-	// Destroy ends the sessions of keys and returns how many of them were
-	// live. A renewed key, in its grace period or later, stands for the
-	// session it was renewed to, however often that was renewed; a session is
-	// counted once, however many of the keys stand for it. Unknown and dead
-	// keys are no error, nor is it to pass none. When it returns nil, all are
-	// dead. A key whose own deadline has passed need not stand for another
-	// session any more.
+	// Destroy ends the sessions of keys and returns how many of them were live.
+	// A renewed key, in its grace period or later, stands for the session it
+	// was renewed to, however often that was renewed. A session is counted
+	// once, however many of the keys stand for it. Unknown and dead keys are no
+	// error, nor is it to pass none. When it returns nil, all are dead. A key
+	// whose own deadline has passed need not stand for another session any
+	// more.
 	Destroy(ctx context.Context, keys ...Key) (int64, error)
 
 	// Close lets writes under way finish, stops what the store runs in the
-	// background and waits for it, until ctx ends; then it returns ctx's error
+	// background and waits for it, until ctx ends. Then it returns ctx's error
 	// and the store is closed all the same. It may be called again, and
 	// concurrently.
 	Close(ctx context.Context) error
@@ -133,12 +134,14 @@ const MaxGrace = time.Hour
 // The interfaces below are optional. Look for them once, with a type
 // assertion, when the store is handed over.
 
-// Clock is a store that tells the time by which it decides what is live. Those
-// who compute deadlines and expiries from it need no exact clock of their own.
-// Both methods ask nobody, never block, and work on a closed store too.
+// Clock is a store that tells the time by which it decides what is live.
+// Callers that compute deadlines and expiries from it need no exact clock of
+// their own. Both methods ask nobody, never block, and work on a closed store
+// too.
 //
 // A store that keeps an estimate of another machine's clock corrects it before
-// it says ErrDeadline: who computed the times from Now may do so once more.
+// it says ErrDeadline. A caller that computed the times from Now may do so once
+// more.
 type Clock interface {
 	// Now returns the store's time in UTC, as well as this node knows it.
 	Now() time.Time
@@ -149,15 +152,16 @@ type Clock interface {
 
 // Putter is a store for middleware that knows no versions.
 type Putter interface {
-	// Put creates the session or replaces the data of the live one and, if
-	// rec.Expires is not zero, its expiry, in either direction up to the
-	// deadline; an expiry that has passed ends it. rec.Deadline counts for a new
-	// session only; zero means the longest lifetime. A new session's expiry is
-	// capped at the deadline too; one that has passed is ErrDeadline and
-	// creates nothing. A dead session of that key wins, be it renewed and in
-	// its grace period: Put then is ErrNotFound. rec.User may be empty, which
-	// keeps the session's; if it is another user than the session's, and be
-	// that nobody, Put is ErrUserChanged. rec.Version is ignored.
+	// Put creates the session or replaces the data of the live one. If
+	// rec.Expires is not zero, it moves the expiry, in either direction up to
+	// the deadline; an expiry that has passed ends the session. rec.Deadline
+	// counts for a new session only; zero means the longest lifetime. A new
+	// session's expiry is capped at the deadline too; one that has passed is
+	// ErrDeadline and creates nothing. A dead session of that key wins, even if
+	// it is renewed and in its grace period: Put then is ErrNotFound. rec.User
+	// may be empty, which keeps the session's. A non-empty rec.User that
+	// differs from the session's user is ErrUserChanged, also for a session
+	// without one. rec.Version is ignored.
 	Put(ctx context.Context, rec Record) (Record, error)
 }
 
@@ -204,10 +208,10 @@ type UserIndex interface {
 	CountUser(ctx context.Context, user string) (int64, error)
 	// DestroyUser ends all sessions of user but those of except, and returns
 	// how many it ended. No session that was created before the call survives
-	// it, nor does what it is renewed to meanwhile for the same user, nor one
-	// that the database had begun to create or renew when it was called; one
-	// that it begins later counts as created after the call. A renewed key in
-	// except protects nothing, in its grace period too.
+	// it, nor does what it is renewed to meanwhile for the same user. The same
+	// holds for one that the database had begun to create or renew when it was
+	// called. One that it begins later counts as created after the call. A
+	// renewed key in except protects nothing, in its grace period too.
 	DestroyUser(ctx context.Context, user string, except ...Key) (int64, error)
 	// CreateLimited is Create under a limit that holds against all concurrent
 	// creations and renewals under a limit. It also returns the keys of the
@@ -306,9 +310,9 @@ func (f Fate) String() string {
 // timeout and an ID that never was apart (OWASP Session Management Cheat Sheet).
 type Explainer interface {
 	// Fate returns, from the database, what became of the session of key
-	// itself: a renewed one is FateRenewed whatever became of its successor,
-	// and one that was ended after it had expired is FateEnded or FateExpired.
-	// The zero Key is FateUnknown, as are keys that no session can have.
+	// itself. A renewed one is FateRenewed whatever became of its successor.
+	// One that was ended after it had expired is FateEnded or FateExpired. The
+	// zero Key is FateUnknown, as are keys that no session can have.
 	//
 	// With an error, which says that nobody could be asked, it is FateUnknown
 	// too. Fate is for logs: what a request may do is for Get to decide.
@@ -331,15 +335,16 @@ type Stats struct {
 	// Gets counts reads by key; Probes those among them that had to search
 	// because the key has no bucket.
 	Gets, Probes uint64
-	// Creates, Saves, Touches, Renews and Destroys count sessions written (a
+	// Creates, Saves, Touches, Renews and Destroys count sessions written: a
 	// Put is a create or a save, a session ended in bulk or by a limit is a
-	// destroy), Refused writes that failed for a reason of their own, as
+	// destroy. Refused counts writes that failed for a reason of their own, as
 	// ErrNotFound.
 	Creates, Saves, Touches, Renews, Destroys, Refused uint64
 	// Flushes counts transactions that wrote batches.
 	Flushes uint64
 	// Retries counts transactions that were repeated after a conflict in the
-	// database or a lost answer; Unknown those whose outcome stayed open.
+	// database or a lost answer; Unknown counts those whose outcome stayed
+	// open.
 	Retries, Unknown uint64
 	// Queue is about the writes that are under way.
 	Queue QueueStats
@@ -359,9 +364,10 @@ type Stats struct {
 	// nothing undone of what was due, and MaintainedBy which.
 	Maintained   time.Time
 	MaintainedBy string
-	// MadeAhead, Retired and Thinned tell the duties of a pass apart, in a store
-	// with partitions: making those that sessions will need, dropping those whose
-	// time is over, and removing what went idle long before its deadline.
+	// MadeAhead, Retired and Thinned are the duties of a pass, in a store with
+	// partitions. They are to make partitions that sessions will need, to drop
+	// those whose time is over, and to remove sessions that went idle long
+	// before their deadline.
 	MadeAhead, Retired, Thinned Duty
 	// Limits says what this node cannot do in a pass because of its role or
 	// its connection; empty: nothing that it knows of.
@@ -375,9 +381,9 @@ type Stats struct {
 }
 
 // QueueStats is about the writes that a store holds until the database has
-// answered, or their callers have given up. A store holds a bounded number of them,
-// and of bytes; who comes when that is reached waits with its data until there is
-// room, its context ends, or the write would have lasted too long.
+// answered, or their callers have given up. A store holds a bounded number of
+// them, and of bytes. A write that comes when that is reached waits with its
+// data until there is room, its context ends, or it would have lasted too long.
 type QueueStats struct {
 	// Writes and Bytes are what the store holds now, by an estimate: the data of
 	// sessions and a few hundred bytes for each write.
@@ -422,15 +428,17 @@ type CacheStats struct {
 	// Hits are the reads that were answered from memory, Misses the others.
 	Hits, Misses uint64
 	// RefusedByGeneration counts rows that were read but not kept, because the
-	// session may have been written meanwhile; RefusedByEpoch those that were
-	// not kept because messages may have been missed meanwhile; RefusedByServer
-	// those that came from another server than the one that sends messages.
+	// session may have been written meanwhile. RefusedByEpoch counts rows that
+	// were not kept because messages may have been missed meanwhile.
+	// RefusedByServer counts rows that came from another server than the one
+	// that sends messages.
 	RefusedByGeneration, RefusedByEpoch, RefusedByServer uint64
 	// Messages counts invalidations that other nodes have sent.
 	Messages uint64
-	// The cache was emptied because: the connection that listens was lost, or
-	// was cut since heartbeats did not come back through it; the machine was
-	// suspended or its clock was set; a message was not understood.
+	// Each counts how often the cache was emptied, and is named after the
+	// reason. The connection that listens was lost, or was cut since heartbeats
+	// did not come back through it. The machine was suspended or its clock was
+	// set. A message was not understood.
 	Disconnects, Silences, ClockJumps, UnknownPayloads uint64
 	// Leased says that the cache may answer now. LeaseAge is how long ago the
 	// heartbeat was sent that proves it; while Leased is false it is
@@ -438,8 +446,8 @@ type CacheStats struct {
 	Leased   bool
 	LeaseAge time.Duration
 	// Echoes counts heartbeats by the time from their sending until they came
-	// back, which an invalidation takes as well: those up to EchoTimes[i], and
-	// in the last place all slower ones.
+	// back, which an invalidation takes as well. Echoes[i] counts those up to
+	// EchoTimes[i], the last one all slower ones.
 	Echoes [len(EchoTimes) + 1]uint64
 	// LostEchoes counts heartbeats that were committed and did not come back.
 	LostEchoes uint64

@@ -110,8 +110,8 @@ func (m *Manager) All(ctx context.Context) iter.Seq2[Export, error] {
 	}
 }
 
-// Revoke ends a session of a user by Info.Key. It is ErrNotFound if the user
-// has no such session, be it another user's.
+// Revoke ends a session of a user by Info.Key. The error is ErrNotFound if the
+// user has no such session, even if another user has.
 func (m *Manager) Revoke(ctx context.Context, user, key string) error {
 	records, err := m.ofUser(ctx, user)
 	if err != nil {
@@ -148,10 +148,11 @@ func (m *Manager) RevokeOthers(ctx context.Context) (int64, error) {
 	return m.revoke(ctx, user, key)
 }
 
-// RevokeUser ends all sessions of a user, and returns how many. If that of the
-// request is one of them, the browser is told to forget its cookie. With a
-// session ends all that the store keeps of it: this erases a user, too, but
-// for sessions that have expired already, whose rows go with the next pruning.
+// RevokeUser ends all sessions of a user, and returns how many. If the
+// request's session is one of them, the browser is told to forget its cookie.
+// With a session ends all that the store keeps of it, so this erases a user
+// too. Sessions that have expired already are the exception: their rows go with
+// the next pruning.
 func (m *Manager) RevokeUser(ctx context.Context, user string) (int64, error) {
 	ended, err := m.revoke(ctx, user)
 	if err == nil {
@@ -174,8 +175,8 @@ func (m *Manager) revoke(ctx context.Context, user string, except ...Key) (int64
 	return ended, err
 }
 
-// endCurrent tells the session of the request, if it is concerned, that it has
-// ended.
+// endCurrent tells the request's session that it has ended, if concerned says
+// that it has.
 func (m *Manager) endCurrent(ctx context.Context, concerned func(*Session) bool) {
 	s := m.current(ctx)
 	if s == nil {
@@ -188,7 +189,7 @@ func (m *Manager) endCurrent(ctx context.Context, concerned func(*Session) bool)
 	}
 }
 
-// currentKey is that of the request's session, if it has been loaded.
+// currentKey returns the key of the request's session, if that has been loaded.
 func (m *Manager) currentKey(ctx context.Context) Key {
 	if s := m.current(ctx); s != nil {
 		return s.Key()

@@ -25,7 +25,7 @@ func Get[T any](s *Session, key string) (T, error) {
 	return read[T](s, key)
 }
 
-// Pop is Get and Delete: for values that are used once. Of concurrent requests
+// Pop is Get and Delete, for values that are used once. Of concurrent requests
 // each may get the value.
 func Pop[T any](s *Session, key string) (T, error) {
 	var value T
@@ -146,8 +146,8 @@ func (s *Session) Delete(key string) error {
 	})
 }
 
-// Clear removes all values and flashes, and those that other requests have
-// saved before this one is. The user stays logged in. It fails as Set.
+// Clear removes all values and flashes, also values that other requests save
+// before this request is saved. The user stays logged in. It fails as Set.
 func (s *Session) Clear() error {
 	return s.do(s.r.Context(), func() error {
 		if err := s.writable(); err != nil {
