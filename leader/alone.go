@@ -2,9 +2,8 @@ package leader
 
 import "context"
 
-// Alone is Run as a function of its work, for those who only want to have
-// something done by one process at a time and do not care about the lock's
-// connection:
+// Alone is Run as a function of its work. Use it to have something done by one
+// process at a time, without the lock's connection:
 //
 //	alone := leader.Alone(pglock.FromPool(pool, leader.Key("shop", "pruning"), ""), leader.Options{})
 //	err := alone(ctx, func(leading context.Context) error { … })

@@ -1,10 +1,10 @@
 // Package leader elects one of several processes by a lock in their database.
 //
-// Each process calls [Run] with a work function. Run connects, tries to take the
-// lock, and while it has it, the work runs. The lock is the database's, held by
-// a connection that is used for nothing else: that of package leader/pglock is an
-// advisory lock of Postgres, that of leader/mysqllock one of GET_LOCK, in MariaDB
-// too.
+// Each process calls [Run] with a work function. Run connects, tries to take
+// the lock, and while it has it, the work runs. The lock is the database's,
+// held by a connection that is used for nothing else. Package leader/pglock
+// takes an advisory lock of Postgres, package leader/mysqllock one of GET_LOCK,
+// in MariaDB too.
 //
 // # States
 //
@@ -35,9 +35,9 @@
 // # What is promised
 //
 // At most one session holds the lock: that is the database's promise, and it
-// ends with the session, not with a timer. What runs inside of [Term.Do] runs on
-// that very session. Hence two leaders never interleave there, however slow,
-// paused or cut off one of them is: when the next one has the lock, the session
+// ends with the session, not with a timer. What runs inside of [Term.Do] runs
+// on that very session. Hence two leaders never interleave there, however slow,
+// paused or cut off one of them is. When the next one has the lock, the session
 // of the last is gone, and its open transaction rolled back. Only a work that
 // unlocks by itself can break this.
 //

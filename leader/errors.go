@@ -8,7 +8,7 @@ import (
 
 var (
 	// ErrLost is in the cause of a leading context that ended because the lock
-	// may be gone: the connection broke, the lock was not found, the server did
+	// may be gone. The connection broke, the lock was not found, the server did
 	// not answer in time, or [Term.Do] went over its limit.
 	ErrLost = errors.New("leader: leadership lost")
 

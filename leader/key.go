@@ -6,10 +6,10 @@ import (
 )
 
 // Key makes a lock's key out of what tells it from all other locks of the
-// database, such as library, schema, table and purpose: the first eight bytes,
-// big endian, of the SHA-256 over all parts, each after its length in eight bytes.
-// It is the same in every process and version, and ("a", "bc") differs from
-// ("ab", "c").
+// database, such as library, schema, table and purpose. The key is the first
+// eight bytes, big endian, of the SHA-256 over all parts, each after its length
+// in eight bytes. It is the same in every process and version, and ("a", "bc")
+// differs from ("ab", "c").
 func Key(parts ...string) int64 {
 	h := sha256.New()
 	for _, part := range parts {

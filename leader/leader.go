@@ -13,9 +13,9 @@ import (
 // Locker opens sessions that can take one and the same lock. C is the type of
 // the connection that the work gets. It must be safe for concurrent use.
 type Locker[C any] interface {
-	// Open makes a connection of its own, never one of a pool: whoever else used
-	// it would share the lock. The server has to end the session once nothing was
-	// heard of it for as long as silence, also in a transaction.
+	// Open makes a connection of its own, never one of a pool: any other user
+	// of that would share the lock. The server has to end the session once
+	// nothing was heard of it for as long as silence, also in a transaction.
 	Open(ctx context.Context, silence time.Duration) (Session[C], error)
 }
 
@@ -36,9 +36,9 @@ type Session[C any] interface {
 	// Close ends the session in good order, waiting no longer than ctx; the
 	// connection is closed in any case. It may be called again and after Cut.
 	Close(ctx context.Context) error
-	// Cut breaks the connection under whoever is using it and asks the server,
-	// for no longer than ctx, to stop the statement. It may be called at any
-	// time from any goroutine.
+	// Cut breaks the connection while it is in use and asks the server, for no
+	// longer than ctx, to stop the statement. It may be called at any time from
+	// any goroutine.
 	Cut(ctx context.Context)
 }
 
@@ -52,12 +52,13 @@ const resignGrace = time.Second
 // is closed and no goroutine is left.
 //
 // work gets a context that ends when the term does: with [ErrLost] in its cause
-// as soon as the lock may be gone, or with the cause of ctx. It must return soon
-// after; Run waits for it, but not the lock: a lost session is cut at once, that
-// of a work that does not stop within a second of the end of ctx then, and the
-// statements that run on it fail. When work returns by itself, with nil or an
-// error, Run gives the lock back, logs the error, and competes again after a
-// pause of about Poll that doubles up to MaxBackoff with each failure in a row.
+// as soon as the lock may be gone, or with the cause of ctx. work must return
+// soon after, and Run waits for it. The lock does not wait. If the lock is
+// lost, the session is cut at once. If ctx ends and work has not returned
+// within one second, its session is cut then. Statements that run on a session
+// that is cut fail. When work returns by itself, with nil or an error, Run
+// gives the lock back, logs the error, and competes again after a pause. The
+// pause is about Poll, and doubles up to MaxBackoff with each failure in a row.
 // A panic of work ends Run with the lock given back.
 //
 // Run returns nil once ctx has ended. It returns an error only for what time
@@ -211,7 +212,7 @@ func (e *elector[C]) lead(ctx context.Context, s Session[C]) time.Duration {
 
 // hangUp ends a session that nobody uses. It outlives ctx, which has often ended.
 func hangUp[C any](ctx context.Context, s Session[C], limit time.Duration, r *reporter) {
-	if ctx.Err() != nil { // whoever stopped it waits for this
+	if ctx.Err() != nil { // the caller that stopped it waits for this
 		limit = min(limit, resignGrace)
 	}
 	if err := limited(context.WithoutCancel(ctx), "close", limit, s.Close); err != nil {

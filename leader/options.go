@@ -10,8 +10,9 @@ import (
 	"github.com/sojourn-go/sojourn/internal/logging"
 )
 
-// What Options accepts as a time between two statements: with less a crowd of
-// followers is a load of its own, and a server is told to wait for twice as long.
+// What Options accepts as a time between two statements. With less a crowd of
+// followers is a load of its own, and a server is told to wait for twice as
+// long.
 const (
 	shortest = 10 * time.Millisecond
 	longest  = 24 * time.Hour

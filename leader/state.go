@@ -39,7 +39,7 @@ type reporter struct {
 	// for the terms themselves, which fail and recover independently.
 	competing, terms failureText
 
-	damper logging.Damper // of those that come again after they were over
+	damper logging.Damper // of failures that come again after they were over
 	damped bool           // the newest one was held back, so its end is too
 }
 

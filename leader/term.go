@@ -38,7 +38,7 @@ type usingTerm struct{}
 // it was held all the time.
 //
 // f must leave the connection outside of any transaction and must not keep it.
-// An error of f is returned and by itself does not end the term, but a broken
+// Do returns an error of f, which by itself does not end the term. A broken
 // connection does, and with most drivers a ctx that ends while a statement runs
 // breaks it. Do waits while another one uses the connection; a Do inside f's
 // context is an error. Once the term has ended, Do returns the cause.
@@ -141,7 +141,7 @@ func (t *Term[C]) keep(returned <-chan struct{}, r *reporter) {
 		ctx, stop := context.WithTimeout(context.WithoutCancel(t.leading), t.opts.Timeout)
 		t.session.Cut(ctx)
 		stop()
-		t.busy <- struct{}{} // whoever used it returns now that it is broken
+		t.busy <- struct{}{} // the Do that uses it returns now that it is broken
 	}
 	hangUp(t.leading, t.session, t.opts.Timeout, r)
 	<-t.busy

@@ -41,9 +41,9 @@ type Config struct {
 	Logger *zap.Logger
 }
 
-// Roles are group roles, which cannot log in: make your login roles members
-// of them. Empty ones are not made. Roles that exist are used as they are;
-// making those that do not takes CREATEROLE.
+// Roles are group roles, which cannot log in: make your login roles members of
+// them. Empty ones are not made. Roles that exist are used as they are; making
+// missing ones takes CREATEROLE.
 type Roles struct {
 	// Owner owns the tables and the function. The role that runs Up becomes a
 	// member of it.

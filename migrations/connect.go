@@ -64,8 +64,8 @@ func connect(ctx context.Context, source *direct.Source, cfg Config) (*pgx.Conn,
 	return conn, nil
 }
 
-// prepare runs the hook of a pool, which may change the role, and makes sure that
-// the settings are ours after it and that the pool leads to the same database.
+// prepare runs the hook of a pool, which may change the role. Then it makes
+// sure that the settings are ours and that the pool leads to the same database.
 func prepare(ctx context.Context, conn *pgx.Conn, source *direct.Source, settings map[string]string) error {
 	hooked, err := source.After(ctx, conn)
 	if err != nil || !hooked {
@@ -121,10 +121,10 @@ func closeConn(ctx context.Context, conn *pgx.Conn) {
 // whatever they migrate.
 const ternKey = 9628173550095224
 
-// lock takes the lock of migrations, that of tern and that of the partitions.
-// It asks again and again instead of waiting in the server: a waiter there has
-// a snapshot, and another migration's CREATE INDEX CONCURRENTLY would wait for
-// that.
+// lock takes the lock of migrations, tern's lock and the lock of the
+// partitions. It asks again and again instead of waiting in the server: a
+// waiter there has a snapshot, and another migration's CREATE INDEX
+// CONCURRENTLY would wait for that.
 func lock(ctx context.Context, conn *pgx.Conn, n Names, cfg Config) error {
 	waitCtx := ctx
 	if cfg.LockWait > 0 {

@@ -46,10 +46,10 @@ type Settings = pgschema.Settings
 // Querier is a pgx connection, pool or transaction, in any mode of execution.
 type Querier = pgschema.Querier
 
-// Names are the names of everything that belongs to one sessions table: Schema
-// and Table as they were given, and Sessions, Meta, Version and MakePartition,
-// quoted and with their schema, ready to be put into SQL. Two pairs of schema and
-// table never share one.
+// Names are the names of everything that belongs to one sessions table. Schema
+// and Table are as they were given. Sessions, Meta, Version and MakePartition
+// are quoted and with their schema, ready to be put into SQL. Two pairs of
+// schema and table never share one.
 type Names = pgschema.Names
 
 // NamesOf derives the names from those of a schema and a table. Any name that
@@ -87,11 +87,11 @@ func LoadSettings(ctx context.Context, db Querier, cfg Config) (Settings, error)
 // SetSettings changes the settings that are not zero in s and returns all that
 // hold then. It needs the rights of the tables' owner.
 //
-// Nodes that run follow within a minute, and in maintenance from the next pass on;
-// those whose options say something else refuse to start from then on. Partitions
-// keep their width; new ones fill the gaps. A shorter longest lifetime does not
-// shorten sessions that exist, and a shorter retire grace is in force once the
-// former has passed.
+// Nodes that run follow within a minute, and in maintenance from the next pass
+// on. Nodes whose options say something else refuse to start from then on.
+// Partitions keep their width; new ones fill the gaps. A shorter longest
+// lifetime does not shorten sessions that exist, and a shorter retire grace is
+// in force once the former has passed.
 func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Settings, error) {
 	n, err := cfg.names()
 	if err != nil {

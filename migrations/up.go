@@ -19,16 +19,17 @@ import (
 	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
-// Up brings the database to the newest version: it makes the schema, the
-// tables, the function, the partitions for the first sessions, and the roles
-// of cfg, as far as they are missing. Where nothing is missing it changes and
+// Up brings the database to the newest version. It makes the schema, the
+// tables, the function, the partitions for the first sessions, and the roles of
+// cfg, as far as they are missing. Where nothing is missing it changes and
 // locks nothing. Any number of processes may call it at once.
 //
 // It opens a connection of its own with a copy of config, which must lead to
-// the server itself, not to a pooler. A server that cannot be reached yet is tried
-// again until ctx ends, for 30 seconds if that has no deadline; a wrong password
-// or an unknown database fails at once. Each migration is a transaction: one
-// that is interrupted has not happened, and Up can be called again.
+// the server itself, not to a pooler. Up tries a server that cannot be reached
+// yet again until ctx ends, or for 30 seconds if ctx has no deadline. A wrong
+// password or an unknown database fails at once. Each migration is a
+// transaction: one that is interrupted has not happened, and Up can be called
+// again.
 //
 // A database that a newer program has migrated is left as it is: nil if this
 // program can still use it, else ErrIncompatible. Otherwise it fails with an
@@ -188,9 +189,9 @@ func (r runner) makeMetaRow(ctx context.Context) error {
 	return nil
 }
 
-// makeVersionTable makes tern's table say what the meta table says, which
-// decides: it tells what the database holds, also where another tool ran the
-// migrations or a restore has left tern's table out.
+// makeVersionTable makes tern's table say what the meta table says. The meta
+// table decides: it tells what the database holds, also where another tool ran
+// the migrations or a restore has left tern's table out.
 func (r runner) makeVersionTable(ctx context.Context, st pgschema.State) error {
 	if err := r.checkRights(ctx); err != nil {
 		return err

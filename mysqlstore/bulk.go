@@ -21,7 +21,7 @@ type bulk struct {
 	// page selects id, hash and whether it is live, after an id, up to a number.
 	page query
 	args []any
-	// spared, if set, is who is not to be ended.
+	// spared, if set, reports which sessions are not ended.
 	spared func(*sqlrow.Row) bool
 }
 
@@ -97,8 +97,8 @@ func (b bulk) step(t *tx, after int64) (done step, err error) {
 	return done, t.endAll(doomed)
 }
 
-// follow ends what a session has become. A renewal has to lock the row that it
-// replaces: who renews as fast as possible is overtaken here.
+// follow ends what a session has become. It overtakes a client that renews as
+// fast as it can, since a renewal has to lock the row that it replaces.
 func (b bulk) follow(t *tx, hash [32]byte) (live int64, err error) {
 	r, err := t.lock(hash)
 	for err == nil && r != nil && r.Next != nil {

@@ -29,8 +29,8 @@ type conn struct {
 	until time.Time // it is replaced then
 
 	// instant says that SYSDATE is the time at which it is evaluated, and that
-	// it may be part of what is written: a condition in an UPDATE is then tested
-	// when the row is locked.
+	// it may be part of what is written. A condition in an UPDATE is then
+	// tested when the row is locked.
 	instant bool
 	packet  int64 // max_allowed_packet
 	broken  bool
@@ -43,16 +43,16 @@ const maxAge = 3 * time.Minute
 // settings are those of the store's own connections. They hold whatever the
 // caller's DSN, the user and the server say.
 var settings = []string{
-	`ROLLBACK AND NO CHAIN NO RELEASE`, // whoever used it before may have left something
+	`ROLLBACK AND NO CHAIN NO RELEASE`, // an earlier user of the connection may have left something
 	`SET SESSION autocommit = 1, completion_type = 0, time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES',
   sql_safe_updates = 0, sql_select_limit = DEFAULT, innodb_lock_wait_timeout = 1
   /*!80000 , max_execution_time = 0 */ /*M! , max_statement_time = 0 */`,
 }
 
 // charsetFor is the character set of connections on which texts run. The server
-// converts nothing that the store sends, but those that look at its list of
-// statements see them in UTF-8, and MySQL fails them all if one cannot be
-// converted. Any bytes can, out of latin1.
+// does not convert what the store sends. But clients that look at its list of
+// statements see them in UTF-8, and MySQL fails all of these if one cannot be
+// converted. Any bytes can be converted out of latin1.
 func charsetFor(texts queries) string {
 	for _, sql := range texts {
 		for _, r := range sql {

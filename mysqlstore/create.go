@@ -142,9 +142,9 @@ func insertArgs(args []any, rec session.Record, keptTo int32) []any {
 // stripes is how many locks the users share.
 const stripes = 256
 
-// stripeOf is the lock that whoever creates or renews a session of user holds,
-// shared, until it is committed. Whoever holds it alone therefore sees all
-// sessions of the user, and none can be added.
+// stripeOf is the lock that a transaction which creates or renews a session of
+// user holds, shared, until it is committed. A transaction that holds the lock
+// alone therefore sees all sessions of the user, and none can be added.
 func stripeOf(user string) int64 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(user)) // which does not fail

@@ -112,9 +112,9 @@ func destroyApart(t *tx, o *op) error {
 	return err
 }
 
-// endHead ends what a row, which is locked, has become, and reports whether that
-// was live. A renewal has to lock the row that it replaces: who renews as fast as
-// possible is overtaken here.
+// endHead ends what a row, which is locked, has become, and reports whether
+// that was live. It overtakes a client that renews as fast as it can, since a
+// renewal has to lock the row that it replaces.
 func (t *tx) endHead(r *sqlrow.Row) (live bool, err error) {
 	for err == nil && r != nil && r.Next != nil {
 		r, err = t.lock([32]byte(r.Next))

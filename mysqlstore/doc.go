@@ -23,41 +23,44 @@
 //
 // # Reading
 //
-// The store reads from the database each time; it has no cache. What a write has
-// acknowledged every node reads at once.
+// The store reads from the database each time; it has no cache. Every node
+// reads at once what a write has acknowledged.
 //
 // # Connections
 //
-// The *sql.DB stays the caller's. The store takes connections out of it and keeps
-// them for itself, since it sets them up: time zone, isolation, sql_mode,
-// character set, autocommit and so on are its own, whatever the DSN says. It
-// closes them after some minutes, and opens others as it needs them. One more
-// holds the lock by which a leader is elected.
+// The *sql.DB stays the caller's. The store takes connections out of it and
+// keeps them for itself, since it sets them up. Time zone, isolation, sql_mode,
+// character set, autocommit and so on are the store's own, whatever the DSN
+// says. It closes them after some minutes, and opens others as it needs them.
+// One more holds the lock by which a leader is elected.
 //
 // # Time
 //
-// The database's clock decides what is live, at a time when the row is locked: a
-// write that waited for longer than its session had to live is refused. Now is
-// that clock as this node knows it, to within about half a round trip. It must
-// not be set back by more than the retire grace. Where it is not where this node
-// thought, and a time is out of range because of that, Now is set right before the
-// caller is told.
+// The database's clock decides what is live, at a time when the row is locked:
+// a write that waited for longer than its session had to live is refused. Now
+// is that clock as this node knows it, to within about half a round trip. The
+// database's clock must not be set back by more than the retire grace. If the
+// database's clock is not where this node thought, and a time is out of range
+// because of that, Now is set right before the caller is told.
 //
 // # Users
 //
-// Whoever creates or renews a session of a user holds, shared, one of 256 locks,
-// the rows of a small table, until that is committed. Who ends all sessions of a
-// user, or enforces a limit, holds it alone: no creation that has begun escapes.
+// A transaction that creates or renews a session of a user holds one of 256
+// locks, shared, until it is committed. The locks are the rows of a small
+// table. A transaction that ends all sessions of a user, or enforces a limit,
+// holds the lock alone: no creation that has begun escapes.
 //
 // Many sessions are ended 500 at a time, each step a transaction that waits for
-// no row. One that others hold is waited for afterwards, with nothing else locked.
+// no row. The store waits for a row that others hold afterwards, with nothing
+// else locked.
 //
 // # Pruning
 //
 // One node leads, elected by GET_LOCK (package leader). A pass each minute
-// deletes what is past its deadline and, in the course of an hour, what has long
-// been idle, up to 250 rows at a time, and pauses for twice as long as that took.
-// When the leader is gone another one follows; without one sessions still work.
+// deletes what is past its deadline and, in the course of an hour, what has
+// long been idle. It deletes up to 250 rows at a time, and pauses for twice as
+// long as that took. When the leader is gone another one follows; without one
+// sessions still work.
 //
 // # Promises
 //
@@ -73,13 +76,14 @@
 //
 // # What happens on failure
 //
-// Deadlocks, lock waits, lost connections, a server that has no connection to
-// give and, for half a second, one that is read-only are met by trying again, until
-// the caller gives up or Options.WriteTimeout is over. ErrLocked, ErrReadOnly,
-// ErrBusy and ErrFull say what kept a write from happening. When the answer to a
-// commit is lost the store looks what became of it; session.ErrUnknown is what it
-// could not find out. Without the database every call fails with the driver's
-// error, never with session.ErrNotFound, and works again once it is back.
+// The store tries again after deadlocks, lock waits, lost connections, a server
+// that has no connection to give and, for half a second, one that is read-only.
+// It does so until the caller gives up or Options.WriteTimeout is over.
+// ErrLocked, ErrReadOnly, ErrBusy and ErrFull say what kept a write from
+// happening. When the answer to a commit is lost the store looks what became of
+// it; session.ErrUnknown is what it could not find out. Without the database
+// every call fails with the driver's error, never with session.ErrNotFound, and
+// works again once it is back.
 //
 // Not tested: Galera clusters, TiDB, group replication and proxies that hand
 // statements of one connection to several servers.

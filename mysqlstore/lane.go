@@ -49,11 +49,12 @@ type manner struct {
 	// was written, and the others find out why.
 	lone func(t *tx, o *op) (bool, error)
 	// batch writes ops, sorted by key, in a transaction, and sets written or
-	// refusal of those that it has finished.
+	// refusal of each op that it has finished.
 	batch func(t *tx, ops []*op) error
 	// apart writes o in a transaction, and waits for the row.
 	apart func(t *tx, o *op) error
-	// anyway: it is repeated also if nobody waits for it any more.
+	// anyway says that a write is repeated even if nobody waits for it any
+	// more.
 	anyway bool
 }
 
@@ -69,8 +70,8 @@ type lane struct {
 	waiting sync.WaitGroup
 }
 
-// overdue is longer than a batch takes unless others are in its way. The next
-// one then does not wait for it any longer.
+// overdue is how long a lane waits for a batch before it starts the next one. A
+// batch that takes longer is probably waiting for a row lock.
 const overdue = 50 * time.Millisecond
 
 func newLane(s *Store, m manner, flights int) *lane {
@@ -113,13 +114,14 @@ func (l *lane) run(ctx context.Context) {
 		case <-landed:
 		case <-late.C:
 		}
-		// Those who got their answer may have more to write: let them queue first.
+		// Callers that got their answer may have more to write: let them queue
+		// first.
 		runtime.Gosched()
 	}
 }
 
-// write finishes ops, at the latest when the last caller's time is over. What
-// others hold is waited for beside the lane.
+// write finishes ops, at the latest when the last caller's time is over. write
+// waits beside the lane for rows that others hold.
 func (l *lane) write(ctx context.Context, ops []*op) {
 	ctx, cancel := l.s.lasting(ctx, l.name, l.Until(ops))
 	if len(ops) == 1 && l.alone(ctx, ops[0]) {
@@ -164,7 +166,7 @@ func (l *lane) alone(ctx context.Context, o *op) bool {
 }
 
 // together writes ops in one transaction, or in halves if one of them is to
-// blame. It returns those that want one of their own.
+// blame. It returns as held the ops that want a transaction of their own.
 func (l *lane) together(ctx context.Context, ops []*op) (held []*op) {
 	began := time.Now()
 	var kept error // what the attempt before failed with
@@ -242,7 +244,7 @@ func (l *lane) landed(ops []*op) (held []*op) {
 	return held
 }
 
-// end finishes o, and lets others be taken that have its key.
+// end finishes o, and lets the next write with its key be taken.
 func (l *lane) end(o *op, err error) {
 	l.s.refused(err)
 	l.Release(o)

@@ -69,8 +69,9 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 
 // putNew goes by the database's clock alone.
 func (t *tx) putNew(rec session.Record) (session.Record, error) {
-	// A row of its own is locked already: who ends the user's sessions has the
-	// stripe first, and then finds this one, or waits for it.
+	// A row of this session is locked already. A transaction that ends the
+	// user's sessions takes the stripe first, and then finds this row, or waits
+	// for it.
 	if err := t.admit(rec.User, session.UserLimit{}); err != nil {
 		return session.Record{}, err
 	}

@@ -44,7 +44,8 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	rec.Version = storekit.Version(version)
 	var evicted []session.Key // by an attempt whose outcome is open
 	out, err := write(ctx, s, "renew", func(t *tx) (made, error) {
-		// First the user, then the row: so does who ends the user's sessions.
+		// First the user, then the row, in the order in which DestroyUser locks
+		// them.
 		if err := t.admit(rec.User, limit); err != nil {
 			return made{}, err
 		}

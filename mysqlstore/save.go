@@ -43,8 +43,9 @@ func saveManner() manner {
 	return manner{name: "save", lone: saveLone, batch: saveBatch, apart: saveApart}
 }
 
-// saveLone takes from rec what Save does not: if the row has the same, it is
-// what Save returns.
+// saveLone matches the deadline and the creation time of rec in its WHERE
+// clause. So if it writes the row, the values in rec are right, and no second
+// query is needed to return them.
 func saveLone(t *tx, o *op) (bool, error) {
 	rec := o.rec
 	if !t.instant {

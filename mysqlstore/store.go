@@ -63,9 +63,10 @@ type Store struct {
 const scanners = 2
 
 // New returns a store on the table that Up of migrations/mysql has made. The
-// pool stays the caller's and must outlive the store. ctx bounds New only. A
-// server that cannot be reached yet is tried again until ctx ends, for 30 seconds
-// if that has no deadline; a wrong password or an unknown database fails at once.
+// pool stays the caller's and must outlive the store. ctx bounds New only. New
+// tries a server that cannot be reached yet again until ctx ends, or for 30
+// seconds if ctx has no deadline. A wrong password or an unknown database fails
+// at once.
 //
 // The store keeps connections of the pool for itself, up to as many as Options
 // say, and sets them up as it needs them. So it works whatever the DSN, the user
@@ -73,9 +74,10 @@ const scanners = 2
 // autocommit and the like. After some minutes, and when the store is closed, it
 // closes them instead of giving them back.
 //
-// New is ErrUnsuitable if the pool may have fewer than eight connections, or
-// belongs to another driver than github.com/go-sql-driver/mysql, ErrSettings if
-// Options differ from what the nodes have agreed on, and else an error of
+// New fails with ErrUnsuitable if the pool may have fewer than eight
+// connections, or belongs to another driver than
+// github.com/go-sql-driver/mysql. It fails with ErrSettings if Options differ
+// from what the nodes have agreed on, and else with an error of
 // migrations/mysql or of the driver.
 func New(ctx context.Context, db *sql.DB, opts Options) (*Store, error) {
 	opts = opts.withDefaults()

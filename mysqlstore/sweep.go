@@ -60,8 +60,8 @@ func (w *pass) retire(ctx context.Context) error {
 }
 
 // sweep makes tombstones of sessions that have been idle for longer than any
-// write that began before can last: in the whole table or, in the background, in
-// the next part of it.
+// write that began before can last. It walks through the whole table or, in the
+// background, through the next part of it.
 func (w *pass) sweep(ctx context.Context) error {
 	var last, after int64
 	err := w.step(ctx, func(ctx context.Context, c *conn) (err error) {

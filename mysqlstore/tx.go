@@ -75,9 +75,9 @@ func (s *Store) refused(err error) {
 // connections: they may lead to another one after a failover.
 const retryReadOnly = 500 * time.Millisecond
 
-// untilKnown makes attempts until the outcome is known, or ctx ends. Each is told
-// of an earlier one whose outcome is open; lost is that of an attempt before,
-// and kept what another one failed with.
+// untilKnown makes attempts until the outcome is known, or ctx ends. Each
+// attempt is told the error of an earlier one whose outcome is open; lost is
+// such an error from before the call.
 func (s *Store) untilKnown(ctx context.Context, lost, kept error, attempt func(lost error) error) error {
 	cuts, began := 0, time.Now()
 	for try := 1; ; try++ {
@@ -132,9 +132,9 @@ func (s *Store) counted(err error) error {
 }
 
 // lockWait is how long the server lets the store's connections wait for a lock,
-// and time for the answer: innodb_lock_wait_timeout is a second, but MySQL looks
-// but once in a second. Who has less left does not begin to wait: if ctx
-// ended first, the outcome would be unknown.
+// with time for the answer. innodb_lock_wait_timeout is a second, but MySQL
+// looks but once in a second. A write that has less time left does not begin to
+// wait: if ctx ended first, the outcome would be unknown.
 const lockWait = 2200 * time.Millisecond
 
 func mayWait(ctx context.Context) bool {
@@ -182,8 +182,8 @@ func (t *tx) now() (time.Time, error) {
 	return at, nil
 }
 
-// lockSome locks the rows of hashes, which are sorted, in that order, and
-// returns those that are there and that nobody else holds, dead or alive.
+// lockSome locks those rows of hashes, which are sorted, that exist and that
+// nobody else holds, in that order. It returns them, dead or alive.
 func (t *tx) lockSome(hashes [][32]byte) (map[[32]byte]*sqlrow.Row, error) {
 	rows := make(map[[32]byte]*sqlrow.Row, len(hashes))
 	sent := time.Now()

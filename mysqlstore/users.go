@@ -76,9 +76,9 @@ func (c *conn) maybeNumber(ctx context.Context, q query, args ...any) (n int64, 
 }
 
 // DestroyUser implements session.UserIndex. It ends sessions in transactions of
-// up to 500; logins of the user, and of those who share one of 256 locks with
-// that, wait for the one under way. Each may take Options.WriteTimeout, all
-// together as long as ctx lasts.
+// up to 500. Logins of the user, and of users who share one of 256 locks with
+// that one, wait for the transaction under way. Each may take
+// Options.WriteTimeout, all together as long as ctx lasts.
 func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.Key) (int64, error) {
 	n, err := s.destroyUser(ctx, user, slices.Clone(except))
 	s.stats.destroys.Add(uint64(n))

@@ -12,8 +12,8 @@ type dialect struct {
 	numbered bool   // parameters are $1, $2 …
 	prepares bool   // the store prepares its statements; the driver does not
 	returns  bool   // a write can return what it wrote
-	// A write counts the rows that it found or only those that it changed, as
-	// the connection wants it.
+	// countsChanges says that a write counts only the rows that it changed, not
+	// all that it found. The connection decides.
 	countsChanges bool
 
 	types map[string]string // of parameters, where the database has to be told

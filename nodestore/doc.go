@@ -65,11 +65,12 @@
 // up to a second, and a layout does as its package does.
 //
 // connect-pg-simple and connect-postgres-simple keep the expiry as the wall
-// clock of the connection's TimeZone. The server converts it, so a Go connection
-// must have the TimeZone that Node's have, which is the database's default
-// unless somebody sets it; New logs a warning if the connection does. In the
-// hour that is repeated when summer time ends such an expiry may be read an hour
-// late. In MySQL dates are UTC, whatever loc, parseTime and time_zone are.
+// clock of the connection's TimeZone. The server converts it, so a Go
+// connection must have the TimeZone that Node's have. That is the database's
+// default unless somebody sets it; New logs a warning if the connection does.
+// In the hour that is repeated when summer time ends such an expiry may be read
+// an hour late. In MySQL dates are UTC, whatever loc, parseTime and time_zone
+// are.
 //
 // # Pruning
 //

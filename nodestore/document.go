@@ -102,8 +102,8 @@ func (d *Document) Keys() []string {
 }
 
 // Raw returns the JSON text of the value that path leads to, which must not be
-// modified. It is nil if there is none. Without a path it is that of the whole
-// session.
+// modified. It is nil if there is none. Without a path it returns the text of
+// the whole session.
 func (d *Document) Raw(path ...string) json.RawMessage {
 	if len(path) == 0 {
 		return d.Bytes()

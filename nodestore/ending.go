@@ -36,10 +36,10 @@ func (s *Session) Regenerate(ctx context.Context) error {
 	})
 }
 
-// Renew gives the session a new ID, with all that it holds: as Regenerate for
-// those who keep what an anonymous visitor has put into a basket. The old ID is
-// dead and the changes are saved when it returns. A session that is not stored
-// yet has no ID to renew, which is no error.
+// Renew gives the session a new ID, with all that it holds. It is Regenerate
+// for applications that keep what an anonymous visitor has put into a basket.
+// The old ID is dead and the changes are saved when it returns. A session that
+// is not stored yet has no ID to renew, which is no error.
 //
 // It is ErrNotFound of package session if the session has ended meanwhile, and
 // ErrTooLate if the answer has begun.

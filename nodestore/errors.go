@@ -41,7 +41,7 @@ func invalid(format string, args ...any) error {
 }
 
 // SQLite's result codes (sqlite.org/rescode.html). They are not taken from the
-// driver, which whoever has another database does not need.
+// driver, which a program with another database does not need.
 const (
 	sqliteBusy   = 5
 	sqliteLocked = 6

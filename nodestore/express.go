@@ -117,8 +117,8 @@ func checkKeys(field string, keys []string) error {
 }
 
 // Handler gives the requests to next a session, which FromContext returns. It
-// reads nothing for those that do not ask for it, and so leaves their sessions
-// as they are: express-session would touch them.
+// reads nothing for requests that do not ask for one, and so leaves their
+// sessions as they are: express-session would touch them.
 //
 // What the request changes is saved before the first byte of its answer, or
 // when next returns. If that fails, the answer is that of
@@ -133,7 +133,8 @@ func checkKeys(field string, keys []string) error {
 // that sets the cookie has Cache-Control: no-store.
 func (e *Express) Handler(next http.Handler) http.Handler { return e.site.handler(next) }
 
-// Session is FromContext for this Express, be there others or not.
+// Session is FromContext for this Express, whether the request has others or
+// not.
 func (e *Express) Session(ctx context.Context) (*Session, error) { return e.site.current(ctx) }
 
 type expressRules struct{ e *Express }

@@ -7,8 +7,9 @@ import (
 
 // Field takes a value out of a document by the names that lead to it, for
 // Options.Extra: Field("passport", "user") is what passport calls the user. A
-// text is given to the column as such, a number and a truth value as JSON prints
-// them, an object or array as its JSON; null and what is not there as NULL.
+// text is given to the column as such, a number and a truth value as JSON
+// prints them, an object or array as its JSON. Null, and a value that is not
+// there, are given as NULL.
 func Field(path ...string) func(data []byte) (any, error) {
 	return func(data []byte) (any, error) {
 		value := json.RawMessage(data)

@@ -114,7 +114,7 @@ func visible(s string) bool {
 // plain HTTP, a session cannot be stored: it is ErrInsecure of package session.
 func (k *Koa) Handler(next http.Handler) http.Handler { return k.site.handler(next) }
 
-// Session is FromContext for this Koa, be there others or not.
+// Session is FromContext for this Koa, whether the request has others or not.
 func (k *Koa) Session(ctx context.Context) (*Session, error) { return k.site.current(ctx) }
 
 type koaRules struct{ k *Koa }

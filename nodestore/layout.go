@@ -86,11 +86,11 @@ type Layout struct {
 	JSONB bool
 
 	// DDL makes the table and its index, for Options.CreateTable. In it,
-	// {table}, {id}, {data} and {expires} stand for the quoted names,
-	// {timestamps} for the definitions of the columns CreatedAt and UpdatedAt
-	// with a comma in front, as far as the layout has them, and {name:X_{}_y}
-	// for X_…_y, quoted, with the table's name in place of the braces, or with
-	// {lower:X_{}_y} that name in lower case.
+	// {table}, {id}, {data} and {expires} stand for the quoted names.
+	// {timestamps} stands for the definitions of the columns CreatedAt and
+	// UpdatedAt with a comma in front, as far as the layout has them.
+	// {name:X_{}_y} stands for X_…_y, quoted, with the table's name in place of
+	// the braces; {lower:X_{}_y} for that name in lower case.
 	DDL []string
 }
 
@@ -105,9 +105,9 @@ type Columns struct {
 type ExpiryKind int
 
 const (
-	// ExpiryDate is a date with time: in Postgres a timestamp with or without
-	// time zone (without: the wall clock of the connection's TimeZone), in MySQL
-	// a datetime in UTC, in SQLite a text such as
+	// ExpiryDate is a date with time. In Postgres it is a timestamp with or
+	// without time zone (without: the wall clock of the connection's TimeZone),
+	// in MySQL a datetime in UTC. In SQLite it is a text such as
 	// "2030-01-02 03:04:05.678 +00:00".
 	ExpiryDate ExpiryKind = iota + 1
 	// ExpirySeconds and ExpiryMillis are numbers of seconds or milliseconds

@@ -13,10 +13,11 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// Get returns the session of an ID. It is session.ErrNotFound when there is
-// none, when it has expired by this machine's clock, or when the row has no
-// document or, where the layout wants one, no expiry; and
-// session.ErrUndecodable when the document is not a JSON object.
+// Get returns the session of an ID. It fails with session.ErrNotFound when
+// there is no session, when it has expired by this machine's clock, or when the
+// row has no document. So it does when the row has no expiry and the layout
+// wants one. It fails with session.ErrUndecodable when the document is not a
+// JSON object.
 //
 // The IDs must be the same byte for byte, whatever the column's collation says.
 // No ID makes Get fail: one that no row can have is not found.

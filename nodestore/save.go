@@ -32,12 +32,12 @@ func (s *Session) Save(ctx context.Context) error {
 	})
 }
 
-// Touch extends the session as if it were stored now, and has the browser told
-// if it keeps the cookie for a time: as resetMaxAge, and what req.session.touch
-// is often hoped to do. Without, express-session's sessions are extended by
-// each request in the store only, and those of koa-generic-session are not at
-// all. It happens with the answer. A session that is not stored is not stored
-// by this. It fails as Set.
+// Touch extends the session as if it were stored now, and sends the browser its
+// cookie again if that keeps it for a time. It does what resetMaxAge does, and
+// what req.session.touch is often hoped to do. Without Touch, express-session's
+// sessions are extended by each request in the store only, and those of
+// koa-generic-session not at all. Touch takes effect with the answer. It does
+// not store a session that is not stored yet. It fails as Set.
 func (s *Session) Touch() error {
 	return s.do(s.r.Context(), func() error {
 		if err := s.usable(); err != nil {

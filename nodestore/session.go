@@ -19,7 +19,7 @@ import (
 // methods may be called concurrently, and until the request's handler returns.
 //
 // What a request changes is a difference by key, which is made to what another
-// one has saved meanwhile, in Go or in Node: of two Go requests that change
+// one has saved meanwhile, in Go or in Node. Of two Go requests that change
 // different values both win. Node packages do not do that: a request of theirs
 // that read the session before and saves it later replaces all of it.
 //
@@ -38,7 +38,7 @@ type Session struct {
 	doc     *Document
 	base    *Document // what of doc is stored, or what it began as
 	changes []change
-	end     atEnd // of the flags only those that the handler has brought about
+	end     atEnd // only the flags that the handler has set
 	lines   []cookieLine
 	events  []session.Event
 }
@@ -229,8 +229,8 @@ func (s *Session) User() string {
 	return s.user()
 }
 
-// SID returns the session's ID, as req.sessionID. It is a secret: who knows it
-// and the secrets has the session. It is empty while there is no row.
+// SID returns the session's ID, as req.sessionID. It is a secret: anybody who
+// knows it and the secrets has the session. It is empty while there is no row.
 func (s *Session) SID() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -54,30 +54,30 @@ type common struct {
 
 // rules is what the two do differently.
 type rules interface {
-	// traits are what can be said by a word.
+	// traits returns the differences that a name or a flag can tell.
 	traits() traits
-	// read finds the sid in a Cookie header.
+	// read finds the session ID in a Cookie header.
 	read(header string) presented
-	// correct are the lines that a browser is sent for what it presented.
+	// correct returns the cookie lines that answer what the browser presented.
 	correct(f presented, https bool) []cookieLine
-	// fresh is the cookie object of a new session.
+	// fresh returns the cookie object of a new session.
 	fresh(now time.Time, https bool) (*Document, error)
 	// complete fills in what is empty, and checks the rest.
 	complete(c Cookie, https bool) (Cookie, error)
 	// parse reads a cookie object.
 	parse(cookie *Document) (Cookie, error)
-	// fields are those of a cookie object.
+	// fields returns the fields of a cookie object.
 	fields(c Cookie, now time.Time) ([]field, error)
-	// use has the cookie last from now on.
+	// use extends the cookie from now on.
 	use(cookie *Document, now time.Time) error
-	// plan says what is to be done at the end of a request.
+	// plan returns what is to be done at the end of a request.
 	plan(s atEnd) plan
-	// set are the lines that give the browser the sid; none if it may not have
-	// it over this connection.
+	// set returns the cookie lines that give the browser the session ID. There
+	// are none if the browser may not have it over this connection.
 	set(sid string, cookie *Document, now time.Time, https bool) ([]cookieLine, error)
-	// clear are the lines that take it from the browser.
+	// clear returns the cookie lines that take it from the browser.
 	clear(c Cookie, https bool) []cookieLine
-	// checkID is about the IDs of a generator.
+	// checkID returns an error for an ID that a generator must not make.
 	checkID(id string) error
 	// hides reports whether the package does not see a key of the session.
 	hides(key string) bool
@@ -191,10 +191,10 @@ func (m *site) handler(next http.Handler) http.Handler {
 // cannot be loaded, the error handler will answer the request, whatever the
 // handler does: it should just return.
 //
-// It is ErrNoManager of package session if ctx does not come from the Handler
-// of an Express or a Koa, or from those of several (see Express.Session), or
-// if the request is outside the cookie's path: there is no session then,
-// nothing fails, and the handler answers.
+// The error is ErrNoManager of package session if ctx does not come from the
+// Handler of an Express or a Koa, or from those of several (see
+// Express.Session). It is the same if the request is outside the cookie's path:
+// there is no session then, nothing fails, and the handler answers.
 func FromContext(ctx context.Context) (*Session, error) {
 	p, n := reqsession.Innermost[part](ctx)
 	switch {

@@ -38,7 +38,7 @@ type Store struct {
 	finished chan struct{}
 	closeErr error // valid once finished is closed
 
-	using    sync.RWMutex // held by who starts a statement
+	using    sync.RWMutex // held while a statement starts
 	released bool         // the prepared statements are gone
 }
 
@@ -47,11 +47,11 @@ type Store struct {
 // pool stays the caller's and must outlive the store; for Postgres make it with
 // stdlib.OpenDBFromPool of pgx. ctx bounds New only.
 //
-// The table may have other columns, as long as those that are NOT NULL have a
-// default or are named in Options.Extra. In Postgres the document may be in a
-// json, jsonb or text column and the expiry in a timestamp with or without time
-// zone, in MySQL the document in a text or JSON column. The column of IDs needs
-// a unique index of its own.
+// The table may have other columns, as long as every NOT NULL one has a default
+// or is named in Options.Extra. In Postgres the document may be in a json,
+// jsonb or text column and the expiry in a timestamp with or without time zone.
+// In MySQL the document may be in a text or JSON column. The column of IDs
+// needs a unique index of its own.
 func New(ctx context.Context, db *sql.DB, layout Layout, opts Options) (*Store, error) {
 	return newStore(ctx, db, layout, opts, time.Now)
 }

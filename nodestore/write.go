@@ -42,7 +42,7 @@ func (s *Store) set(ctx context.Context, id string, data []byte, o setOptions) e
 	return s.retry(ctx, func() error {
 		n, _, err := s.write(ctx, nil, s.q.set, w.values)
 		taken := err == nil && n == 0 && !s.dialect.countsChanges
-		if answerOf(err).mysql == mysqlNull { // be it of that column or of another
+		if answerOf(err).mysql == mysqlNull { // of that column or of another
 			holder, found := s.holder(ctx, nil, w.key)
 			taken = found && holder != w.key
 		}
@@ -109,10 +109,10 @@ func (s *Store) insert(ctx context.Context, tx *sql.Tx, w *writing) (Entry, erro
 // or, where that is zero, what Expiry says. An expiry that has passed ends the
 // session; the Entry is then the one that was ended.
 //
-// It is session.ErrConflict when the document in the row is no longer what was
-// read, be it that Go or Node changed it; get it again and repeat the change. It
-// is session.ErrNotFound when the session is gone or has expired: Save never
-// makes one. A touch meanwhile is no conflict.
+// It fails with session.ErrConflict when the document in the row is no longer
+// what was read, whether Go or Node changed it; get it again and repeat the
+// change. It fails with session.ErrNotFound when the session is gone or has
+// expired: Save never makes one. A touch meanwhile is no conflict.
 func (s *Store) Save(ctx context.Context, read Entry, data []byte, expires time.Time) (Entry, error) {
 	e, err := s.save(ctx, read, data, expires)
 	return e, wrap("save", written(ctx, err))

@@ -16,13 +16,14 @@ const endBatch = 500
 // maxPause bounds the pause between two steps.
 const maxPause = 20 * time.Millisecond
 
-// bulk ends many sessions in steps, each a transaction of its own. It walks along the ids, which only grow: what a session is
-// renewed to between two steps, or is created, is still to come.
+// bulk ends many sessions in steps, each a transaction of its own. It walks
+// along the ids, which only grow: what a session is renewed to between two
+// steps, or is created, is still to come.
 type bulk struct {
 	// page selects what rowOf reads but the data, after an id, up to a number.
 	page query
 	args []any
-	// spared, if set, is who is not to be ended.
+	// spared, if set, reports which sessions are not ended.
 	spared func(*sqlrow.Row) bool
 }
 

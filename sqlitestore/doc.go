@@ -8,12 +8,12 @@
 //
 // # Reading and writing
 //
-// The file is in WAL mode: who reads sees the last committed state and waits
-// for nobody. SQLite lets one connection write at a time, so each store has one
-// goroutine that writes: it takes the lock, and then all writes that wait, up to
-// Options.BatchItems, become one transaction. There is no timer: a lone write
-// goes at once, and the more callers there are the more share a commit. The
-// store reads from the file each time; it has no cache.
+// The file is in WAL mode: a read sees the last committed state and waits for
+// nobody. SQLite lets one connection write at a time, so each store has one
+// goroutine that writes. It takes the lock, and then all writes that wait, up
+// to Options.BatchItems, become one transaction. There is no timer: a lone
+// write goes at once, and the more callers there are the more share a commit.
+// The store reads from the file each time; it has no cache.
 //
 // A write is acknowledged when it is committed and, unless
 // Options.Synchronous says otherwise, on disk. That includes touches.
@@ -33,10 +33,10 @@
 //
 // # Pruning
 //
-// A pass each minute, by one of the processes, deletes what is past its deadline
-// and, in the course of an hour, what has long been idle, in transactions of up
-// to 500 rows. The space is used again for new sessions; the file does not
-// shrink by itself (see VACUUM in SQLite's manual).
+// A pass each minute, by one of the processes, deletes what is past its
+// deadline and, in the course of an hour, what has long been idle. Its
+// transactions have up to 500 rows. The space is used again for new sessions;
+// the file does not shrink by itself (see VACUUM in SQLite's manual).
 //
 // # What happens on failure
 //

@@ -17,7 +17,7 @@ import (
 // that use a file, the first to be due takes the turn.
 type pruning struct {
 	s    *Store
-	pass chan struct{} // held by who prunes
+	pass chan struct{} // held by the pass under way
 
 	worker worker.Worker
 

@@ -12,11 +12,11 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// readers are connections for reading. In WAL mode nobody who writes keeps them
+// readers are connections for reading. In WAL mode no writer keeps them
 // waiting.
 type readers struct {
 	open  func(ctx context.Context) (*conn, error)
-	slots chan struct{} // taken by who reads
+	slots chan struct{} // a read takes one
 	gone  chan struct{} // closed when nobody may read anymore
 	wait  time.Duration
 

@@ -10,8 +10,8 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// A transaction of pruning changes few rows, and others may write between two
-// of them. Nobody who reads notices either.
+// A transaction of pruning changes few rows, and other writes may run between
+// two of them. Readers do not notice it either.
 const (
 	retireBatch = 500
 	sweepBatch  = 500 // ids

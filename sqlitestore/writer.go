@@ -20,7 +20,7 @@ type op struct {
 
 	do   func(*tx) error // may run several times; leaves its result where the caller finds it
 	data *[]byte         // what is written; nil: little
-	ends bool            // it ends sessions, which goes first and is done whoever waits for it
+	ends bool            // it ends sessions: it goes first, and is done even if nobody waits for it
 	lost error           // of a commit that may have happened: this one may be written already
 }
 
@@ -47,7 +47,7 @@ type tx struct {
 }
 
 // writer writes what arrives in batches, on a connection of its own. One batch
-// may write a session twice: there are no keys.
+// may write a session twice, since the queue has no keys.
 type writer struct {
 	*handover.Queue[struct{}, *op]
 
@@ -81,7 +81,8 @@ func (w *writer) run(ctx context.Context) {
 		if w.lock(ctx) {
 			w.write(ctx, w.Take())
 		}
-		// Those who got their answer may have more to write: let them queue first.
+		// Callers that got their answer may have more to write: let them queue
+		// first.
 		runtime.Gosched()
 	}
 }
@@ -156,7 +157,7 @@ func (w *writer) write(ctx context.Context, ops []*op) {
 	}
 }
 
-// apply does what ops want. What they refuse is a result; an error is the
+// apply runs ops. A refusal is the result of its op; an error is the
 // database's.
 func (w *writer) apply(ops []*op, results []error) error {
 	for i, o := range ops {
@@ -169,9 +170,9 @@ func (w *writer) apply(ops []*op, results []error) error {
 	return nil
 }
 
-// alone writes o again after the transaction it was part of failed, if that may
-// have been because of another one or if it has to be found out what came of
-// it.
+// alone writes o again after the transaction that it was part of failed. It
+// does so if another op may be to blame, or if the outcome of o has to be found
+// out.
 func (w *writer) alone(ctx context.Context, o *op, err error, again bool) {
 	first := o.lost
 	switch {
@@ -211,7 +212,7 @@ func (w *writer) counted(err error) error {
 	return err
 }
 
-// commit waits for readers where they hold it up, which they do not in WAL mode.
+// commit waits for readers if they hold it up, which they do not in WAL mode.
 func (w *writer) commit(ctx context.Context) error {
 	return retry(ctx, w.s.opts.WriteTimeout, func() error {
 		_, err := w.conn.exec(commit)

@@ -23,7 +23,7 @@ import (
 
 // New returns a Locker that takes the lock of GET_LOCK called "leader:" and the
 // 16 hexadecimal digits of key. Every session is a connection of its own, made
-// from a copy of config, which has to lead to the server that takes the writes:
+// from a copy of config. It has to lead to the server that takes the writes:
 // one that is read-only is refused.
 //
 // Such locks belong to the whole server: make key with [leader.Key], and the name of
@@ -34,9 +34,9 @@ import (
 // name is the session's attribute program_name in the performance schema, where
 // the server keeps one, cut to 255 bytes; empty stands for that of config.
 // Timeouts of config and server do not apply to the session: the work sets its
-// own. But the server ends a session that was silent for as long as Open says, in
-// whole seconds: that is how it finds out that the process is frozen or the
-// network gone.
+// own. But the server ends a session that was silent for as long as Open says,
+// in whole seconds. So it finds out that the process is frozen or the network
+// gone.
 //
 // The work must not close the connection. It does not have to expect
 // [driver.ErrBadConn] to hide a new one: there is none, and the term ends.
@@ -44,11 +44,11 @@ func New(config *mysql.Config, key int64, name string) leader.Locker[*sql.Conn] 
 	return &locker{config: config, key: key, name: name}
 }
 
-// FromPool is [New] for those who have a *sql.DB alone, which does not give
-// away its config. Each session takes a connection out of the pool, which counts
-// towards its limits, and never gives it back: it is closed at the end. The read
-// timeout of the DSN applies to it. To have a stopped statement killed on the
-// server takes a moment longer, by another connection of the pool.
+// FromPool is [New] for a program that has a *sql.DB alone, which does not give
+// away its config. Each session takes a connection out of the pool, which
+// counts towards its limits, and never gives it back: it is closed at the end.
+// The read timeout of the DSN applies to it. To have a stopped statement killed
+// on the server takes a moment longer, by another connection of the pool.
 //
 // The work must not keep rows of the connection open.
 func FromPool(pool *sql.DB, key int64) leader.Locker[*sql.Conn] {
@@ -164,7 +164,8 @@ func (s *session) breakWire() {
 	}
 }
 
-// prepare makes sure of who is at the other end before anything is set there.
+// prepare makes sure that the right server is at the other end before anything
+// is set there.
 func (s *session) prepare(ctx context.Context, silence time.Duration) error {
 	var writes bool
 	if err := s.conn.QueryRowContext(ctx, identifySQL).Scan(&s.id, &writes); err != nil {

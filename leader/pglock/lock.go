@@ -17,9 +17,9 @@ import (
 )
 
 // New returns a Locker that takes the session-level advisory lock key. Every
-// session is a connection of its own, made from a copy of config, which must come
-// from [pgx.ParseConfig] and has to lead to the primary directly: a standby is
-// refused, a pooler is [leader.ErrPooled].
+// session is a connection of its own, made from a copy of config, which must
+// come from [pgx.ParseConfig]. It has to lead to the primary directly: a
+// standby is refused, a pooler is [leader.ErrPooled].
 //
 // name is shown as application_name in pg_stat_activity, with " (leader)" behind
 // it while the session leads; it is cut to what Postgres keeps, and empty stands
@@ -41,12 +41,12 @@ func FromPool(pool *pgxpool.Pool, key int64, name string) leader.Locker[*pgx.Con
 	return &locker{source: direct.FromPool(pool), key: key, name: name}
 }
 
-// Around is [FromPool] for a pool that goes through a pooler, or
-// may lead elsewhere in time: dsn says where the database is, and where it is
-// silent (user, password, TLS, the database's name), the pool's configuration
-// counts. BeforeConnect is called with both together and may change all but the
-// hosts, ports and database of dsn. An empty dsn is the pool's own way. The error
-// is one of dsn.
+// Around is [FromPool] for a pool that goes through a pooler, or may lead
+// elsewhere in time. dsn says where the database is. Where dsn is silent (user,
+// password, TLS, the database's name), the pool's configuration counts.
+// BeforeConnect is called with both together and may change all but the hosts,
+// ports and database of dsn. An empty dsn is the pool's own way. The error is
+// one of dsn.
 //
 // Each session proves that it leads to the database that the pool leads to, when
 // it is opened and before it leads: otherwise it is [ErrElsewhere]. That takes a

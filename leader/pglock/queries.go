@@ -2,8 +2,9 @@ package pglock
 
 import "github.com/sojourn-go/sojourn/internal/direct"
 
-// A key of the form bigint is listed in pg_locks with its upper half in classid,
-// its lower half in objid and objsubid 1; the form with two integers has 2 there.
+// A key of the form bigint is listed in pg_locks with its upper half in
+// classid, its lower half in objid and objsubid 1. The form with two integers
+// has 2 there.
 // https://www.postgresql.org/docs/current/view-pg-locks.html
 const (
 	// tryLock: the CASE keeps from locking a pooler's session, where the lock

@@ -14,13 +14,13 @@ import (
 // better suited to lead than. locker comes from [New], [FromPool] or [Around].
 //
 // fit is asked on the session that would hold the lock, at least every five
-// seconds. While it says no, the process leaves the lock to others: it takes
+// seconds. While fit says no, the process leaves the lock to others. It takes
 // the lock only after having found it free, at each of its attempts, for as
-// long as free, which must be longer than the Poll of the others.
+// long as free. free must be longer than the Poll of the others.
 //
-// A process that leads is asked nothing: a work that finds itself unfit returns
-// nil now and then, and whoever is fit and waits has the lock before this
-// process stands again.
+// A process that leads is asked nothing. A work that finds itself unfit returns
+// nil now and then: a process that is fit and waits has the lock before this
+// one stands again.
 func Reluctant(locker leader.Locker[*pgx.Conn], free time.Duration, fit func(context.Context, *pgx.Conn) (bool, error)) leader.Locker[*pgx.Conn] {
 	return &reluctant{Locker: locker, free: free, fit: fit}
 }
@@ -64,7 +64,7 @@ func (s *reluctantSession) TryLock(ctx context.Context) (bool, error) {
 		s.fit, s.asked = fit, time.Now()
 	}
 	if !s.fit {
-		// For the length of the statement, which does not wait.
+		// This lock lasts for the length of the statement, which does not wait.
 		var free bool
 		err := s.conn.QueryRow(ctx, `SELECT pg_catalog.pg_try_advisory_xact_lock_shared($1::bigint)`, pgx.QueryExecModeExec, s.key).Scan(&free)
 		if err != nil {

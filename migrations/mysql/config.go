@@ -124,7 +124,7 @@ const RetireGrace = `GREATEST(retire_grace_s, IF(retire_grace_changed_at + retir
 const present = `TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))`
 
 // SetSettings changes the settings that are not zero in s and returns all that
-// hold then. Nodes that run follow within a minute; those whose options say
+// hold then. Nodes that run follow within a minute. Nodes whose options say
 // something else refuse to start from then on. A shorter longest lifetime does
 // not shorten sessions that exist, and a shorter retire grace is in force once
 // the former has passed.

@@ -2,17 +2,17 @@
 // 10.6 or MySQL 8.0.16 and later.
 //
 // Up does it, Validate tells whether it is done and needs no rights to change
-// anything, and SQL prints the statements for those who run them themselves. A
-// program is meant to call Up from a deployment step or at its start, and
-// Validate before it serves.
+// anything. SQL prints the statements, to be run by hand. A program is meant to
+// call Up from a deployment step or at its start, and Validate before it
+// serves.
 //
 // A table called sessions comes with sessions_meta, which holds the version of
 // the tables and what all nodes must agree on, and sessions_users, whose rows are
 // locks. All are in the database that the connection has selected.
 //
-// Each version says which programs can use it: those that know at least its
-// min_compatible version. So programs of two versions can run side by side while
-// one replaces the other. There is no way back to an older version.
+// Each version says which programs can use it: those with at least its
+// min_compatible version. So programs of two versions can run side by side
+// while one replaces the other. There is no way back to an older version.
 //
 // # What happens on failure
 //

@@ -27,7 +27,7 @@ var (
 	ErrIncompatible = errors.New("migrations/mysql: database is newer than this program can use")
 
 	// ErrForeignTable says that something else has one of our names: a table of
-	// another shape, or one without those that belong to it. Nothing was
+	// another shape, or one without the tables that belong to it. Nothing was
 	// changed.
 	ErrForeignTable = errors.New("migrations/mysql: name is taken by something else")
 

@@ -32,9 +32,8 @@ func (n names) steps(fsys fs.FS, s Settings) ([]sqlmigrate.Step, error) {
 	})
 }
 
-// SQL returns what Up does to an empty database, for those who run it
-// themselves: with the client mariadb or mysql, say. It is ErrInvalid when cfg
-// is.
+// SQL returns what Up does to an empty database, to be run by hand: with the
+// client mariadb or mysql, say. It is ErrInvalid when cfg is.
 func SQL(cfg Config) (string, error) {
 	cfg = cfg.withDefaults()
 	n, err := cfg.names()

@@ -15,14 +15,14 @@ import (
 )
 
 // Up brings the database to the newest version: it makes what is missing. Where
-// nothing is, it takes no lock. Any number of processes may call it at once, and
-// again after one was interrupted. A server that cannot be reached yet is tried
-// again until ctx ends, for 30 seconds if that has no deadline; a wrong password or
-// an unknown database fails at once.
+// nothing is, it takes no lock. Any number of processes may call it at once,
+// and again after one was interrupted. Up tries a server that cannot be reached
+// yet again until ctx ends, or for 30 seconds if ctx has no deadline. A wrong
+// password or an unknown database fails at once.
 //
 // A database that a newer program has migrated is left as it is: nil if this
 // program can still use it, else ErrIncompatible. Otherwise it fails with an
-// error of this package, that of the driver or that of ctx.
+// error of this package, of the driver or of ctx.
 func Up(ctx context.Context, db *sql.DB, cfg Config) error {
 	return up(ctx, db, cfg, FS())
 }
@@ -64,8 +64,8 @@ func discard(conn *sql.Conn) {
 	_ = conn.Close()
 }
 
-// lockName is that of the lock under which a table is migrated. Locks belong to
-// the whole server and have at most 64 characters.
+// lockName is the name of the lock under which a table is migrated. Locks
+// belong to the whole server and have at most 64 characters.
 const lockName = `concat('sojourn_migrate:', left(sha2(concat(database(), '.', ?), 256), 40))`
 
 // tableWait is in seconds. All others have to wait behind a statement that

@@ -101,15 +101,15 @@ func (n names) explainSettings(doing string, err error) error {
 	return n.explain(doing, err)
 }
 
-// RetireGrace is the SQL expression, over the meta table, of the retire grace in
+// RetireGrace is an SQL expression over the meta table: the retire grace in
 // force, in seconds, at a time that is the statement's first argument, in
-// microseconds: a shorter one is not until the former has passed.
+// microseconds. A shorter one is in force only once the former has passed.
 const RetireGrace = `max(retire_grace_s, iif(retire_grace_changed_at + retire_grace_was_s * 1000000 > ?1, retire_grace_was_s, 0))`
 
 // SetSettings changes the settings that are not zero in s and returns all that
-// hold then. Processes that run follow at once; those whose options say something
-// else refuse to start from then on. A shorter retire grace is in force once the
-// former has passed.
+// hold then. Processes that run follow at once. Processes whose options say
+// something else refuse to start from then on. A shorter retire grace is in
+// force once the former has passed.
 func SetSettings(ctx context.Context, db Querier, cfg Config, s Settings) (Settings, error) {
 	n, err := cfg.withDefaults().names()
 	if err != nil {

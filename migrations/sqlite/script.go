@@ -36,8 +36,8 @@ func (n names) steps(fsys fs.FS, s Settings) ([]sqlmigrate.Step, error) {
 // unqualified is for CREATE INDEX, which takes the table's name alone.
 func unqualified(name string) string { return strings.TrimPrefix(name, "main.") }
 
-// SQL returns what Up does to an empty database, for those who run it
-// themselves: with the sqlite3 shell, say. It is ErrInvalid when cfg is.
+// SQL returns what Up does to an empty database, to be run by hand: with the
+// sqlite3 shell, say. It is ErrInvalid when cfg is.
 func SQL(cfg Config) (string, error) {
 	cfg = cfg.withDefaults()
 	n, err := cfg.names()

@@ -19,8 +19,7 @@ import (
 //
 // A database that a newer program has migrated is left as it is: nil if this
 // program can still use it, else ErrIncompatible. Otherwise it fails with an
-// error of this package, that of the driver or that of ctx, and has changed
-// nothing.
+// error of this package, of the driver or of ctx, and has changed nothing.
 func Up(ctx context.Context, db *sql.DB, cfg Config) error {
 	return up(ctx, db, cfg, FS())
 }
