@@ -49,6 +49,19 @@ func declarations(f *ast.File, each func(name string)) {
 	}
 }
 
+// declaredNames returns a file that declares it for each name, which begins with
+// that of its package: "package.Name", "package.Type.Method".
+func declaredNames(t *testing.T) map[string]string {
+	t.Helper()
+	declared := map[string]string{}
+	for _, files := range packages(t) {
+		for _, f := range files {
+			declarations(f.file, func(name string) { declared[f.file.Name.Name+"."+name] = f.name })
+		}
+	}
+	return declared
+}
+
 // words takes a name apart: "partOf.lockClass" are part, of, lock and class.
 func words(name string) []string {
 	var out []string
@@ -82,23 +95,18 @@ func TestTheWordsOfThePageAreThoseOfTheCode(t *testing.T) {
 		t.Fatal("words.md has no list of words that are not used")
 	}
 
-	declared := map[string]bool{}
 	forms := map[string]string{} // of words that are not used
 	for _, row := range regexp.MustCompile(`(?m)^\| ([a-z]+) \| `).FindAllStringSubmatch(unused, -1)[1:] {
 		for _, end := range []string{"", "s", "d", "r", "ly", "ing"} {
 			forms[row[1]+end] = row[1]
 		}
 	}
-	for _, files := range packages(t) {
-		for _, f := range files {
-			declarations(f.file, func(name string) {
-				declared[f.file.Name.Name+"."+name] = true
-				for _, word := range words(name) {
-					if no := forms[word]; no != "" {
-						t.Errorf("%s declares %s, and docs/words.md says not to use %q", f.name, name, no)
-					}
-				}
-			})
+	declared := declaredNames(t)
+	for name, file := range declared {
+		for _, word := range words(name) {
+			if no := forms[word]; no != "" {
+				t.Errorf("%s declares %s, and docs/words.md says not to use %q", file, name, no)
+			}
 		}
 	}
 
@@ -113,7 +121,7 @@ func TestTheWordsOfThePageAreThoseOfTheCode(t *testing.T) {
 		}
 		seen[word] = true
 		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(names, -1) {
-			if !declared[name[1]] {
+			if declared[name[1]] == "" {
 				t.Errorf("words.md says that %q is %s, which is not declared", word, name[1])
 			}
 		}
