@@ -2,6 +2,7 @@ package sessiontest
 
 import (
 	"cmp"
+	"slices"
 	"testing"
 	"time"
 
@@ -137,28 +138,31 @@ func Run(t *testing.T, h Harness) {
 		t.Fatal("sessiontest: a Harness needs New and Expire, and Hold and Waiting only together")
 	}
 	shared := open(t, h)
-	peer := openPeer(t, h, shared)
 	for _, a := range h.Require {
 		if !has(shared, a) {
 			t.Errorf("the store has no %s", a)
 		}
 	}
-	for _, group := range [][]testCase{
+	runCases(t, h, shared,
 		createCases(), keyCases(), foreignCases(), saveCases(), touchCases(), renewCases(), deadCases(),
-		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(), nodeCases(), fateCases(), narrowCases(), agedCases(), manyCases(), heldCases(),
-	} {
-		for _, c := range group {
-			t.Run(c.name, func(t *testing.T) {
-				t.Parallel()
-				if c.needs != "" && !has(shared, c.needs) {
-					t.Skipf("the store has no %s", c.needs)
-				}
-				e := newEnv(t, h, shared, peer)
-				if c.own {
-					e = newEnv(t, h, open(t, h), nil)
-				}
-				c.run(e)
-			})
-		}
+		putCases(), userCases(), limitedCases(), listCases(), backgroundCases(), endingCases(), mixedCases(), nodeCases(),
+		fateCases(), narrowCases(), agedCases(), manyCases(), heldCases())
+}
+
+// runCases runs cases in parallel subtests, on a shared store or one of their own.
+func runCases(t *testing.T, h Harness, shared session.Store, groups ...[]testCase) {
+	peer := openPeer(t, h, shared)
+	for _, c := range slices.Concat(groups...) {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if c.needs != "" && !has(shared, c.needs) {
+				t.Skipf("the store has no %s", c.needs)
+			}
+			e := newEnv(t, h, shared, peer)
+			if c.own {
+				e = newEnv(t, h, open(t, h), nil)
+			}
+			c.run(e)
+		})
 	}
 }

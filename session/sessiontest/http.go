@@ -1,62 +1,376 @@
 package sessiontest
 
 import (
-	"strings"
+	"errors"
+	"net/http"
+	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// webCase is a promise that session.Manager makes on any store.
-type webCase struct {
-	name      string
-	needs     Ability // skipped without it, unless it is empty
-	own       bool    // on a store of its own
-	protocols []protocol
-	run       func(w *web)
+// httpCases are what a store can get wrong as browsers see it.
+func httpCases() []testCase {
+	return []testCase{
+		{name: "a login is seen by the other node, with its values", run: loginSeen},
+		{name: "what two requests change at once is merged", run: changesMerged},
+		{name: "a logout is final on both nodes, for slow requests, too", run: logoutFinal},
+		{name: "a login replaces the ID, and the old one is dead", run: loginReplaces},
+		{name: "for a grace period the old ID leads to the new one", run: graceLeads},
+		{name: "an expired session is not served and not adopted", run: expiredRefused},
+		{name: "requests that only read move the expiry and write nothing else", run: readsTouch},
+		{name: "a visitor without a session costs the store nothing", run: visitorFree},
+		{name: "users see their sessions and end them", needs: UserIndex, run: usersEnd},
+		{name: "a user has no more sessions than the limit", needs: UserIndex, run: usersLimited},
+		{name: "a listing gives the sessions of all", needs: Lister, own: true, run: allListed},
+		{name: "a store that is closed is answered 503, and the cookie stays", own: true, run: closedAnswered},
+	}
 }
 
-// protocol is the version of HTTP that browsers and servers speak.
-type protocol string
-
-const (
-	http1 protocol = "HTTP/1.1"
-	http2 protocol = "HTTP/2.0"
-)
-
-var (
-	both     = []protocol{http1, http2}
-	onlyHTTP = []protocol{http1} // where the protocol makes no difference
-)
-
-// RunHTTP tests what browsers see of sessions: managers on the stores that h
-// makes, behind servers on the loopback interface, in parallel subtests. Run
-// tests the stores themselves.
+// RunHTTP tests what a store can get wrong of what browsers see: managers on two
+// nodes of the stores that h makes, in parallel subtests. Run tests the stores
+// themselves.
 func RunHTTP(t *testing.T, h Harness) {
 	h = h.withDefaults()
 	if h.New == nil || h.Expire == nil {
 		t.Fatal("sessiontest: a Harness needs New and Expire")
 	}
-	shared := open(t, h)
-	peer := openPeer(t, h, shared)
-	for _, group := range [][]webCase{
-		slowCases(), graceCases(), concurrentCases(), limitCases(), lifetimeCases(), renewalCases(), touchedCases(),
-		streamCases(), beginningCases(), hijackCases(), outageCases(), namedCases(), devicesCases(), frugalCases(),
-	} {
-		for _, c := range group {
-			for _, p := range c.protocols {
-				t.Run(c.name+", by "+strings.ReplaceAll(string(p), "/", " "), func(t *testing.T) {
-					t.Parallel()
-					if c.needs != "" && !has(shared, c.needs) {
-						t.Skipf("the store has no %s", c.needs)
-					}
-					s, other := shared, peer
-					if c.own {
-						s, other = open(t, h), session.Store(nil)
-					}
-					c.run(&web{env: newEnv(t, h, s, other), protocol: p})
-				})
-			}
+	runCases(t, h, open(t, h), httpCases())
+}
+
+// site is a manager on a node.
+type site struct {
+	*env
+	m *session.Manager
+}
+
+// site makes a manager on the i-th node.
+func (e *env) site(i int, opts session.Options) *site {
+	e.Helper()
+	m, err := session.NewManager(e.node(i), opts)
+	if err != nil {
+		e.Fatalf("NewManager: %v", err)
+	}
+	return &site{e, m}
+}
+
+// browser keeps the cookie of a session.
+type browser struct{ cookie *http.Cookie }
+
+// visit sends a request that handle answers with its session, and returns the
+// status of the answer.
+func (s *site) visit(b *browser, handle func(r *http.Request, sess *session.Session) error) int {
+	s.Helper()
+	r := httptest.NewRequestWithContext(s.ctx, http.MethodGet, "https://localhost/", nil)
+	if b.cookie != nil {
+		r.AddCookie(b.cookie)
+	}
+	answer := httptest.NewRecorder()
+	s.m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		sess, err := s.m.Session(r.Context())
+		if err == nil {
+			err = handle(r, sess)
 		}
+		if err != nil && !errors.Is(err, session.ErrClosed) { // that one is for the manager to answer
+			s.Errorf("in the handler: %v", err)
+		}
+	})).ServeHTTP(answer, r)
+	for _, c := range answer.Result().Cookies() {
+		b.cookie = c
+		if c.MaxAge < 0 {
+			b.cookie = nil
+		}
+	}
+	return answer.Code
+}
+
+func (s *site) login(user string) *browser {
+	s.Helper()
+	b := &browser{}
+	s.loginIn(b, user)
+	return b
+}
+
+func (s *site) loginIn(b *browser, user string) {
+	s.Helper()
+	s.visit(b, func(r *http.Request, sess *session.Session) error {
+		return sess.Login(r.Context(), user, session.Login{Label: user})
+	})
+}
+
+func (s *site) set(b *browser, key string, value any) {
+	s.Helper()
+	s.visit(b, func(_ *http.Request, sess *session.Session) error { return sess.Set(key, value) })
+}
+
+func (s *site) logout(b *browser) {
+	s.Helper()
+	s.visit(b, func(r *http.Request, sess *session.Session) error { return sess.Logout(r.Context()) })
+}
+
+// user is who is logged in for a copy of that browser; empty if nobody is.
+func (s *site) user(b browser) (user string) {
+	s.Helper()
+	s.visit(&b, func(_ *http.Request, sess *session.Session) error { user = sess.User(); return nil })
+	return user
+}
+
+// nobody waits until no node knows the session of that browser. The node of at
+// must not know it now.
+func (s *site) nobody(b browser, others ...*site) {
+	s.Helper()
+	if user := s.user(b); user != "" {
+		s.Errorf("%s is still logged in", user)
+	}
+	for _, other := range others {
+		s.eventually("the other node refuses the session", func() bool { return other.user(b) == "" })
+	}
+}
+
+func (e *env) twoSites() (here, there *site) {
+	e.Helper()
+	return e.site(0, session.Options{}), e.site(1, session.Options{})
+}
+
+func loginSeen(e *env) {
+	here, there := e.twoSites()
+	user := e.unique("user")
+	b := here.login(user)
+	text := e.unique("<ü\x00&>")
+	here.set(b, "text", text)
+	here.set(b, "number", 1<<40)
+	e.eventually("the other node has both values", func() (all bool) {
+		there.visit(b, func(_ *http.Request, sess *session.Session) error {
+			got, err := session.Get[string](sess, "text")
+			number, numberErr := session.Get[int64](sess, "number")
+			all = sess.User() == user && got == text && number == 1<<40
+			return errors.Join(err, numberErr)
+		})
+		return all
+	})
+}
+
+func changesMerged(e *env) {
+	here, there := e.twoSites()
+	b := here.login(e.unique("user"))
+	add := func(n int) int { return n + 1 }
+	here.visit(b, func(_ *http.Request, slow *session.Session) error {
+		there.visit(b, func(_ *http.Request, quick *session.Session) error {
+			return errors.Join(quick.Set("there", true), session.Update(quick, "count", add))
+		})
+		return errors.Join(slow.Set("here", true), session.Update(slow, "count", add))
+	})
+	here.visit(b, func(_ *http.Request, sess *session.Session) error {
+		count, err := session.Get[int](sess, "count")
+		if !sess.Has("here") || !sess.Has("there") || count != 2 {
+			e.Errorf("left: %v, count %d; want both changes", sess.Keys(), count)
+		}
+		return err
+	})
+}
+
+func logoutFinal(e *env) {
+	here, there := e.twoSites()
+	b := here.login(e.unique("user"))
+	stolen := *b
+	there.user(stolen)
+	slow := *b
+	here.visit(&slow, func(_ *http.Request, sess *session.Session) error {
+		there.logout(b)
+		return sess.Set("late", true)
+	})
+	if b.cookie != nil {
+		e.Error("the logout leaves the cookie")
+	}
+	there.nobody(stolen, here)
+	there.nobody(stolen)
+}
+
+func loginReplaces(e *env) {
+	here, there := e.twoSites()
+	b := &browser{}
+	here.set(b, "cart", "book")
+	before := *b
+	user := e.unique("user")
+	here.loginIn(b, user)
+	here.visit(b, func(_ *http.Request, sess *session.Session) error {
+		if sess.User() != user || !sess.Has("cart") {
+			e.Errorf("after the login: user %q, %v", sess.User(), sess.Keys())
+		}
+		return nil
+	})
+	if b.cookie.Value == before.cookie.Value {
+		e.Error("the login keeps the ID")
+	}
+	here.nobody(before, there)
+}
+
+func graceLeads(e *env) {
+	here, there := e.twoSites()
+	user := e.unique("user")
+	b := here.login(user)
+	before := *b
+	there.user(before)
+	here.visit(b, func(r *http.Request, sess *session.Session) error { return sess.Renew(r.Context(), session.MaxGrace) })
+	here.set(&before, "late", true) // goes to the successor
+	if got := here.user(before); got != user {
+		e.Errorf("the old ID leads to %q", got)
+	}
+	here.visit(b, func(_ *http.Request, sess *session.Session) error {
+		if !sess.Has("late") {
+			e.Error("a change by the old ID is lost")
+		}
+		return nil
+	})
+	stolen, after := before, *b
+	there.logout(&before)
+	there.nobody(stolen, here)
+	there.nobody(after, here)
+}
+
+func expiredRefused(e *env) {
+	here, there := e.twoSites()
+	b := here.login(e.unique("user"))
+	there.user(*b)
+	var key session.Key
+	here.visit(b, func(_ *http.Request, sess *session.Session) error { key = sess.Key(); return nil })
+	e.h.Expire(e.T, e.s, key)
+	here.nobody(*b, there)
+	before := b.cookie.Value
+	here.set(b, "new", true)
+	if b.cookie.Value == before {
+		e.Error("the ID of the expired session is used again")
+	}
+	here.visit(b, func(_ *http.Request, sess *session.Session) error {
+		if !sess.Has("new") || sess.User() != "" {
+			e.Errorf("the session after it: user %q, %v", sess.User(), sess.Keys())
+		}
+		return nil
+	})
+}
+
+func readsTouch(e *env) {
+	s := e.site(0, session.Options{TouchInterval: -1})
+	b := s.login(e.unique("user"))
+	var key session.Key
+	s.visit(b, func(_ *http.Request, sess *session.Session) error { key = sess.Key(); return nil })
+	before := e.live(key)
+	e.eventually("the expiry moves", func() bool {
+		s.user(*b)
+		now, err := fresh(e.ctx, e.s, key)
+		if err != nil || now.Version != before.Version {
+			e.Errorf("after a read: version %d; want %d; %v", now.Version, before.Version, err)
+		}
+		return now.Expires.After(before.Expires) || e.Failed()
+	})
+}
+
+func visitorFree(e *env) {
+	s := e.site(0, session.Options{})
+	b := &browser{}
+	if s.user(*b) != "" {
+		e.Error("a visitor is somebody")
+	}
+	s.visit(b, func(_ *http.Request, sess *session.Session) error {
+		if !sess.Key().IsZero() {
+			e.Error("a visitor has a session")
+		}
+		return nil
+	})
+	if b.cookie != nil {
+		e.Error("a visitor gets a cookie")
+	}
+	unknown := browser{&http.Cookie{Name: "__Host-session", Value: session.NewID(e.now().Add(time.Hour)).Secret()}}
+	if s.user(unknown) != "" {
+		e.Error("an ID that was never given is somebody's")
+	}
+}
+
+func usersEnd(e *env) {
+	here, there := e.twoSites()
+	user := e.unique("user")
+	laptop, phone, tablet := here.login(user), there.login(user), there.login(user)
+	other := here.login(e.unique("another user"))
+	list, err := here.m.Sessions(e.ctx, user)
+	if err != nil || len(list) != 3 {
+		e.Fatalf("%d sessions, %v; want 3", len(list), err)
+	}
+	if err := here.m.Revoke(e.ctx, user, list[1].Key); err != nil { // they come in the order of their logins
+		e.Errorf("Revoke: %v", err)
+	}
+	here.nobody(*phone, there)
+	here.visit(laptop, func(r *http.Request, _ *session.Session) error {
+		n, err := here.m.RevokeOthers(r.Context())
+		if n != 1 {
+			e.Errorf("%d others ended; want 1", n)
+		}
+		return err
+	})
+	here.nobody(*tablet, there)
+	if here.user(*laptop) != user {
+		e.Error("the user's own session has ended")
+	}
+	if n, err := there.m.RevokeUser(e.ctx, user); n != 1 || err != nil {
+		e.Errorf("RevokeUser = %d, %v; want 1", n, err)
+	}
+	there.nobody(*laptop, here)
+	if here.user(*other) == "" {
+		e.Error("another user's session has ended")
+	}
+}
+
+func usersLimited(e *env) {
+	const most = 2
+	opts := session.Options{UserLimit: session.UserLimit{Max: most, Evict: true}}
+	sites := []*site{e.site(0, opts), e.site(1, opts)}
+	user := e.unique("user")
+	var first *browser
+	for i := range 2 * most {
+		b := sites[i%2].login(user)
+		if i == 0 {
+			first = b
+		}
+	}
+	if list, err := sites[0].m.Sessions(e.ctx, user); err != nil || len(list) != most {
+		e.Errorf("%d sessions, %v; want %d", len(list), err, most)
+	}
+	e.eventually("the oldest session has ended", func() bool { return sites[0].user(*first) == "" && sites[1].user(*first) == "" })
+}
+
+func allListed(e *env) {
+	s := e.site(0, session.Options{})
+	users := map[string]bool{}
+	for range 3 {
+		user := e.unique("user")
+		s.set(s.login(user), "kept", user)
+		users[user] = true
+	}
+	for one, err := range s.m.All(e.ctx) {
+		if err != nil {
+			e.Fatalf("All: %v", err)
+		}
+		if !users[one.User] {
+			e.Errorf("a session of %q is listed, or twice", one.User)
+		}
+		delete(users, one.User)
+	}
+	if len(users) > 0 {
+		e.Errorf("%d sessions are not listed", len(users))
+	}
+}
+
+func closedAnswered(e *env) {
+	s := e.site(0, session.Options{})
+	b := s.login(e.unique("user"))
+	before := b.cookie.Value
+	if err := e.s.Close(e.ctx); err != nil {
+		e.Errorf("Close: %v", err)
+	}
+	if status := s.visit(b, func(_ *http.Request, sess *session.Session) error { return sess.Set("a", 1) }); status != http.StatusServiceUnavailable {
+		e.Errorf("the answer is %d; want 503", status)
+	}
+	if b.cookie == nil || b.cookie.Value != before {
+		e.Error("the browser has lost its cookie")
 	}
 }

@@ -1,4 +1,4 @@
-package sessiontest
+package webtest
 
 import (
 	"net/http"
@@ -21,10 +21,9 @@ type slow struct {
 // meanwhile ends that session. What it leaves in the browser is another one,
 // of that user, or none if user is empty.
 type meanwhile struct {
-	name  string
-	needs Ability
-	end   func(s *slow)
-	left  func(s *slow) (user string)
+	name string
+	end  func(s *slow)
+	left func(s *slow) (user string)
 }
 
 func nobody(*slow) string { return "" }
@@ -50,13 +49,13 @@ var meanwhiles = []meanwhile{
 		s.b.visit(s.away, logout)
 		s.b.visit(s.away, func(v *visit) { v.set("new", true) })
 	}},
-	{name: "its expiry", left: nobody, end: func(s *slow) { s.h.Expire(s.T, s.s, s.key) }},
-	{name: "RevokeUser", needs: UserIndex, left: nobody, end: func(s *slow) {
+	{name: "its expiry", left: nobody, end: func(s *slow) { s.expire(s.key) }},
+	{name: "RevokeUser", left: nobody, end: func(s *slow) {
 		if n, err := s.away.m.RevokeUser(s.ctx, s.user); n != 1 || err != nil {
 			s.Errorf("RevokeUser = %d, %v; want 1, nil", n, err)
 		}
 	}},
-	{name: "RevokeOthers", needs: UserIndex, left: nobody, end: func(s *slow) {
+	{name: "RevokeOthers", left: nobody, end: func(s *slow) {
 		other, _ := s.home.loggedIn(s.user)
 		other.visit(s.home, func(v *visit) {
 			if n, err := v.m.RevokeOthers(v.r.Context()); n != 1 || err != nil {
@@ -85,13 +84,13 @@ func slowCases() []webCase {
 	var cases []webCase
 	for _, m := range meanwhiles {
 		cases = append(cases,
-			webCase{name: "a slow request that changes the session does nothing after " + m.name, needs: m.needs, protocols: both,
+			webCase{name: "a slow request that changes the session does nothing after " + m.name, protocols: both,
 				run: func(w *web) { slowWrite(w.begun(), m, nothing) }},
-			webCase{name: "a slow request that saves is told of " + m.name, needs: m.needs, protocols: onlyHTTP,
+			webCase{name: "a slow request that saves is told of " + m.name, protocols: onlyHTTP,
 				run: func(w *web) { slowWrite(w.begun(), m, toldOfTheEnd) }},
-			webCase{name: "a slow request that only reads does nothing after " + m.name, needs: m.needs, protocols: both,
+			webCase{name: "a slow request that only reads does nothing after " + m.name, protocols: both,
 				run: func(w *web) { slowRead(w.begun(), m) }},
-			webCase{name: "an answer under way does nothing after " + m.name, needs: m.needs, protocols: both,
+			webCase{name: "an answer under way does nothing after " + m.name, protocols: both,
 				run: func(w *web) { slowAnswer(w.begun(), m) }},
 		)
 	}

@@ -1,4 +1,4 @@
-package sessiontest
+package webtest
 
 import (
 	"strings"
@@ -56,11 +56,11 @@ func ends(w *web) {
 // remember logs a user in for as long as the store allows, and uses the session.
 func (b *browser) remember(n *node) {
 	b.Helper()
-	lasting := session.Policy{IdleTimeout: -1, AbsoluteTimeout: b.h.Longest, Persistent: true}
+	lasting := session.Policy{IdleTimeout: -1, AbsoluteTimeout: longest, Persistent: true}
 	r := b.visit(n, func(v *visit) {
 		v.must("Login", v.s.Login(v.r.Context(), v.unique("user"), session.Login{Policy: &lasting}))
-		if left := v.s.Info().Deadline.Sub(v.now()); left < v.h.Longest-time.Hour {
-			v.Errorf("the deadline is in %v; want %v", left, v.h.Longest)
+		if left := v.s.Info().Deadline.Sub(v.now()); left < longest-time.Hour {
+			v.Errorf("the deadline is in %v; want %v", left, longest)
 		}
 	})
 	if len(r.set()) != 1 || !strings.Contains(r.set()[0], "; Max-Age=") {
@@ -156,7 +156,7 @@ func anonymousDeadline(w *web) {
 
 func expiredCookie(w *web) {
 	s := w.begun()
-	s.h.Expire(w.T, w.s, s.key)
+	s.expire(s.key)
 	old := s.b.cookie(s.home)
 	var found session.Key
 	s.b.silent(s.home, func(v *visit) {
@@ -167,12 +167,8 @@ func expiredCookie(w *web) {
 	if s.b.cookie(s.home) != old {
 		s.Error("the browser has another cookie")
 	}
-	kind := session.EventUnknownID
-	if has(s.s, Explainer) {
-		kind = session.EventExpired
-	}
-	if told := s.home.events(kind); len(told) != 1 || told[0].Key != s.key {
-		s.Errorf("events %q: %+v; want one for that session", kind, told)
+	if told := s.home.events(session.EventExpired); len(told) != 1 || told[0].Key != s.key {
+		s.Errorf("sessions told as expired: %+v; want that one", told)
 	}
 	s.b.visit(s.home, func(v *visit) { v.set("new", true) })
 	if now := s.b.look(s.home); s.b.cookie(s.home) == old || now.key == s.key || now.key.IsZero() {

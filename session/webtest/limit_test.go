@@ -1,4 +1,4 @@
-package sessiontest
+package webtest
 
 import (
 	"net/http"
@@ -11,9 +11,9 @@ import (
 
 func limitCases() []webCase {
 	return []webCase{
-		{name: "of 50 logins at once those that are too many evict others", needs: UserIndex, protocols: both, run: evicts},
-		{name: "of 50 logins at once those that are too many are refused", needs: UserIndex, protocols: both, run: rejects},
-		{name: "a login again in the same browser needs no more room", needs: UserIndex, protocols: onlyHTTP, run: loginAgain},
+		{name: "of 50 logins at once those that are too many evict others", protocols: both, run: evicts},
+		{name: "of 50 logins at once those that are too many are refused", protocols: both, run: rejects},
+		{name: "a login again in the same browser needs no more room", protocols: onlyHTTP, run: loginAgain},
 	}
 }
 

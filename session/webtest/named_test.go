@@ -1,4 +1,4 @@
-package sessiontest
+package webtest
 
 import (
 	"net/http"
@@ -14,8 +14,8 @@ func namedCases() []webCase {
 	return []webCase{
 		{name: "nested managers give a request a session each", protocols: both, run: nested},
 		{name: "the ID of one manager is unknown to another", protocols: onlyHTTP, run: foreignManager},
-		{name: "the users of one manager are not those of another", needs: UserIndex, protocols: onlyHTTP, run: foreignUsers},
-		{name: "a listing of one manager has nothing of another", needs: Lister, own: true, protocols: onlyHTTP, run: foreignListing},
+		{name: "the users of one manager are not those of another", protocols: onlyHTTP, run: foreignUsers},
+		{name: "a listing of one manager has nothing of another", own: true, protocols: onlyHTTP, run: foreignListing},
 		{name: "a failure of the outer manager keeps the cookie of the inner one", protocols: both, run: outerFails},
 		{name: "a manager in itself is one, two of one cookie are an error", protocols: onlyHTTP, run: nestedTwice},
 	}
