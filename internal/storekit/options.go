@@ -14,7 +14,7 @@ import (
 // Between checks an option. What it returns names the field and its limits.
 func Between[T cmp.Ordered](field string, got, least, most T) error {
 	if got < least || got > most {
-		return fmt.Errorf("Options.%s is %v; it must be from %v to %v", field, got, least, most)
+		return fmt.Errorf("%s is %v; it must be from %v to %v", "Options."+field, got, least, most)
 	}
 	return nil
 }
