@@ -175,6 +175,30 @@ func story(t *testing.T, open func() *browser) {
 	laptop.do("POST /logout-everywhere", "nobody is logged in")
 }
 
+// What the README shows is this program, and it works.
+func TestQuickstart(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile("quickstart/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, code, _ := strings.Cut(string(program), "\npackage main")
+	if !strings.Contains(string(readme), "```go\npackage main"+code+"```\n") {
+		t.Error("the README shows another program than examples/quickstart")
+	}
+	alice := run(t, "quickstart", "DATABASE_URL="+dbtest.Postgres(t).Database(t))()
+	alice.do("GET /", `visit 1 of ""`)
+	alice.do("POST /login", "welcome")
+	alice.do("GET /", `visit 2 of "alice"`)
+	stolen := alice.copied()
+	alice.do("POST /logout", "bye")
+	stolen.do("GET /", `visit 1 of ""`)
+}
+
 func TestPostgres(t *testing.T) {
 	t.Parallel()
 	story(t, run(t, "postgres", "DATABASE_URL="+dbtest.Postgres(t).Database(t)))

@@ -6,30 +6,8 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 )
-
-// The README's example is a function that an Example runs.
-func TestTheReadmeShowsTestedCode(t *testing.T) {
-	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tested, err := os.ReadFile("../../session/example_http_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, found := strings.Cut(string(readme), "```go\n")
-	shown, _, closed := strings.Cut(rest, "```")
-	if !found || !closed {
-		t.Fatal("README.md has no Go example")
-	}
-	if !strings.Contains(string(tested), shown) {
-		t.Errorf("README.md shows what session/example_http_test.go has not:\n%s", shown)
-	}
-}
 
 // testName is how documents name what shows a claim.
 var testName = regexp.MustCompile("`((?:Test|Fuzz|Example|Benchmark)[A-Za-z0-9_]*)`")
