@@ -38,8 +38,8 @@
 // users a moment. The node has been listening all the time: the epoch. The row
 // came from the server that is listened to. Callers share a read of the same
 // key only while all of that holds, and only one that began less than a lease
-// ago. What was read lives for a minute at most, and never beyond what the
-// database's clock gave it.
+// ago. A row that was read lives for a minute at most, and never beyond what
+// the database's clock gave it.
 //
 // A node's own messages take nothing out, or what it has just written would be
 // lost with them. So a [Write] lasts from before it is sent until its outcome

@@ -30,8 +30,8 @@ type entry struct {
 	next                       *session.Key
 }
 
-// What an entry takes besides its user and data: itself, what the cache keeps
-// about it, and what the allocator rounds up.
+// entryOverhead is what an entry takes besides its user and data: itself, what
+// the cache keeps about it, and what the allocator rounds up.
 const entryOverhead = 320
 
 func (e *entry) weight() uint32 { return uint32(entryOverhead + len(e.user) + cap(e.data)) }
@@ -63,8 +63,9 @@ func (e *entry) record() session.Record {
 
 func utc(nano int64) time.Time { return time.Unix(0, nano).UTC() }
 
-// older reports whether other is a later state of the session. What expires
-// later is later: only a save, which has a new version, moves it back.
+// older reports whether other is a later state of the session. Of one version
+// the state that expires later is the later one: only a save, which has a new
+// version, moves the expiry back.
 func (e *entry) older(other *entry) bool {
 	if e.version != other.version {
 		return e.version < other.version

@@ -36,7 +36,7 @@ func (s *cacheStats) echo(took time.Duration) {
 	s.echoes[len(session.EchoTimes)].Add(1)
 }
 
-// lost counts those of beats that had to come back.
+// lost counts the beats that were committed: they should have come back.
 func (s *cacheStats) lost(beats []beat) {
 	for _, b := range beats {
 		if b.committed {

@@ -56,17 +56,17 @@
 //     its Poll. A work that does not stop has its session cut after a second.
 //   - The work fails or returns: the same, and this process competes again after
 //     a pause.
-//   - The process dies: the server notices at once or, in the middle of a
-//     statement, a second later, at its next check of the connection
-//     (client_connection_check_interval: Postgres 14 and newer on Linux, macOS,
-//     illumos and BSD; elsewhere when the statement ends).
+//   - The process dies: the server notices at once. In the middle of a statement
+//     it notices a second later, at its next check of the connection
+//     (client_connection_check_interval). That is so in Postgres 14 and newer on
+//     Linux, macOS, illumos and BSD, elsewhere when the statement ends.
 //   - The network goes silent: the leader notices at its next verification, or at
 //     the limit of the Do that is running. Postgres notices after about ten
 //     seconds, by keepalives and tcp_user_timeout. Nobody leads in between.
 //   - The process is frozen, or its machine: Postgres ends the session after ten
-//     seconds without a statement, in a transaction too (idle_session_timeout,
-//     idle_in_transaction_session_timeout), or after twice Poll or Verify and
-//     Timeout if that is longer. A statement that runs may take as long as it
+//     seconds without a statement, in a transaction too. It does so by
+//     idle_session_timeout and idle_in_transaction_session_timeout. If twice Poll
+//     or Verify and Timeout is longer, it does so after that. A statement that runs may take as long as it
 //     likes, but a Do must not be silent for as long. Once awake, the process gets
 //     [ErrLost] from its next Do or verification.
 //   - The server ends the session, restarts or fails over: the leader notices at
@@ -76,7 +76,7 @@
 //   - The server becomes read-only: the leader steps down, and nobody leads until
 //     a writable one is found.
 //   - A pooler is in between: [Run] returns [ErrPooled]. A lock taken through it
-//     would belong to whoever uses the server connection next.
+//     would belong to the next user of the server connection.
 //
 // # MariaDB and MySQL
 //
@@ -85,9 +85,9 @@
 //   - The process dies in the middle of a statement: the server goes on with it,
 //     and keeps the lock, to its end. It looks after its client only in a sleep.
 //     So keep statements short.
-//   - A statement is abandoned, for its limit or a context that ended: the server
-//     is told to end the session, by another connection, for it would go on with
-//     that statement. The same is done about a lock whose answer got lost.
+//   - A statement is abandoned, for its limit or a context that ended: another
+//     connection tells the server to end the session, which would go on with the
+//     statement. The same is done about a lock whose answer got lost.
 //   - The process is frozen, or the network goes silent: the server ends the
 //     session after ten seconds without a statement, or twice Poll or Verify and
 //     Timeout, by wait_timeout.

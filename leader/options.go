@@ -10,8 +10,8 @@ import (
 	"github.com/sojourn-go/sojourn/internal/logging"
 )
 
-// What Options accepts as a time between two statements. With less a crowd of
-// followers is a load of its own, and a server is told to wait for twice as
+// shortest and longest bound a time between two statements. With less a crowd
+// of followers is a load of its own, and a server is told to wait for twice as
 // long.
 const (
 	shortest = 10 * time.Millisecond

@@ -35,8 +35,9 @@ type reporter struct {
 	onChange func(State)
 	state    State
 
-	// What was logged last and still lasts, apart for the ability to compete and
-	// for the terms themselves, which fail and recover independently.
+	// competing and terms are what was logged last and still lasts: of the
+	// ability to compete, and of the terms themselves. They fail and recover
+	// independently.
 	competing, terms failureText
 
 	damper logging.Damper // of failures that come again after they were over

@@ -52,9 +52,9 @@ type Querier = pgschema.Querier
 // schema and table never share one.
 type Names = pgschema.Names
 
-// NamesOf derives the names from those of a schema and a table. Any name that
-// Postgres can hold is allowed: 1 to 63 bytes of UTF-8 without NUL. Another one is
-// ErrInvalid.
+// NamesOf derives the names from the names of a schema and a table. Any name
+// that Postgres can hold is allowed: 1 to 63 bytes of UTF-8 without NUL.
+// Another one is ErrInvalid.
 func NamesOf(schema, table string) (Names, error) { return pgschema.NamesOf(schema, table) }
 
 // Validate returns nil if the database is one that this program can use. It

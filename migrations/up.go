@@ -33,8 +33,7 @@ import (
 //
 // A database that a newer program has migrated is left as it is: nil if this
 // program can still use it, else ErrIncompatible. Otherwise it fails with an
-// error of this package, the error of the server or that of ctx, its cause
-// included.
+// error of this package, of the server or of ctx, its cause included.
 func Up(ctx context.Context, config *pgx.ConnConfig, cfg Config) error {
 	return wait.Because(ctx, up(ctx, config, cfg, FS()))
 }

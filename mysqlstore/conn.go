@@ -40,7 +40,7 @@ type conn struct {
 // may forget one, and after a failover it leads to the wrong server.
 const maxAge = 3 * time.Minute
 
-// settings are those of the store's own connections. They hold whatever the
+// settings set up the store's own connections. They are in force whatever the
 // caller's DSN, the user and the server say.
 var settings = []string{
 	`ROLLBACK AND NO CHAIN NO RELEASE`, // an earlier user of the connection may have left something

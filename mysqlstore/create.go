@@ -97,9 +97,9 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	return out, err
 }
 
-// newRecord checks a session that is to be created, and returns it as it is kept.
-// What this node refuses by what it knows of the time and of the longest lifetime
-// it refuses by what it has asked for since.
+// newRecord checks a session that is to be created, and returns it as it is
+// kept. It asks the database again before it refuses a time that is out of
+// range by what this node knows.
 func (s *Store) newRecord(ctx context.Context, rec session.Record, limits func() storekit.Limits) (session.Record, error) {
 	made, err := limits().New(rec, s.Now())
 	if !errors.Is(err, session.ErrDeadline) || rec.Deadline.IsZero() {

@@ -28,8 +28,9 @@ type op struct {
 	lost    error          // of an attempt whose outcome is open: it may be written already
 	kept    error          // of an attempt that waited for the row in vain
 
-	// What the batch made of it. If it is neither written nor refused, others
-	// hold the row, or it is in doubt: it wants a transaction of its own.
+	// written and refusal are what the batch made of the op. If both are unset,
+	// others hold the row, or it is in doubt: the op wants a transaction of its
+	// own.
 	written bool
 	refusal error
 }
@@ -216,8 +217,9 @@ func (l *lane) together(ctx context.Context, ops []*op) (held []*op) {
 	}
 }
 
-// wanted drops those of ops for which nobody waits any more, instead of keeping
-// their data for another attempt. Logouts have none, and are to happen.
+// wanted returns the ops whose callers still wait, and fails the others instead
+// of keeping their data for another attempt. Logouts have no data, and are to
+// happen.
 func (l *lane) wanted(ctx context.Context, ops []*op) []*op {
 	if l.anyway {
 		return ops

@@ -32,7 +32,7 @@ type pruning struct {
 	latest turn
 }
 
-// turn is who pruned last and when, as this node knows it.
+// turn is which node pruned last and when, as this node knows it.
 type turn struct {
 	at      time.Time
 	by      string

@@ -74,8 +74,8 @@ type names struct{ sessions, meta, users string }
 // maxSize is the most that one statement is about.
 const maxSize = 1024
 
-// sizeFor is the smallest size that n sessions fit into. Who has fewer repeats
-// one.
+// sizeFor is the smallest size that n sessions fit into. A caller with fewer
+// repeats one of them.
 func sizeFor(n int) int { return 1 << bits.Len(uint(n-1)) }
 
 // columns are what rowOf reads first.
@@ -94,8 +94,8 @@ const (
 // server counts rows that were found or that were changed.
 const writable = ` WHERE hash = ? AND ? IN (0, bucket) AND ended_at IS NULL AND expires_at > ` + present
 
-// inTime is the condition on the expiry and the deadline of what is new, and on
-// how far ahead that may lie.
+// inTime is the condition on the expiry and the deadline of a new session, and
+// on how far ahead the deadline may lie.
 const inTime = `? > ` + present + ` AND ? <= ` + present + ` + ?`
 
 const liveOfUser = ` WHERE user_id = ? AND ended_at IS NULL AND expires_at > ` + started + ` ORDER BY created_at, id`

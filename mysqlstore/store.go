@@ -151,7 +151,8 @@ func (s *Store) look(ctx context.Context, db *sql.DB, opts Options) (Options, qu
 	if opts, err = opts.fit(c.packet); err != nil {
 		return opts, nil, err
 	}
-	// What a connection has selected may change, so all names are in full.
+	// The database that a connection has selected may change, so all names are
+	// in full.
 	if err := c.sql.QueryRowContext(ctx, `SELECT DATABASE()`).Scan(&s.database); err != nil {
 		return opts, nil, fmt.Errorf("ask for the database: %w", err)
 	}
@@ -220,8 +221,8 @@ func (s *Store) begun(ctx context.Context) error {
 	return wait.Ended(ctx)
 }
 
-// enter begins what Close waits for, unless ctx has ended; leave ends it. What
-// is under way ends with the context that it returns, when Close gives up.
+// enter begins a call that Close waits for, unless ctx has ended; leave ends
+// it. When Close gives up, it ends the context that enter returns.
 func (s *Store) enter(ctx context.Context) (_ context.Context, leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -241,7 +242,8 @@ func (s *Store) Now() time.Time { return s.clock.now().UTC().Round(0) }
 // Longest implements session.Clock.
 func (s *Store) Longest() time.Duration { return time.Duration(s.longest.Load()) }
 
-// limits are those of now: nodes may agree on another longest lifetime.
+// limits returns the limits as they are now: nodes may agree on another longest
+// lifetime.
 func (s *Store) limits() storekit.Limits {
 	return storekit.Limits{MaxData: s.opts.MaxData, MaxUser: s.opts.MaxUser, MostUser: migrations.MaxUser, Longest: s.Longest(), Slack: storekit.ClockSlack}
 }
@@ -253,8 +255,8 @@ const (
 	clockInterval = 30 * time.Second
 )
 
-// refresh reads the database's clock, what the nodes have agreed on, and who
-// pruned last.
+// refresh reads the database's clock, what the nodes have agreed on, and which
+// node pruned last.
 func (s *Store) refresh(ctx context.Context) error {
 	return s.read(ctx, func(c *conn) error {
 		sent := time.Now()

@@ -36,9 +36,9 @@ func (w *pass) count(some session.Pruned) {
 	w.p.add(some)
 }
 
-// retire deletes the rows whose bucket has passed, and that of all keys that
-// lead to them. The bucket, not the deadline: until it has passed, another
-// deadline would make the key good again.
+// retire deletes the rows whose bucket has passed, and the buckets of all keys
+// that lead to them. It goes by the bucket, not the deadline: until the bucket
+// has passed, another deadline would make the key good again.
 func (w *pass) retire(ctx context.Context) error {
 	for rows := int64(retireBatch); rows == retireBatch; {
 		err := w.paced(ctx, func(ctx context.Context, c *conn) error {

@@ -28,7 +28,7 @@ func (s *Store) within(ctx context.Context, what string) (context.Context, conte
 	return s.lasting(ctx, what, time.Now().Add(s.opts.WriteTimeout))
 }
 
-// lasting is within for what began earlier, or has callers who came later.
+// lasting is within for a write that began earlier, or that has later callers.
 func (s *Store) lasting(ctx context.Context, what string, until time.Time) (context.Context, context.CancelFunc) {
 	return context.WithDeadlineCause(ctx, until,
 		fmt.Errorf("%s took longer than Options.WriteTimeout, %v: %w", what, s.opts.WriteTimeout, context.DeadlineExceeded))

@@ -95,7 +95,7 @@ func (s *Store) destroyUser(ctx context.Context, user string, except []session.K
 	}
 	return bulk{
 		what: "destroy user",
-		// What is added once a step is committed has a higher id.
+		// A session that is added once a step is committed has a higher id.
 		guard: func(t *tx) error { return t.takeStripe(user) },
 		page:  pageOfUser,
 		args:  []any{[]byte(user)},
@@ -124,7 +124,7 @@ func (t *tx) admit(user string, limit session.UserLimit) error {
 }
 
 // makeRoom ends sessions of user, if the limit says so, until one more fits.
-// Those of except do not count. The user's stripe is taken.
+// The sessions of except do not count. The user's stripe is taken.
 func (t *tx) makeRoom(user string, except []session.Key, limit session.UserLimit) ([]session.Key, error) {
 	if limit.Max == 0 {
 		return nil, nil

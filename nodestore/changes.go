@@ -43,8 +43,7 @@ func (s *Session) Raw(path ...string) json.RawMessage {
 	return s.doc.Raw(path...)
 }
 
-// Keys returns the keys of the session in their order, without that of its
-// cookie.
+// Keys returns the keys of the session in their order, except its cookie.
 func (s *Session) Keys() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,8 +89,8 @@ func (s *Session) Delete(path ...string) error {
 
 // Update changes a value by a function of what is there, the zero T if nothing
 // is. When another request has saved meanwhile, the function is called again
-// with what that has saved, so that of two Go requests that count, both do. It
-// must do nothing else, nor use the session. Update fails as Session.Set.
+// with what that has saved. So of two Go requests that count, both do. It must
+// do nothing else, nor use the session. Update fails as Session.Set.
 func Update[T any](s *Session, key string, f func(T) T) error {
 	path := []string{key}
 	if err := s.checkPath(path); err != nil {
@@ -199,8 +198,8 @@ func (s *Session) cookie() Cookie {
 }
 
 // SetCookie changes what the session's cookie is like, as assigning to
-// req.session.cookie does: take that of Cookie, change some fields and give it
-// back. With a MaxAge of 30 days a browser remembers its user.
+// req.session.cookie does. Take the result of Cookie, change some fields and
+// give it back. With a MaxAge of 30 days a browser remembers its user.
 //
 // express-session does not count this as a change of the session: it is stored
 // and the browser is told only if a value changes too, or after Save or

@@ -98,7 +98,7 @@ func (c Cookie) check() error {
 	return nil
 }
 
-// attributes are those of a Set-Cookie header.
+// attributes returns the attributes of a Set-Cookie header.
 type attributes struct {
 	Cookie
 	secure  bool

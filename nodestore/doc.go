@@ -53,9 +53,8 @@
 //	s, err := nodestore.FromContext(r.Context()) // in a handler
 //	user, err := nodestore.Value[string](s, "passport", "user")
 //
-// What a request changes is a change by key: where others have written since,
-// it is made to what they wrote. It is saved before the first byte of the
-// answer.
+// What a request changes is a change by key: if others have written since, it
+// is made to what they wrote. It is saved before the first byte of the answer.
 //
 // # Time
 //
@@ -84,8 +83,8 @@
 //
 // # What happens on failure
 //
-// Every error wraps the driver's. What the servers end because of others, a
-// deadlock say, is repeated. A write whose answer was lost is
-// session.ErrUnknown: read the session again. No error has an ID in its text, nor
-// a piece of a document.
+// Every error wraps the driver's. A statement that the server ended because of
+// others, by a deadlock say, is repeated. A write whose answer was lost is
+// session.ErrUnknown: read the session again. No error has an ID in its text,
+// nor a piece of a document.
 package nodestore

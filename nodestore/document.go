@@ -15,11 +15,10 @@ import (
 // cookieKey is where both middlewares keep a session's cookie.
 const cookieKey = "cookie"
 
-// Document is a session as JSON text. What is not changed keeps its bytes:
-// unknown keys, their order, numbers to the last digit, escapes and lone
-// surrogates. A value that is changed takes the place of the old one, a new
-// key comes last. Of a key that is there twice the last counts, as in
-// JavaScript.
+// Document is a session as JSON text. A value that is not changed keeps its
+// bytes: unknown keys, their order, numbers to the last digit, escapes and lone
+// surrogates. A value that is changed takes the place of the old one, a new key
+// comes last. Of a key that is there twice the last counts, as in JavaScript.
 //
 // A path leads through nested objects: "passport", "user". A Document must not
 // be used concurrently.
@@ -89,8 +88,7 @@ func (d *Document) Bytes() []byte {
 	return d.text
 }
 
-// Keys returns the keys of the session in their order, without that of its
-// cookie.
+// Keys returns the keys of the session in their order, except its cookie.
 func (d *Document) Keys() []string {
 	var keys []string
 	for _, m := range d.members {
@@ -237,8 +235,8 @@ func (d *Document) clone() *Document {
 	return &c
 }
 
-// same reports whether the keys and values are, in the same order, those of
-// another one; without the cookie if asked for.
+// same reports whether another document has the same keys and values in the
+// same order; without the cookie if asked for.
 func (d *Document) same(other *Document, cookie bool) bool {
 	a, b := d.members, other.members
 	for {

@@ -9,8 +9,8 @@ import (
 )
 
 // Regenerate ends the session and begins an empty one, with a new ID, as
-// req.session.regenerate does: call it when a user logs in, and then set who
-// that is. Nobody who knew the old ID is logged in with the user (OWASP Session
+// req.session.regenerate does. Call it when a user logs in, and then set the
+// user. Nobody who knew the old ID is logged in with the user (OWASP Session
 // Management Cheat Sheet, "Renew the Session ID After Any Privilege Level
 // Change"). The old row is gone when Regenerate returns, the new one is stored
 // with the answer. After Destroy it begins a session too.

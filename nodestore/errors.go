@@ -191,7 +191,7 @@ type notDone struct{ error }
 
 func (e *notDone) Unwrap() error { return e.error }
 
-// before marks an error of what comes before a write. It returns nil for nil.
+// before marks an error of a step before the write. It returns nil for nil.
 func before(err error) error {
 	if err == nil {
 		return nil

@@ -13,8 +13,8 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// ExpressOptions are the settings of an Express. They have to be those of the
-// Node application: Secrets always, the others where they differ from the
+// ExpressOptions are the settings of an Express. They have to be the options of
+// the Node application: Secrets always, the others where they differ from the
 // defaults of express-session.
 type ExpressOptions struct {
 	// Name is the cookie's. Empty is "connect.sid".
@@ -42,7 +42,7 @@ type ExpressOptions struct {
 	// destroyed. express-session leaves it.
 	ClearCookie bool
 
-	// User is the path of the user in a session. Empty is that of passport:
+	// User is the path of the user in a session. Empty is passport's:
 	// "passport", "user".
 	User []string
 	// TrustProxy believes the header X-Forwarded-Proto of a proxy that ends
@@ -57,10 +57,10 @@ type ExpressOptions struct {
 	// is not sent. nil answers 503 when the store cannot be reached, 409 after
 	// ErrConflict and 500 after mistakes of the program, and logs.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
-	// OnEvent, if not nil, is told what happens to sessions. There is no ID in
-	// an Event: its keys are those of session.ForeignKey for
-	// "express-session" and the ID. It is called in the request's goroutine,
-	// and may be called concurrently.
+	// OnEvent, if not nil, is told what happens to sessions. An Event has no
+	// ID: its keys are made by session.ForeignKey of "express-session" and the
+	// ID. It is called in the request's goroutine, and may be called
+	// concurrently.
 	OnEvent func(context.Context, session.Event)
 	// Logger is told of failures, and never sees an ID. If it is nil, warnings and
 	// errors go to the default logger of log/slog; zap.NewNop() silences them.
@@ -121,10 +121,9 @@ func checkKeys(field string, keys []string) error {
 // sessions as they are: express-session would touch them.
 //
 // What the request changes is saved before the first byte of its answer, or
-// when next returns. If that fails, the answer is that of
-// ExpressOptions.ErrorHandler, and what next writes is not sent. Nothing is
-// saved if next panics; a handler that recovers from panics belongs around
-// this one.
+// when next returns. If that fails, ExpressOptions.ErrorHandler answers, and
+// what next writes is not sent. Nothing is saved if next panics; a handler that
+// recovers from panics belongs around this one.
 //
 // A secure cookie is not sent over plain HTTP. As in express-session the
 // session is stored all the same; here it is logged too.
@@ -153,9 +152,9 @@ func (x expressRules) correct(presented, bool) []cookieLine { return nil }
 // checkID lets all pass: the cookie escapes it.
 func (x expressRules) checkID(string) error { return nil }
 
-// The properties of an express-session Session and of any object. What is
-// stored under such a key, express-session neither gives to the application
-// nor writes again.
+// The properties of an express-session Session and of any object.
+// express-session neither gives the value of such a key to the application nor
+// writes it again.
 var expressHides = map[string]bool{
 	"cookie": true, "req": true, "id": true, "touch": true, "resetMaxAge": true, "save": true, "reload": true, "destroy": true, "regenerate": true,
 	"constructor": true, "toString": true, "toLocaleString": true, "valueOf": true, "hasOwnProperty": true, "isPrototypeOf": true, "propertyIsEnumerable": true,

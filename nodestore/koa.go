@@ -15,7 +15,7 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// KoaOptions are the settings of a Koa. They have to be those of the Node
+// KoaOptions are the settings of a Koa. They have to be the options of the Node
 // application: Keys always, the others where they differ from the defaults of
 // koa-generic-session. Its prefix is the IDPrefix of the store's Layout.
 type KoaOptions struct {
@@ -40,7 +40,7 @@ type KoaOptions struct {
 	// also if it stays empty.
 	AllowEmpty bool
 
-	// User is the path of the user in a session. Empty is that of passport:
+	// User is the path of the user in a session. Empty is passport's:
 	// "passport", "user".
 	User []string
 	// TrustProxy is app.proxy: it believes the header X-Forwarded-Proto of a

@@ -34,8 +34,8 @@ const (
 )
 
 // IDs lists the live sessions, of this layout's prefix, in the order that the
-// column has. An error ends the listing. What is created meanwhile may be
-// missing.
+// column has. An error ends the listing. Sessions that are created meanwhile
+// may be missing.
 func (s *Store) IDs(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		err := pages(ctx, s, s.q.pageIDs, idsPerPage, scanID, func(key string, _ struct{}) bool {

@@ -24,7 +24,7 @@ func (s *Store) removeExpired(ctx context.Context) (int64, error) {
 }
 
 // Clear removes all sessions of this layout's prefix, live or not, and returns
-// how many rows that were. What is created meanwhile may stay.
+// how many rows that were. Sessions that are created meanwhile may stay.
 func (s *Store) Clear(ctx context.Context) (int64, error) {
 	n, err := s.removeAll(ctx, s.q.pageAll, s.q.remove, s.mine)
 	return n, wrap("clear", written(ctx, err))

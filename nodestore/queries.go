@@ -7,8 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// queries are the statements of a store. What differs between the dialects is
-// in their files.
+// queries are the statements of a store. Each dialect's file has what differs.
 type queries struct {
 	get, holder                   *query
 	insert, set, save, touch      *query
@@ -108,7 +107,7 @@ func newCompiler(l Layout, t table, extra []string) *compiler {
 		"exact":        d.exact("{id}", "{:id}"),
 		"exact t":      d.exact("t.{id}", "{:id}"),
 		"same":         d.exact("{data text}", "{:old}"),
-		// What Node takes for no session.
+		// filled leaves out what Node takes for no session.
 		"filled": "{data text} NOT IN ('', 'null')",
 		"mine":   mine,
 	}
@@ -116,7 +115,7 @@ func newCompiler(l Layout, t table, extra []string) *compiler {
 	return c
 }
 
-// columns makes the lists of what is written.
+// columns makes the lists of the columns that are written.
 func (c *compiler) columns(l Layout, t table, write string, extra []string) {
 	d := l.Dialect.dialect()
 	type column struct {

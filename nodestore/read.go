@@ -15,9 +15,9 @@ import (
 
 // Get returns the session of an ID. It fails with session.ErrNotFound when
 // there is no session, when it has expired by this machine's clock, or when the
-// row has no document. So it does when the row has no expiry and the layout
-// wants one. It fails with session.ErrUndecodable when the document is not a
-// JSON object.
+// row has no document. It fails so too when the row has no expiry and the
+// layout wants one. It fails with session.ErrUndecodable when the document is
+// not a JSON object.
 //
 // The IDs must be the same byte for byte, whatever the column's collation says.
 // No ID makes Get fail: one that no row can have is not found.

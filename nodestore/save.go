@@ -160,7 +160,8 @@ func (s *Session) stored(entry Entry) {
 	s.state.Saved(nil)
 }
 
-// save writes the changes, made to what others have saved where they have.
+// save writes the changes. If others have saved meanwhile, it makes them to
+// what those have saved.
 func (s *Session) save(within reqsession.Limits) error {
 	ctx, cancel := within()
 	defer cancel()
@@ -195,8 +196,8 @@ func (s *Session) again(ctx context.Context, err error, attempt int) error {
 	return s.refetch(ctx)
 }
 
-// refetch reads the session again and makes the changes to it. One that has
-// got another user is not for what the request did as the user before.
+// refetch reads the session again and makes the changes to it. A session that
+// has got another user must not get what the request did as the user before.
 func (s *Session) refetch(ctx context.Context) error {
 	was, whose, changed := s.entry, string(s.base.Raw(s.m.opts.user...)), s.end.changed || s.dirty()
 	entry, err := s.m.store.Get(ctx, was.ID)

@@ -190,8 +190,7 @@ func (s *Session) setLines(lines []cookieLine) {
 
 func (s *Session) lasting() reqsession.Limits { return reqsession.Lasting(s.r) }
 
-// close ends the request. What was changed after the answer had begun is saved
-// now.
+// close ends the request. It saves what was changed after the answer had begun.
 func (s *Session) close() {
 	_ = s.do(s.r.Context(), func() error { // it is always nil
 		if !s.state.Close() || s.entry.ID == "" || !s.dirty() {

@@ -192,7 +192,7 @@ func (m *site) handler(next http.Handler) http.Handler {
 // handler does: it should just return.
 //
 // The error is ErrNoManager of package session if ctx does not come from the
-// Handler of an Express or a Koa, or from those of several (see
+// Handler of an Express or a Koa, or comes from several of them (see
 // Express.Session). It is the same if the request is outside the cookie's path:
 // there is no session then, nothing fails, and the handler answers.
 func FromContext(ctx context.Context) (*Session, error) {

@@ -102,7 +102,7 @@ func (s *Store) write(ctx context.Context, tx *sql.Tx, q *query, v values) (n in
 // tries is how often a statement is sent that fails because of others.
 const tries = 10
 
-// retry repeats what others made fail.
+// retry repeats a statement that others made fail.
 func (s *Store) retry(ctx context.Context, do func() error) error {
 	for try := 1; ; try++ {
 		err := do()

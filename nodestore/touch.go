@@ -67,8 +67,8 @@ func found(err error) (bool, error) {
 }
 
 // TouchDue reports whether Touch would write that expiry to the row that was
-// read, so that a caller who has just read it need not ask the database again.
-// Zero means the default lifetime from now.
+// read. A caller who has just read it need not ask the database again. Zero
+// means the default lifetime from now.
 func (s *Store) TouchDue(read Entry, expires time.Time) bool {
 	now := s.clock()
 	if expires.IsZero() {

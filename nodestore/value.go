@@ -16,9 +16,9 @@ type Values interface {
 	Raw(path ...string) json.RawMessage
 }
 
-// Value returns the value that path leads to, decoded as encoding/json does.
-// One that is not there is the zero T, as is null. It is an error if the value
-// is not a T.
+// Value returns the value that path leads to, decoded as encoding/json does. A
+// value that is not there is the zero T, as is null. It is an error if the
+// value is not a T.
 func Value[T any](from Values, path ...string) (T, error) {
 	return decode[T](from.Raw(path...), path...)
 }

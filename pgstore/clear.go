@@ -56,7 +56,8 @@ func (s *Store) clear(ctx context.Context) (total int64, err error) {
 		if !gone {
 			return total, nil
 		}
-		// It held what was live. What that was renewed to can be anywhere.
+		// A partition that held live sessions is gone. What they were renewed
+		// to can be anywhere.
 	}
 }
 

@@ -76,7 +76,8 @@ type road struct {
 	places   chan struct{} // to wait for locks in
 }
 
-// try is the road for the n-th attempt. One that had too little time gets more.
+// try is the road for the n-th attempt. An attempt that had too little time is
+// followed by one with more.
 func (r road) try(n int) road {
 	r.limit <<= min(n-1, 4)
 	return r
@@ -87,11 +88,11 @@ const (
 	quickWait = 50 * time.Millisecond
 	// firstWait is longer than most transactions that take one lock after another.
 	firstWait = 10 * time.Millisecond
-	// glance is how long those wait for a lock who have no place to wait in.
+	// glance is how long a write without a place to wait in waits for a lock.
 	glance = time.Millisecond
 )
 
-// quickly is the road for batches that find out what others hold.
+// quickly is the road for a batch that finds out which rows others hold.
 func (r road) quickly() road {
 	r.lockWait = quickWait
 	return r

@@ -127,8 +127,8 @@ func (s *Store) endHead(ctx context.Context, tx pgx.Tx, key session.Key) (head s
 		var user string
 		err := tx.QueryRow(ctx, s.parent.head, key.Hash[:], key.Bucket).Scan(&hash, &bucket, (*zeronull.Text)(&user), &next, &nextBucket)
 		if errors.Is(err, pgx.ErrNoRows) {
-			// Its partition is gone. What it was renewed to is told beside the keys
-			// that lead to it.
+			// Its partition is gone. Beside the keys that lead to it stands
+			// what it was renewed to.
 			err = tx.QueryRow(ctx, s.parent.probe, key.Hash[:]).Scan(&key.Bucket)
 			if errors.Is(err, pgx.ErrNoRows) {
 				return key, false, nil

@@ -49,8 +49,8 @@
 //   - A session that is renewed, ended or expired is never live again. Liveness
 //     is decided by the database's clock, by the statement that writes. A first
 //     try may wait up to 50 ms for a row: an idle timeout that ends just then can
-//     be won by the write. Whoever waits longer is tested after the wait, and no
-//     write moves an expiry past the deadline.
+//     be won by the write. A write that waits longer is tested after the wait,
+//     and no write moves an expiry past the deadline.
 //   - Once a write has returned, this node reads nothing older. Other nodes read
 //     nothing older after one notification, and in any case after the lease.
 //   - A write that was acknowledged is committed as durably as the server's

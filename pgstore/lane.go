@@ -148,8 +148,9 @@ func (l *lane) replacedWhenOverdue(ctx context.Context) (replaced func() bool) {
 	}
 }
 
-// write finishes ops, at the latest when the last caller's time is over. What was
-// not written at once is looked into, and waited for, beside the lane.
+// write finishes ops, at the latest when the last caller's time is over. write
+// looks beside the lane into what was not written at once, and waits for it
+// there.
 func (l *lane) write(ctx context.Context, ops []*op) {
 	call, cancel := l.s.lasting(ctx, l.kind, l.Until(ops))
 	held := l.attempt(call, ops, flushMode{road: l.road.quickly()})
@@ -218,7 +219,8 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 		if err == nil {
 			return held
 		}
-		// What a lost answer left open is worth asking for until time is up.
+		// While a write is open after a lost answer, it is worth asking for
+		// until time is up.
 		again := slices.ContainsFunc(ops, func(o *op) bool { return o.lost != nil })
 		switch outcomeOf(err) {
 		case txOpen:
@@ -266,8 +268,9 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 	}
 }
 
-// wanted drops those of ops for which nobody waits any more, instead of keeping
-// their data for another attempt. Logouts have none, and are to happen.
+// wanted returns the ops whose callers still wait, and fails the others instead
+// of keeping their data for another attempt. Logouts have no data, and are to
+// happen.
 func (l *lane) wanted(ctx context.Context, ops []*op) []*op {
 	if l.road.control {
 		return ops

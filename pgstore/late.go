@@ -16,7 +16,7 @@ import (
 
 // TouchLater implements session.LateToucher. If this node can prove that the
 // session is live, TouchLater answers at once and writes within a second, once
-// for all touches of that time. Otherwise it is Touch. So it is in the last
+// for all touches of that time. Otherwise it is Touch. It is Touch in the last
 // seconds of the idle timeout, which would not outlast the write, and while
 // 100,000 touches wait.
 func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Time) (time.Time, error) {
@@ -32,7 +32,7 @@ func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Ti
 		if want := storekit.Earlier(expires, row.Record.Deadline); !row.Record.Expires.Before(want) {
 			return row.Record.Expires, nil
 		}
-		// What the database has until then must outlast the write.
+		// The expiry in the database must outlast the write.
 		if s.Now().Add(lateWait + min(s.opts.WriteTimeout, lateWrite)).Before(row.Record.Expires) {
 			if promised, ok := s.cache.Extend(at, expires); ok && s.late.add(at, promised, s.log) {
 				return promised, nil

@@ -98,8 +98,8 @@ func readPage[T any](ctx context.Context, s *Store, part partition, text func(*q
 	return page, err
 }
 
-// onPartition runs do with the statements of a partition or, if it is gone or not ours
-// to use, with those of the parent.
+// onPartition runs do with the statements of a partition. If the partition is
+// gone or not ours to use, it runs do with the statements of the parent.
 func (s *Store) onPartition(part partition, do func(*queries) error) error {
 	err := do(part.q)
 	if err != nil && outcomeOf(err) == txPartition {

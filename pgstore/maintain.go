@@ -44,7 +44,7 @@ var errLater = errors.New("the next pass goes on with it")
 // failure: what could not be done now is tried by the next pass.
 func (s *Store) pass(ctx context.Context, h hand, sweep *sweeper) passReport {
 	m := &maintenance{s: s, hand: h, sweep: sweep}
-	r := passReport{} // who cannot even look is not fit to lead
+	r := passReport{} // a node that cannot even look is not fit to lead
 	if err := h.begin(ctx); err != nil {
 		r.steps = append(r.steps, step{"begin a pass", err})
 		return r
@@ -205,8 +205,8 @@ FROM pg_catalog.pg_inherits AS i CROSS JOIN LATERAL (` + pgschema.FollowRights("
 WHERE i.inhparent = $1::text::regclass AND NOT i.inhdetachpending`
 }
 
-// journal tells all nodes what was done. What was left undone keeps the time
-// at which it was last done.
+// journal tells all nodes what was done. A duty that was left undone keeps the
+// time at which it was last done.
 func (m *maintenance) journal(ctx context.Context, undone map[duty]bool, steps []step) error {
 	failed := slices.ContainsFunc(steps, func(s step) bool { return s.err != nil })
 	_, err := m.hand.exec(ctx, lockBriefly, false, m.s.parent.journal,

@@ -11,10 +11,10 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// What this node knows of sessions is in s.cache, which answers only while it
-// can prove that it is current. Every write is an invalidation.Write from
-// before it is sent until its outcome is known or given up, and notifies the
-// other nodes.
+// s.cache has what this node knows of sessions, and answers only while it can
+// prove that this is current. Every write is an invalidation.Write from before
+// it is sent until its outcome is known or given up, and notifies the other
+// nodes.
 
 // recall returns the live session of key, whose bucket is known, or of its
 // successor while every renewal on the way is in its grace period.

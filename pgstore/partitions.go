@@ -116,8 +116,9 @@ func (s *Store) readFacts(ctx context.Context, db batcher, known *facts) (*facts
 			&f.queueUsage, &f.databaseTime); err != nil {
 			return err
 		}
-		// Counted from the arrival of the answer, the database's time is never
-		// ahead of what it is there: what has passed here has passed.
+		// The node counts from the arrival of the answer. So its idea of the
+		// database's time is never ahead of that: what has passed here has
+		// passed there.
 		f.readAt = time.Now()
 		f.databaseTime = f.databaseTime.UTC()
 		f.longest, f.width = time.Duration(longest)*time.Hour, time.Duration(width)*time.Hour

@@ -227,7 +227,7 @@ func (s *Store) PruneNow(ctx context.Context) (session.Pruned, error) {
 }
 
 // note says of a step that it fails, once for each reason, and that it works
-// again. What is not said is counted.
+// again. It counts what it does not say.
 func (p *pruning) note(step string, err error) {
 	p.mu.Lock()
 	known, times := p.failures.note(step, err)

@@ -123,7 +123,7 @@ func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bu
 	var written pgx.Row
 	switch {
 	case len(rows) == 0:
-		// The rest of what Create checks counts for a new session only.
+		// Create checks more, which counts for a new session only.
 		if replace {
 			rec = putRecord(rec)
 		}

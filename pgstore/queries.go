@@ -367,8 +367,8 @@ WITH RECURSIVE c AS (
 )
 SELECT key, bucket, user_id, renewed_to, renewed_bucket FROM c ORDER BY n DESC LIMIT 1`,
 
-		// What sessions have become: the ends of their chains that are not ended, and
-		// the last rows before one that is gone.
+		// heads finds what sessions have become: the ends of their chains that
+		// are not ended, and the last rows before one that is gone.
 		heads: `
 WITH RECURSIVE c AS (
   SELECT s.key, s.bucket, s.ended_at, s.renewed_to, s.renewed_bucket
@@ -427,8 +427,9 @@ WITH l AS MATERIALIZED (
 UPDATE ` + parent + ` AS s SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
 FROM l WHERE s.key = ANY (ARRAY[l.key]) AND s.bucket = l.bucket AND s.ended_at IS NULL`,
 
-		// Ends up to $2 sessions but those of $3: any, for a user's are not in order,
-		// locked in the order of batches.
+		// userEnd ends up to $2 sessions of the user, except those with the
+		// keys $3. Their choice is arbitrary, as a user's sessions are not in
+		// order; they are locked in the order of batches.
 		userEnd: `
 WITH found AS MATERIALIZED (
   SELECT s.key, s.bucket FROM ` + parent + ` AS s

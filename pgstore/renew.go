@@ -107,7 +107,8 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		if err != nil || was.next != at {
 			return false, err
 		}
-		// Whatever came after it, nobody else knows the new key.
+		// The new key tells, whatever came after the renewal: nobody else knows
+		// it.
 		made, err := s.lookOld(ctx, at)
 		if err == nil && made.version == 0 {
 			return false, session.ErrUnknown

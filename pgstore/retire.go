@@ -18,8 +18,8 @@ import (
 // A partition whose last deadline has passed, by the grace period and the
 // database's clock, is retired: detached and dropped. Between the two steps it
 // is a table with our mark and no parent; a node that finds one finishes the
-// work. The mark is its comment. One that begins with "keep" is an operator's
-// word that the table is not to be touched.
+// work. The mark is the table's comment. A comment that begins with "keep" is
+// an operator's word that the table is not to be touched.
 
 func (m *maintenance) retire(ctx context.Context) error {
 	due := m.facts.due(m.facts.graceInForce)

@@ -114,7 +114,7 @@ func send(ctx context.Context, r road, b *batch) error {
 }
 
 // commit runs b, which begins a transaction or ends the one that is open, and
-// commits it. One that notified other nodes is then made durable.
+// commits it. A transaction that notified other nodes is then made durable.
 func commit(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch, notified bool) error {
 	done := false
 	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
@@ -210,7 +210,7 @@ func (s *Store) within(ctx context.Context, what string) (context.Context, conte
 	return s.lasting(ctx, what, time.Now().Add(s.opts.WriteTimeout))
 }
 
-// lasting is within for what began earlier, or has callers who came later.
+// lasting is within for a write that began earlier, or that has later callers.
 func (s *Store) lasting(ctx context.Context, what string, until time.Time) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithDeadlineCause(ctx, until,
 		fmt.Errorf("%s took longer than Options.WriteTimeout, %v: %w", what, s.opts.WriteTimeout, context.DeadlineExceeded))

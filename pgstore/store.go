@@ -286,7 +286,8 @@ func (s *Store) begun(ctx context.Context) error {
 	return wait.Ended(ctx)
 }
 
-// limits are those of now: nodes may agree on another longest lifetime.
+// limits returns the limits as they are now: nodes may agree on another longest
+// lifetime.
 func (s *Store) limits() storekit.Limits {
 	return storekit.Limits{MaxData: s.opts.MaxData, MaxUser: s.opts.MaxUser, MostUser: maxUser, Longest: s.Longest(), Slack: storekit.ClockSlack}
 }

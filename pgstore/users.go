@@ -195,8 +195,8 @@ func (s *Store) makeRoom(ctx context.Context, tx *transaction, w *invalidation.W
 var errCrowded = errors.New("the user has far more sessions than the limit allows")
 
 // withRoom runs write, which makes room by itself unless the user has far too
-// many sessions, as after a limit was introduced. Those are ended before it, in
-// steps.
+// many sessions, as after a limit was introduced. Then withRoom ends them
+// before write, in steps.
 func (s *Store) withRoom(ctx context.Context, user string, limit session.UserLimit, replaced session.Key, write func() (session.Record, []session.Key, error)) (session.Record, []session.Key, error) {
 	var evicted []session.Key
 	for {

@@ -173,8 +173,8 @@ func (c Cookie) attributes(p Policy) *http.Cookie {
 	}
 }
 
-// reaches is ErrInsecure if the browser will not take the cookie from r. Those
-// that run on the same host do, over plain HTTP too.
+// reaches is ErrInsecure if the browser will not take the cookie from r. A
+// browser on the same host takes it over plain HTTP too.
 func (m *Manager) reaches(r *http.Request) error {
 	if m.cookie.Insecure || m.https(r) || local(r.Host) {
 		return nil

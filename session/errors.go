@@ -65,8 +65,9 @@ var (
 // The errors of a Manager and of the sessions it gives to handlers, beside
 // those of its store.
 var (
-	// ErrNoManager says that a context does not come from a Manager's Handler,
-	// or from those of several, so that it has to be asked by Manager.Session.
+	// ErrNoManager says that a context does not come from a Manager's Handler.
+	// Or it comes from the Handlers of several, so that Manager.Session has to
+	// be called.
 	ErrNoManager = errors.New("session: no manager for this context")
 
 	// ErrTooLate says that the answer has begun, so that the browser can no
@@ -77,8 +78,8 @@ var (
 	// Secure, as the request came over plain HTTP from another machine.
 	ErrInsecure = errors.New("session: Secure cookie over plain HTTP")
 
-	// ErrUndecodable says that the data of a session cannot be decoded: it is
-	// another program's, or that of another Codec.
+	// ErrUndecodable says that the data of a session cannot be decoded: another
+	// program or another Codec has made it.
 	ErrUndecodable = errors.New("session: undecodable data")
 
 	// ErrDegraded says that the session could not be read and the request is

@@ -79,7 +79,7 @@ const (
 // logged.
 type Event struct {
 	Kind EventKind
-	// Key is the session's; that of EventRenewed is the new one, and Old the
+	// Key is the session's. In an EventRenewed it is the new key, and Old the
 	// one before.
 	Key, Old Key
 	User     string

@@ -10,9 +10,9 @@ import (
 	"github.com/sojourn-go/sojourn/internal/jsonobject"
 )
 
-// head is what a Manager keeps of a session beside its values: a line of text
-// in front of what the codec made, of fields between spaces. Most requests need
-// the first few only.
+// head is what a Manager keeps of a session beside its values. It is a line of
+// text in front of what the codec made, of fields between spaces. Most requests
+// need the first few only.
 type head struct {
 	// issued is when the ID was made, loggedIn when the user last
 	// authenticated, in Unix seconds; 0 is never.
@@ -32,10 +32,11 @@ type about struct {
 	Agent   string `json:"agent,omitzero"`
 }
 
-// format is the first field. Another one is another program's.
+// format is the first field. Data with another format is another program's.
 const format = "1"
 
-// split takes the head off a record's data. What is left is the codec's.
+// split takes the head off a record's data. The body that is left is the
+// codec's.
 func split(data []byte) (h head, body []byte, err error) {
 	line, body, ok := bytes.Cut(data, []byte{'\n'})
 	field := func() (text []byte) {

@@ -101,8 +101,8 @@ func keyOf(raw []byte) Key { return Key{Hash: sha256.Sum256(raw), Bucket: bucket
 // IsZero reports whether id is the zero ID.
 func (id ID) IsZero() bool { return id == ID{} }
 
-// Secret returns the ID's text, for the browser only. That of the zero ID is
-// empty.
+// Secret returns the ID's text, for the browser only. The text of the zero ID
+// is empty.
 func (id ID) Secret() string {
 	if id.IsZero() {
 		return ""

@@ -19,9 +19,9 @@ type Key struct {
 	Bucket int32
 }
 
-// ForeignKey is the key of a token that another library made: scheme names the
-// library and keeps its tokens apart from those of others and from IDs. The
-// key has Bucket 0, so a store has to search for it.
+// ForeignKey is the key of a token that another library made. scheme names the
+// library, and keeps its tokens apart from the tokens of other libraries and
+// from IDs. The key has Bucket 0, so a store has to search for it.
 func ForeignKey(scheme, token string) Key {
 	h := sha256.New()
 	fmt.Fprintf(h, "sojourn:%d:%s:", len(scheme), scheme)

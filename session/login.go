@@ -74,13 +74,13 @@ func (s *Session) Login(ctx context.Context, user string, login Login) error {
 	})
 }
 
-// Renew gives the session a new ID, with all that it holds, after other
-// changes of what its user may do. For grace the old ID still works, for
-// requests that are under way: from 0, with which it is dead at once, to
-// MaxGrace. The deadline stays: only a login moves it. A session without a
-// user, though, gets that of one with a user, for applications that keep their
-// users in values. A session that is not stored yet has no ID to renew, which
-// is no error.
+// Renew gives the session a new ID, with all that it holds, after other changes
+// of what its user may do. For grace the old ID still works, for requests that
+// are under way: from 0, with which it is dead at once, to MaxGrace. The
+// deadline stays: only a login moves it. A session without a user, though, gets
+// the deadline of one with a user, for applications that keep their users in
+// values. A session that is not stored yet has no ID to renew, which is no
+// error.
 //
 // It is ErrNotFound if the session has ended meanwhile, and else fails as
 // Login.
@@ -106,8 +106,8 @@ func (s *Session) Renew(ctx context.Context, grace time.Duration) error {
 	})
 }
 
-// Destroy ends the session, and has the browser forget its cookie. What the
-// request sets afterwards begins a new one. It is no error if there is none.
+// Destroy ends the session, and has the browser forget its cookie. Values that
+// the request sets afterwards begin a new one. It is no error if there is none.
 func (s *Session) Destroy(ctx context.Context) error { return s.end(ctx, s.m.store.Destroy) }
 
 // DestroyOnAllNodes is Destroy that returns when no node can serve the session any

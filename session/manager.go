@@ -104,14 +104,14 @@ func (m *Manager) find() {
 // reads nothing for requests that do not ask for one.
 //
 // What the request changes is saved before the first byte of its answer, or
-// when next returns. If that fails, the answer is that of
-// Options.ErrorHandler, and what next writes is not sent. Nothing is saved if
-// next panics; a handler that recovers from panics belongs around this one.
+// when next returns. If that fails, Options.ErrorHandler answers, and what next
+// writes is not sent. Nothing is saved if next panics; a handler that recovers
+// from panics belongs around this one.
 //
-// The answer to a request that asked for its session has Vary: Cookie; one
-// that sets the cookie has Cache-Control: no-store. If next hijacks the
-// connection before it has written a header, it finds the cookie in that of
-// its ResponseWriter.
+// The answer to a request that asked for its session has Vary: Cookie; one that
+// sets the cookie has Cache-Control: no-store. If next hijacks the connection
+// before it has written a header, it finds the cookie in the header of its
+// ResponseWriter.
 //
 // Managers may be nested if their cookies have different names.
 func (m *Manager) Handler(next http.Handler) http.Handler {
@@ -134,8 +134,8 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 // cannot be loaded, the error handler will answer the request, whatever the
 // handler does: it should just return.
 //
-// It is ErrNoManager if ctx does not come from a Manager's Handler, or from
-// those of several: see Manager.Session.
+// The error is ErrNoManager if ctx does not come from a Manager's Handler, or
+// comes from the Handlers of several: see Manager.Session.
 func FromContext(ctx context.Context) (*Session, error) {
 	p, n := reqsession.Innermost[part](ctx)
 	switch {

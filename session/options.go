@@ -13,10 +13,10 @@ import (
 
 // Options are a Manager's settings. The zero Options work.
 type Options struct {
-	// Name keeps this manager's sessions apart from those of other managers,
-	// on the same store too: their cookies, users and limits have nothing to
-	// do with each other. It has up to 32 of the characters a-z, 0-9, "_" and
-	// "-". Empty is a name like any other.
+	// Name keeps this manager's sessions apart from the sessions of other
+	// managers, on the same store too. Their cookies, users and limits have
+	// nothing to do with each other. It has up to 32 of the characters a-z,
+	// 0-9, "_" and "-". Empty is a name like any other.
 	Name string
 	// Policy is for how long sessions last.
 	Policy Policy

@@ -10,8 +10,8 @@ import (
 // Policy says how long sessions last and what their cookie is like. The zero
 // Policy is PolicyLowRisk.
 //
-// All timeouts are enforced by the store and its clock. What the cookie says
-// of them is housekeeping (NIST SP 800-63B-4, section 5.1.1).
+// All timeouts are enforced by the store and its clock. A timeout in the cookie
+// is housekeeping (NIST SP 800-63B-4, section 5.1.1).
 type Policy struct {
 	// IdleTimeout ends a session that was not used for so long. 0 is 30
 	// minutes; negative is none.
@@ -92,7 +92,8 @@ const (
 	defaultGrace     = time.Minute
 )
 
-// withDefaults replaces the zeroes. What is off is then 0, also an AbsoluteTimeout.
+// withDefaults replaces the zeroes. A timeout that is off becomes 0, also an
+// AbsoluteTimeout.
 func (p Policy) withDefaults() Policy {
 	off := func(d time.Duration) time.Duration { return max(d, 0) }
 	p.IdleTimeout = off(cmp.Or(p.IdleTimeout, defaultIdle))

@@ -97,7 +97,8 @@ func (s *Session) renewalDue() bool {
 		s.policy.endless(s.rec.User == "") && s.rec.Deadline.Sub(now) < min(after, s.m.longest()/2)
 }
 
-// save writes the changes, made to what others have saved where they have.
+// save writes the changes. If others have saved meanwhile, it makes them to
+// what those have saved.
 func (s *Session) save(within reqsession.Limits) error {
 	ctx, cancel := within()
 	defer cancel()
@@ -139,9 +140,9 @@ func (s *Session) again(ctx context.Context, err error, attempt int) error {
 	return s.refetch(ctx)
 }
 
-// refetch reads the session again, past the cache, and makes the changes to
-// it. In a renewal's grace period it finds the successor. One that has got
-// another user is not for what the request did as the user before.
+// refetch reads the session again, past the cache, and makes the changes to it.
+// In a renewal's grace period it finds the successor. A session that has got
+// another user must not get what the request did as the user before.
 func (s *Session) refetch(ctx context.Context) error {
 	was, changes := s.rec, s.delta
 	rec, err := s.m.fresh(ctx, was.Key)

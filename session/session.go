@@ -193,8 +193,7 @@ func (s *Session) decode() error {
 	return nil
 }
 
-// close ends the request. What was changed after the answer had begun is saved
-// now.
+// close ends the request. It saves what was changed after the answer had begun.
 func (s *Session) close() {
 	_ = s.do(s.r.Context(), func() error { // it is always nil
 		if !s.state.Close() || s.delta.empty() || s.rec.Key.IsZero() {

@@ -35,8 +35,8 @@ type Record struct {
 	// UTF-8 without NUL.
 	User string
 	// Data is the application's, opaque to the store; nil and empty are the
-	// same. What a store returns must not be modified; what it is given it
-	// does not keep.
+	// same. Data that a store returns must not be modified. A store does not
+	// keep the Data that it is given.
 	Data []byte
 }
 
@@ -64,7 +64,7 @@ type Store interface {
 	Get(ctx context.Context, key Key) (Record, error)
 
 	// Create adds a session and returns it with its Version and Created. The
-	// bucket of its key must be 0 or that of its deadline, else it is
+	// bucket of its key must be 0 or the deadline's, else the error is
 	// ErrInvalid. It is ErrExists when the key was used before, even if that
 	// session is dead, and ErrDeadline when the deadline or expiry is out of
 	// range; a zero deadline is. The store's Now plus its longest lifetime is
@@ -165,10 +165,10 @@ type Putter interface {
 	Put(ctx context.Context, rec Record) (Record, error)
 }
 
-// Lister is a store that can tell what it holds. What is created or ended
-// while a listing runs may or may not be part of it; everything else is, once,
-// also what is touched or saved meanwhile. The loop may call the store. In its
-// grace period a renewed key is not listed, its successor is.
+// Lister is a store that can tell what it holds. A session that is created or
+// ended while a listing runs may or may not be part of it. Every other session
+// is, once, also if it is touched or saved meanwhile. The loop may call the
+// store. In its grace period a renewed key is not listed, its successor is.
 type Lister interface {
 	// Len returns how many sessions are live.
 	Len(ctx context.Context) (int64, error)
@@ -206,7 +206,7 @@ type UserIndex interface {
 	ListUser(ctx context.Context, user string) ([]Record, error)
 	// CountUser returns how many live sessions user has.
 	CountUser(ctx context.Context, user string) (int64, error)
-	// DestroyUser ends all sessions of user but those of except, and returns
+	// DestroyUser ends all sessions of user except the given ones, and returns
 	// how many it ended. No session that was created before the call survives
 	// it, nor does what it is renewed to meanwhile for the same user. The same
 	// holds for one that the database had begun to create or renew when it was
@@ -232,8 +232,8 @@ type Pruned struct {
 	// Rows is how many rows of dead sessions went, as far as it is known: those
 	// in dropped partitions are counted by the server's estimate.
 	Rows int64
-	// Emptied is how many expired sessions lost their data and user. What is left
-	// of them keeps their keys dead.
+	// Emptied is how many expired sessions lost their data and user. The rows
+	// that are left keep their keys dead.
 	Emptied int64
 }
 
@@ -328,9 +328,9 @@ type Statser interface {
 // Stats counts what a store has done since it was made. Fields that a store
 // has no use for stay zero.
 //
-// What tells of the present never reads well when nothing is known: an age is
-// then [math.MaxInt64], a time is zero, and what is said to be so is false. What
-// was read from the database is as of Refreshed.
+// A field about the present never reads well when nothing is known: an age is
+// then [math.MaxInt64], a time is zero, and a bool is false. Fields that were
+// read from the database are as of Refreshed.
 type Stats struct {
 	// Gets counts reads by key; Probes those among them that had to search
 	// because the key has no bucket.

@@ -25,7 +25,7 @@ type Info struct {
 	// latest.
 	Expires  time.Time `json:"expires"`
 	Deadline time.Time `json:"deadline"`
-	// Label is that of its login; Address is the network it came from and
+	// Label is the label of its login; Address is the network it came from and
 	// Agent its User-Agent, if the options keep them.
 	Label   string `json:"label,omitempty"`
 	Address string `json:"address,omitempty"`

@@ -41,10 +41,10 @@ func Pop[T any](s *Session, key string) (T, error) {
 	return value, err
 }
 
-// Update changes a value by a function of what is there, the zero T if
-// nothing is. When another request has saved meanwhile, the function is called
-// again with what that has saved, so that of two that count, both do. It must
-// do nothing else, nor use the session.
+// Update changes a value by a function of what is there, the zero T if nothing
+// is. When another request has saved meanwhile, the function is called again
+// with what that has saved. So of two requests that count, both do. The
+// function must do nothing else, nor use the session.
 func Update[T any](s *Session, key string, f func(T) T) error {
 	if err := checkKey(key); err != nil {
 		return err
@@ -98,8 +98,8 @@ func Flashes[T any](s *Session) ([]T, error) {
 	return all, nil
 }
 
-// Flash adds something for a later request to show once, by Flashes. What
-// concurrent requests add is all there.
+// Flash adds something for a later request to show once, by Flashes. Concurrent
+// requests may add, and all that they add is there.
 func (s *Session) Flash(v any) error {
 	one, err := encodeValue(flashKey, v)
 	if err != nil {

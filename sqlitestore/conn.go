@@ -89,8 +89,9 @@ func (c *conn) exec(q query, args ...any) (changed int64, err error) {
 	return changed, err
 }
 
-// query runs a statement and calls each for its rows, until that fails. What
-// it is passed is its own. It ends with ctx; one that cannot end is faster.
+// query runs a statement and calls each for its rows, until that fails. each
+// may keep the values that it is passed. query ends with ctx; a ctx that cannot
+// end is faster.
 func (c *conn) query(ctx context.Context, q query, each func([]driver.Value) error, args ...any) error {
 	return c.with(q, args, func(stmt driver.Stmt, named []driver.NamedValue) (err error) {
 		rows, err := stmt.(driver.StmtQueryContext).QueryContext(ctx, named)

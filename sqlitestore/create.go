@@ -62,8 +62,8 @@ func (s *Store) create(ctx context.Context, rec session.Record, limit session.Us
 	return out, err
 }
 
-// add inserts a session whose key was not used before and makes room for it. The
-// row that it replaces, if any, does not count. What it refuses has changed
+// add inserts a session whose key was not used before and makes room for it.
+// The row that it replaces, if any, does not count. A refusal has changed
 // nothing.
 func (t *tx) add(rec session.Record, replaced *sqlrow.Row, limit session.UserLimit, now time.Time) ([]session.Key, error) {
 	limits := t.s.limits

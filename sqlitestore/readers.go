@@ -107,6 +107,6 @@ func retry(ctx context.Context, limit time.Duration, f func() error) error {
 	}
 }
 
-// backoff is for who waits for those who write: a commit takes a fraction of a
-// millisecond or a few.
+// backoff is how a read or a write waits for other writers: a commit takes a
+// fraction of a millisecond or a few.
 var backoff = wait.Backoff{First: 200 * time.Microsecond, Most: 5 * time.Millisecond}

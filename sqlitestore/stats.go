@@ -28,7 +28,7 @@ func (s *Store) Stats() session.Stats {
 	return st
 }
 
-// turn is who pruned last and when, as this process knows it.
+// turn is which process pruned last and when, as this process knows it.
 type turn struct {
 	at      time.Time
 	by      string

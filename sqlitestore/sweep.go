@@ -18,9 +18,9 @@ const (
 	prunePause  = 2 * time.Millisecond
 )
 
-// retire deletes the rows whose bucket has passed, and that of all keys that
-// lead to them. The bucket, not the deadline: until it has passed, another
-// deadline would make the key good again.
+// retire deletes the rows whose bucket has passed, and the buckets of all keys
+// that lead to them. It goes by the bucket, not the deadline: until the bucket
+// has passed, another deadline would make the key good again.
 func (p *pruning) retire(ctx context.Context) (done session.Pruned, err error) {
 	for {
 		n, err := write(ctx, p.s, func(t *tx) (int64, error) {

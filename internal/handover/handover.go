@@ -2,8 +2,8 @@
 // in batches. A caller that cannot wait is told what is known of its write: not
 // written, if the writer had not taken it, and otherwise unknown.
 //
-// There is no timer that holds a write back. What comes while a batch is under
-// way goes into the next one, and a lone write goes at once.
+// There is no timer that holds a write back. A write that comes while a batch
+// is under way goes into the next one, and a lone write goes at once.
 //
 // A queue holds no more than Batches batches, those under way included. A write
 // that comes when the queue is full waits outside with its data, in order. Only
@@ -44,7 +44,7 @@ type Op struct {
 	// Guarded by the queue.
 	state state
 	place *list.Element // in the list that it waits in
-	due   *list.Element // in that of those to be told
+	due   *list.Element // in the list of writes whose callers are to be told
 	ready chan struct{} // closed once there is room; nil: there was at once
 	leave func()        // called when the caller is told that the outcome is unknown
 	err   error
@@ -71,7 +71,7 @@ type Write interface {
 	handed() *Op
 }
 
-// Rules are those of a queue.
+// Rules say how a queue treats writes.
 type Rules[K comparable, W Write] struct {
 	// Items and Bytes are the most that a batch has. One write may have more
 	// bytes.
@@ -237,7 +237,8 @@ func (o *Op) hasLeft() bool {
 	}
 }
 
-// Finish tells w's caller the outcome. What was finished before stays as it is.
+// Finish tells w's caller the outcome. A write that was finished before stays
+// as it is.
 func (q *Queue[K, W]) Finish(w W, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -271,7 +272,8 @@ func (q *Queue[K, W]) FinishKey(key K, err error) {
 	}
 }
 
-// Close has Start refuse. What began to wait before is still to be written.
+// Close has Start refuse. Writes that began to wait before are still to be
+// written.
 func (q *Queue[K, W]) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

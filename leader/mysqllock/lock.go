@@ -35,8 +35,8 @@ import (
 // the server keeps one, cut to 255 bytes; empty stands for that of config.
 // Timeouts of config and server do not apply to the session: the work sets its
 // own. But the server ends a session that was silent for as long as Open says,
-// in whole seconds. So it finds out that the process is frozen or the network
-// gone.
+// in whole seconds. So the server finds out that the process is frozen or the
+// network gone.
 //
 // The work must not close the connection. It does not have to expect
 // [driver.ErrBadConn] to hide a new one: there is none, and the term ends.

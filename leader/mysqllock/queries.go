@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// lockName is made of what needs no quoting. The limit is 64 characters.
+// lockName has only characters that need no quoting. The limit is 64
+// characters.
 func lockName(key int64) string { return fmt.Sprintf("leader:%016x", uint64(key)) }
 
 // Comments that begin with /*!80000 are for MySQL alone, those with /*M! for

@@ -57,8 +57,8 @@ func up(ctx context.Context, db *sql.DB, cfg Config, fsys fs.FS) error {
 	return wait.Because(ctx, n.migrate(ctx, conn, steps))
 }
 
-// discard closes a connection instead of giving it back to its pool: it has
-// other settings than those of the pool, and perhaps a lock.
+// discard closes a connection instead of giving it back to its pool: its
+// settings are not the pool's, and it may have a lock.
 func discard(conn *sql.Conn) {
 	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	_ = conn.Close()
@@ -117,8 +117,8 @@ func (n names) migrate(ctx context.Context, conn *sql.Conn, steps []sqlmigrate.S
 	}
 	for _, step := range steps[st.version:] {
 		for _, statement := range step.Statements {
-			// What an interrupted migration has done need not be done again; the
-			// inspection at the end sees whether it was that.
+			// A statement that an interrupted migration has run need not run
+			// again; the inspection at the end sees whether it was that.
 			if _, err := conn.ExecContext(ctx, statement); err != nil && !doneAlready(err) {
 				return n.explain(fmt.Sprintf("migration %03d %s", step.Version, step.Name), err)
 			}
