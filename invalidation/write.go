@@ -81,8 +81,8 @@ func (w *Write) add(key session.Key) {
 // It is zero while nobody listens; nothing is stored then.
 func (w *Write) Server() time.Time { return w.ticket.Server() }
 
-// Wrote is End for a write to one key that has been committed. The row as it is
-// after it is stored if nobody else has written meanwhile.
+// Wrote is End for a write to one key that has been committed. The row as the
+// write has left it is stored if nobody else has written meanwhile.
 func (w *Write) Wrote(row Row) {
 	key := w.keys[0]
 	s := &w.cache.stripes[key.token.stripe()]

@@ -87,8 +87,8 @@ func Run[C any](ctx context.Context, locker Locker[C], opts Options, work func(l
 }
 
 // MinSilence is how long a session may be silent at the very least, in every
-// database. It is longer than a healthy process needs from one statement to the
-// next, and all that a frozen one can hold up the others for.
+// database. A healthy process needs less from one statement to the next, and a
+// frozen one holds up the others for no longer.
 const MinSilence = 10 * time.Second
 
 type elector[C any] struct {

@@ -38,9 +38,9 @@ type Options struct {
 	// ConnectTimeout limits the opening of one session. Default 10s.
 	ConnectTimeout time.Duration
 
-	// MaxBackoff caps the wait after repeated failures, which starts at Poll and
-	// doubles. Default 15s. A term that lasted longer than this clears what its
-	// predecessors failed.
+	// MaxBackoff caps the wait after repeated failures, which starts at Poll
+	// and doubles. Default 15s. A term that lasted longer than MaxBackoff
+	// clears the failures before it.
 	MaxBackoff time.Duration
 
 	// Logger gets one line per change and one per failure; a failure that repeats

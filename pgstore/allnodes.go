@@ -19,8 +19,9 @@ func (s *Store) WaitForAllNodes(ctx context.Context) error {
 	return wrap("wait for all nodes", s.outwait(ctx))
 }
 
-// outwait reads the lease after what it is waited for was acknowledged: a node
-// that goes by a longer one from then on counts it from then on.
+// outwait waits for the longest lease in force. It reads the lease after the
+// write was acknowledged: a node that learns of a longer one later counts that
+// from then on.
 func (s *Store) outwait(ctx context.Context) error {
 	var lease int64
 	err := s.queryRow(ctx, s.control, func(row pgx.Row) error { return row.Scan(&lease) }, s.parent.longestLease)

@@ -17,16 +17,18 @@ const (
 	longestAttempt  = 2500 * time.Millisecond
 )
 
-// attemptLimit is how long a connection may take for an answer before another is
-// tried, of the time that there is for all. Later attempts get more.
+// attemptLimit is how long an attempt may wait for an answer before another
+// connection is tried, given the time for all attempts. Later attempts get
+// more.
 func attemptLimit(all time.Duration) time.Duration {
 	return min(all, max(shortestAttempt, min(all/4, longestAttempt)))
 }
 
 const readTries = 4
 
-// ask runs what only reads, in Options.ReadTimeout. It is repeated on another
-// connection when one is lost or falls silent, and when others made it fail.
+// ask runs a read, within Options.ReadTimeout. It repeats the read on another
+// connection when one is lost or falls silent, and when others made the read
+// fail.
 func (s *Store) ask(ctx context.Context, r road, read func(context.Context, *pgxpool.Conn) error) error {
 	if r.limit != 0 {
 		r.limit = attemptLimit(s.opts.ReadTimeout)

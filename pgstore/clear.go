@@ -72,7 +72,7 @@ func (s *Store) allParts(f *facts) []partition {
 	return parts
 }
 
-// clearPart walks through part, before later ones.
+// clearPart walks through part. The walk goes on through the later ones.
 func (s *Store) clearPart(ctx context.Context, part partition, later []partition, since time.Time) (total int64, err error) {
 	last := session.Key{}
 	for {
@@ -89,7 +89,7 @@ func (s *Store) clearPart(ctx context.Context, part partition, later []partition
 			return total, nil
 		}
 		last = slices.MaxFunc(page.met, pageOrder)
-		ahead := func(key session.Key) bool { // which it is not in a partition that was made since
+		ahead := func(key session.Key) bool { // a partition that was made since is not ahead
 			return part.takes(key.Bucket) && pageOrder(key, last) > 0 ||
 				slices.ContainsFunc(later, func(part partition) bool { return part.takes(key.Bucket) })
 		}

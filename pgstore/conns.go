@@ -33,8 +33,9 @@ const (
 
 	ownIdle = 2 * time.Minute
 
-	// otherAfter is for how long one pool is waited for before the other is asked
-	// too, and starvedAfter for how long alone when the other has failed.
+	// otherAfter is for how long a statement waits for the one pool before it
+	// asks the other too. starvedAfter is for how long it waits for one alone
+	// when the other has failed.
 	otherAfter   = 100 * time.Millisecond
 	starvedAfter = time.Second
 	doubtFor     = time.Second
@@ -50,7 +51,7 @@ func ownPool(ctx context.Context, pool *pgxpool.Pool, conns int32) (*pgxpool.Poo
 	config := pool.Config()
 	config.MaxConns, config.MinConns, config.MinIdleConns = conns, 0, 0
 	config.MaxConnIdleTime = min(config.MaxConnIdleTime, ownIdle)
-	// Hooks on acquiring and releasing are about the caller's use of the pool.
+	// These hooks are about the caller's use of the pool, not the store's.
 	config.BeforeAcquire = nil //lint:ignore SA1019 the caller may use it still, and it would come along
 	config.PrepareConn, config.AfterRelease, config.BeforeClose, config.ShouldPing = nil, nil, nil, nil
 	config.PingTimeout = ownPing
@@ -123,8 +124,8 @@ func (r road) forLocks(ctx context.Context, n int, do func(context.Context, road
 	}
 }
 
-// do lends f a connection until f returns or the limit is over. Then the
-// connection is broken, for nothing else ends a wait for an answer.
+// do lends f a connection until f returns or the limit is over. Then it breaks
+// the connection, for nothing else ends a wait for an answer.
 func (r road) do(ctx context.Context, f func(context.Context, *pgxpool.Conn) error) error {
 	all, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -171,7 +172,8 @@ type lostConn struct{ error }
 
 func (e lostConn) Unwrap() error { return e.error }
 
-// fellSilent notes that others of the pool may have done so too.
+// fellSilent breaks conn, and notes that other connections of its pool may have
+// fallen silent too.
 func (c *conns) fellSilent(conn *lent) {
 	conn.breakIt()
 	if conn.own {
@@ -208,7 +210,8 @@ func (l *lent) giveBack() {
 
 func (l *lent) lost() bool { return l.Conn.Conn().IsClosed() }
 
-// breakIt ends what pgx does with a connection that is lost, for up to 15 s.
+// breakIt ends a lost connection at once: pgx would go on with it for up to 15
+// s.
 func (l *lent) breakIt() { direct.Break(l.Conn.Conn()) }
 
 // lend returns a connection of the pool that is asked first or, if that does

@@ -45,8 +45,9 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 	return o.rec, nil
 }
 
-// newRecord checks what Create and Renew are given for a new session, and returns
-// it as it is kept. It refuses a time only by a clock that was read since.
+// newRecord checks the record of a new session for Create and Renew, and
+// returns it as it is kept. It refuses a time only by a clock that it has read
+// during the call.
 func (s *Store) newRecord(ctx context.Context, rec session.Record, limits func() storekit.Limits) (session.Record, error) {
 	rec.Data = notNull(rec.Data)
 	made, err := limits().New(rec, s.Now())
@@ -78,8 +79,8 @@ func (s *Store) inPartition(ctx context.Context, bucket int32, write func() erro
 	return err
 }
 
-// needPartition makes the partition of bucket if this node knows of none. Failing that,
-// the write goes to the parent, which has the last word.
+// needPartition makes the partition of bucket if this node knows of none. If it
+// cannot, the write goes to the parent, which has the last word.
 func (s *Store) needPartition(ctx context.Context, bucket int32) error {
 	if s.facts.Load().find(bucket) != nil {
 		return nil
@@ -188,9 +189,9 @@ func (s *Store) createdAfterAll(ctx context.Context, o *op) error {
 	return session.ErrExists
 }
 
-// created reports whether rec was created at that key, and completes it: its
-// version tells, whatever came after it. It is ErrUnknown when there is a later
-// one, which may have come after it.
+// created reports whether rec was created at that key, and completes it. The
+// version tells, whatever came after the creation. The error is ErrUnknown if
+// there is a later version, which may have come after it.
 func (s *Store) created(ctx context.Context, at session.Key, rec *session.Record) (bool, error) {
 	was, err := s.lookOld(ctx, at)
 	switch {

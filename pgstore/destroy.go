@@ -47,7 +47,7 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 			seen[at] = o
 			ops = append(ops, o)
 		}
-		for _, o := range ops { // which all come to be finished
+		for _, o := range ops { // every one of them is finished in the end
 			w := s.cache.Begin(o.key)
 			o.After = func(error) { w.End() }
 		}

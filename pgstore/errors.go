@@ -94,8 +94,8 @@ func outcomeOf(err error) txOutcome {
 	return txFailed
 }
 
-// outcomeOpen reports that an answer was lost and that asking again, which ended
-// with err, did not tell what came of it.
+// outcomeOpen is the error of a write whose answer was lost, and of which
+// asking again, which ended with err, did not tell the outcome.
 func (s *Store) outcomeOpen(ctx context.Context, lost, err error) error {
 	s.stats.unknown.Add(1)
 	if isRefusal(err) {
@@ -104,7 +104,8 @@ func (s *Store) outcomeOpen(ctx context.Context, lost, err error) error {
 	return storekit.StillUnknown(ctx, lost, err)
 }
 
-// isRefusal reports whether the database was asked and had a reason to say no.
+// isRefusal reports whether err is an answer of the database that says no,
+// rather than a failure.
 func isRefusal(err error) bool {
 	return storekit.IsRefusal(err) || isCode(err, "23505") // unique_violation
 }

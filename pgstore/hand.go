@@ -39,7 +39,7 @@ const (
 // before the server takes the locks away from it: it is frozen or cut off.
 const silentFor = "5s"
 
-// withoutDetachConcurrently is what the second kind of hand cannot do.
+// withoutDetachConcurrently says what a hand behind a pooler cannot do.
 const withoutDetachConcurrently = "the pool goes through a pooler and Options.DirectDSN is empty: " +
 	"retiring a partition locks the table for a moment, since DETACH CONCURRENTLY cannot be part of a transaction"
 
@@ -188,7 +188,7 @@ func (s *Store) ownHand(ctx context.Context) (h hand, done func(), err error) {
 			s.backgroundError("close the connection of PruneNow", err)
 		}
 	}
-	// Its locks go with it if this node is frozen.
+	// The server takes the locks away if this node is frozen.
 	if _, err := sess.Conn().Exec(ctx, `SELECT pg_catalog.set_config('idle_session_timeout', $1, false)`, silentFor); err != nil {
 		bye()
 		return hand{}, nil, err

@@ -50,7 +50,7 @@ type lane struct {
 	overdue chan struct{} // places for batches that the lane has left behind
 }
 
-// How a flush is to be done.
+// flushMode is how a flush is to be done.
 type flushMode struct {
 	road     road
 	parent   bool // through the parent, because a partition was not there

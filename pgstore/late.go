@@ -134,7 +134,8 @@ func (s *Store) lateLoop() {
 	}
 }
 
-// writeLate writes through the lane, which has room for some at a time.
+// writeLate writes expiries through the lane of touches, which has room for
+// some at a time.
 func (s *Store) writeLate(some map[session.Key]time.Time) {
 	var (
 		open     sync.WaitGroup
@@ -155,7 +156,7 @@ func (s *Store) writeLate(some map[session.Key]time.Time) {
 			case err == nil:
 				s.stats.touches.Add(1)
 			case isNotFound(err) && !o.expired:
-				// It was ended meanwhile, for which nobody needs an expiry.
+				// The session was ended meanwhile: nobody needs its expiry.
 			default:
 				mu.Lock()
 				defer mu.Unlock()

@@ -20,7 +20,7 @@ func (s *Store) Len(ctx context.Context) (int64, error) {
 	return n, wrap("len", err)
 }
 
-// A page is read at once: nothing is held on the server between two pages.
+// A page is read as a whole: nothing is held on the server between two pages.
 const (
 	keysPerPage     = 5000
 	sessionsPerPage = 500
@@ -51,7 +51,7 @@ func (s *Store) All(ctx context.Context) iter.Seq2[session.Record, error] {
 }
 
 // pages walks through the partitions in key order, page by page, until visit
-// says no. A partition that vanishes meanwhile held nothing live.
+// says no. A partition that vanishes meanwhile held no live session.
 func pages[T any](ctx context.Context, s *Store, text func(*queries) string, size int, scan pgx.RowToFunc[T], keyOf func(T) session.Key, visit func(T) bool) error {
 	if err := s.begun(ctx); err != nil {
 		return err

@@ -48,15 +48,16 @@ func (s *Store) beat(ctx context.Context, payload string) (wrote invalidation.Se
 // for too long cannot know how long others wait for it.
 func (s *Store) lease() (time.Duration, error) {
 	f := s.facts.Load()
-	// By the wall clock too, which goes on while the machine is suspended.
+	// The age counts by the wall clock too, which goes on while the machine is
+	// suspended.
 	if age := max(time.Since(f.readAt), time.Since(f.readAt.Round(0))); age > pgschema.LeaseMemory/2 {
 		return 0, fmt.Errorf("it was last read %v ago", age.Round(time.Second))
 	}
 	return f.lease, nil
 }
 
-// notifyPartitions has the other nodes look at the partitions if there are other
-// ones now.
+// notifyPartitions has the other nodes look at the partitions if this pass has
+// made or retired some.
 func (m *maintenance) notifyPartitions(ctx context.Context) error {
 	if m.done.Made == 0 && m.done.Retired == 0 {
 		return nil

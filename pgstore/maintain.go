@@ -40,8 +40,8 @@ const (
 // no failure, but the duty is not done.
 var errLater = errors.New("the next pass goes on with it")
 
-// pass does what there is to do, one after the other, and goes on after a
-// failure: what could not be done now is tried by the next pass.
+// pass runs the steps one after the other, and goes on after a failure: the
+// next pass tries again what could not be done.
 func (s *Store) pass(ctx context.Context, h hand, sweep *sweeper) passReport {
 	m := &maintenance{s: s, hand: h, sweep: sweep}
 	r := passReport{} // a node that cannot even look is not fit to lead
@@ -90,7 +90,7 @@ func (s *Store) pass(ctx context.Context, h hand, sweep *sweeper) passReport {
 	return r
 }
 
-// look reads what the steps go by.
+// look reads the role's rights and the facts, by which the steps go.
 func (m *maintenance) look(ctx context.Context) (err error) {
 	if m.may, m.owner, err = m.s.mayRetire(ctx, m.hand.conn); err != nil {
 		return err
@@ -120,7 +120,7 @@ FROM pg_catalog.pg_class WHERE oid = $1::text::regclass`, s.names.Sessions).Scan
 	return may, owner, err
 }
 
-// mayNot says what a step needs that this role is not.
+// mayNot is the error of a step for which this role has too few rights.
 func (m *maintenance) mayNot() error {
 	return fmt.Errorf("this role may not drop partitions or change their rights: make it a member of %q, or let a node with such a role do the maintenance", m.owner)
 }
@@ -152,8 +152,8 @@ func (m *maintenance) makeAhead(ctx context.Context) error {
 	}
 }
 
-// passOnRights gives the partitions the owner and the rights of their parent,
-// whose changes do not reach them by themselves.
+// passOnRights gives the partitions the owner and the rights of their parent.
+// Changes of the parent do not reach them by themselves.
 func (m *maintenance) passOnRights(ctx context.Context) error {
 	// The owner first: what a partition gives its owner it need not give others.
 	for _, differing := range []string{strangers, differingRights()} {
@@ -177,7 +177,7 @@ func (m *maintenance) passOnRights(ctx context.Context) error {
 	return nil
 }
 
-// run runs statements in one transaction, so that nobody sees what is between
+// run runs statements in one transaction, so that nobody sees a state between
 // two of them.
 func (m *maintenance) run(ctx context.Context, statements []string) error {
 	return m.hand.transact(ctx, lockBriefly, true, func(tx pgx.Tx) error {

@@ -63,7 +63,7 @@ func (s *Store) GetFresh(ctx context.Context, key session.Key) (session.Record, 
 	return renamed(rec, at, key), wrap("get", err)
 }
 
-// read is recall from the database.
+// read is recall past the memory, from the database.
 func (s *Store) read(ctx context.Context, key session.Key) (session.Record, error) {
 	for {
 		t := s.cache.Reserve(key)
@@ -98,7 +98,7 @@ func written(server time.Time, rec session.Record, ran serverTime) invalidation.
 	return row
 }
 
-// notifyKeys are the messages about what is written of ops.
+// notifyKeys returns the messages that the keys of ops were written.
 func (s *Store) notifyKeys(ops []*op) []string {
 	keys := make([]session.Key, len(ops))
 	for i, o := range ops {

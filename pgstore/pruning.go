@@ -70,7 +70,8 @@ func (p *pruning) add(done session.Pruned) {
 	p.total.Emptied += done.Emptied
 }
 
-// limit notes what this node cannot do, or with an empty text that it can.
+// limit notes what this node cannot do, by its reason. An empty text says that
+// it can.
 func (p *pruning) limit(why, text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -104,7 +105,7 @@ func (s *Store) lockKey(purpose string) int64 {
 	return leader.Key("sojourn", s.opts.Schema, s.opts.Table, purpose)
 }
 
-// locker is for a connection around any pooler.
+// locker makes sessions for locks, around a pooler if there is one.
 func (s *Store) locker(purpose string) (leader.Locker[*pgx.Conn], error) {
 	return pglock.Around(s.pulse, s.opts.DirectDSN, s.lockKey(purpose), namePrefix+s.opts.NodeName)
 }
@@ -194,8 +195,8 @@ func (p *pruning) takeTurns(ctx context.Context) {
 	}
 }
 
-// pass does one and says what failed. It reports whether this node may do all
-// of it.
+// pass runs one pass and logs what failed. It reports whether this node may do
+// all of it.
 func (p *pruning) pass(ctx context.Context, h hand) (fit bool) {
 	r := p.s.pass(ctx, h, &p.sweep)
 	p.add(r.done)

@@ -34,8 +34,8 @@ func (s *Store) Put(ctx context.Context, rec session.Record) (session.Record, er
 	return out, nil
 }
 
-// putForeign creates a session whose key may be in any partition, or replaces
-// the data of the one there is.
+// putForeign creates the session of a key that may be in any partition, or
+// replaces the data of the one that is there.
 func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool) (session.Record, error) {
 	none := session.Record{}
 	if err := s.limits().Content(rec); err != nil {
@@ -80,7 +80,8 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 			return err
 		})
 	}
-	// Replacing again gives the same result, but for what came in between.
+	// Replacing again gives the same result, except for writes that came in
+	// between.
 	var landed func(context.Context) (bool, error)
 	if !replace {
 		landed = func(ctx context.Context) (bool, error) {
@@ -157,7 +158,7 @@ func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bu
 	return out, nil
 }
 
-// endIfPast ends the session if that is what the expiry asks for.
+// endIfPast ends the session if the expiry that was asked for has passed.
 func (s *Store) endIfPast(ctx context.Context, tx pgx.Tx, out *session.Record, bucket int32) (bool, error) {
 	ends := !out.Expires.After(s.Now().Add(clockError))
 	err := tx.QueryRow(ctx, s.parent.putEnd, out.Key.Hash[:], bucket, out.Expires).Scan(&out.Version, &out.Deadline, &out.Created)

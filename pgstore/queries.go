@@ -98,9 +98,9 @@ SELECT true, n, version, NULL, expires_at, deadline, created_at, live, NULL, NUL
 	}
 }
 
-// An expiry that has passed ends the session, unless it has not for the node that
-// computed it: then that node's clock is wrong. The test is one for the whole
-// statement, since it is made in several places.
+// saveEnds says that the expiry to be saved has passed, which ends the session.
+// If it has not passed for the node that computed it, that node's clock is
+// wrong. All places of a statement test by its start, so that they agree.
 const saveEnds = `COALESCE(i.expires_at <= pg_catalog.statement_timestamp(), false)`
 
 // newQueries takes the table's name quoted and qualified.
@@ -205,32 +205,34 @@ ORDER BY key, bucket LIMIT $3`,
 	}
 }
 
-// beginSQL says all that a role, a database or a pooler may have set otherwise:
-// what looks again after it has got a lock needs a new snapshot for that.
+// beginSQL names everything that a role, a database or a pooler may have set
+// otherwise. READ COMMITTED is needed, because a statement that looks again
+// after a lock needs a new snapshot.
 const beginSQL = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE`
 
-// The next statement of every batch. It tells which server answers, and its
-// time before anything else is done. Its settings last until the end of the
+// The second statement of every batch tells which server answers, and its time
+// before anything else is done. Its settings last until the end of the
 // transaction, so they also work behind a transaction pooler.
 const (
-	// pins are what no statement may inherit from role, database or connection.
-	// Names are looked up in pg_catalog first and then where the role has it, for
-	// the triggers that a table may have.
+	// pins are settings that no statement may inherit from role, database or
+	// connection. Names are looked up in pg_catalog first and then where the
+	// role has it, for the triggers that a table may have.
 	pins = `
        pg_catalog.set_config('search_path', CASE WHEN pg_catalog.texteq(pg_catalog.current_setting('search_path'), '') THEN 'pg_catalog'
          ELSE pg_catalog.concat('pg_catalog, ', pg_catalog.current_setting('search_path')) END, true),
        pg_catalog.set_config('client_encoding', 'UTF8', true)`
 
-	// pinText is for values that are sent as text. It goes before the statement
-	// that tells the time.
+	// pinText has values that are sent as text mean the same everywhere. It
+	// goes before the statement that tells the time.
 	pinText = `
 SELECT pg_catalog.set_config('DateStyle', 'ISO', true), pg_catalog.set_config('TimeZone', 'UTC', true),
        pg_catalog.set_config('bytea_output', 'hex', true), pg_catalog.set_config('array_nulls', 'on', true),
        pg_catalog.set_config('quote_all_identifiers', 'off', true)`
 
-	// limitAll has the server end a transaction that is waited for, or whose client
-	// is not heard of anymore. Servers before 17 have no limit for the whole. There
-	// it is the host that has to answer, within some 10 s; see also endSilent.
+	// limitAll has the server end a transaction that is waited for too long, or
+	// whose client is not heard of anymore. Servers before 17 have no limit for
+	// the whole. There only the client's host has to answer, within some 10 s;
+	// see also endSilent.
 	limitAll = `
        pg_catalog.set_config('lock_timeout', $1, true), pg_catalog.set_config('statement_timeout', $2, true),
        CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
@@ -252,7 +254,8 @@ SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp(),` + p
        pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),
        pg_catalog.set_config('jit', 'off', true)`
 
-	// A touch that a crash undoes ends a session a little early.
+	// Touches commit asynchronously: one that a crash undoes ends a session a
+	// little early.
 	asyncCommit     = `, pg_catalog.set_config('synchronous_commit', 'off', true)`
 	startLoneAsync  = startLone + asyncCommit
 	startBatchAsync = startBatch + asyncCommit
@@ -317,7 +320,8 @@ type parentQueries struct {
 func newParentQueries(parent, meta, makePartition string) *parentQueries {
 	const live = `ended_at IS NULL AND expires_at > pg_catalog.clock_timestamp()`
 	return &parentQueries{
-		// Newest first: stops at the first partition that has it.
+		// probe goes newest first and stops at the first partition that has the
+		// key.
 		probe: `
 SELECT bucket FROM ` + parent + ` WHERE key = $1 ORDER BY bucket DESC LIMIT 1`,
 
@@ -325,8 +329,9 @@ SELECT bucket FROM ` + parent + ` WHERE key = $1 ORDER BY bucket DESC LIMIT 1`,
 SELECT version, created_at, ` + live + `, renewed_to, renewed_bucket, COALESCE(grace_until > pg_catalog.clock_timestamp(), false)
 FROM ` + parent + ` WHERE key = $1 AND bucket = $2`,
 
-		// The old row was locked by a statement before. Where keys that lead to it
-		// outlast its partition, a tombstone of it beside the last of them leads on.
+		// renew finds the old row locked by a statement before. If keys that
+		// lead to the old row outlast its partition, a tombstone beside the
+		// last of them leads on.
 		renew: `
 WITH made AS (
   INSERT INTO ` + parent + ` AS s (key, bucket, version, expires_at, deadline, created_at, user_id, data, chain_until)
@@ -356,8 +361,8 @@ FROM made
 WHERE o.key = $1::bytea AND o.bucket = $2::integer
 RETURNING made.version, made.expires_at, made.deadline, made.created_at`,
 
-		// The end of a chain of renewals, and whose it is, or the last row before
-		// one that is gone.
+		// head finds the end of a chain of renewals, and its user, or the last
+		// row before one that is gone.
 		head: `
 WITH RECURSIVE c AS (
   SELECT key, bucket, user_id, renewed_to, renewed_bucket, 1 AS n FROM ` + parent + ` WHERE key = $1 AND bucket = $2
@@ -415,7 +420,7 @@ SELECT key, bucket FROM ` + parent + `
 WHERE user_id = $1 AND ` + live + ` AND NOT (key = $2 AND bucket = $3)
 ORDER BY created_at, key`,
 
-		// Locks in the order of batches.
+		// end locks rows in the order of batches.
 		end: `
 WITH l AS MATERIALIZED (
   SELECT s.key, s.bucket
@@ -450,7 +455,7 @@ SELECT pg_catalog.count(*) FROM ` + parent + ` WHERE ended_at IS NULL AND expire
 
 		makePartition: `SELECT ` + makePartition + `($1)`,
 
-		// The bound of one that is being dropped reads as NULL.
+		// The bound of a partition that is being dropped reads as NULL.
 		partitions: `
 SELECT n.nspname, c.relname, COALESCE(pg_catalog.pg_get_expr(c.relpartbound, c.oid), ''), i.inhdetachpending
 FROM pg_catalog.pg_inherits AS i
@@ -487,9 +492,10 @@ const (
 	takeStripes    = `SELECT pg_catalog.pg_advisory_xact_lock($1::integer, u.stripe) FROM pg_catalog.generate_series($2::integer, $3::integer) AS u(stripe)`
 	takeKey        = `SELECT pg_catalog.pg_advisory_xact_lock($1::bigint)`
 
-	// Ends transactions of this role that have a part of a batch, hold locks on
-	// sessions or stripes, and have not heard of their client for five seconds.
-	// Somebody may be copying into the table by hand.
+	// endSilent ends transactions of this role that have a part of a batch,
+	// hold locks on sessions or stripes, and have not heard of their client for
+	// five seconds. It asks for the part of a batch because somebody may be
+	// copying into the table by hand.
 	endSilent = `
 SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity AS a
 WHERE a.datname = pg_catalog.current_database() AND a.usename = CURRENT_USER AND a.pid <> pg_catalog.pg_backend_pid()

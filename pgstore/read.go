@@ -46,14 +46,14 @@ type foundRow struct {
 	clock      zeronull.Timestamptz
 }
 
-// readRow reads one row. It has a life if it comes from the given server.
+// readRow reads one row. The row has a life if it comes from the given server.
 func (s *Store) readRow(ctx context.Context, key session.Key, server time.Time) (invalidation.Row, error) {
 	found := &foundRow{row: invalidation.Row{Record: session.Record{Key: key}}}
 	var err error
 	if part := s.facts.Load().find(key.Bucket); part != nil {
 		if err = found.ask(ctx, s, part.q, server); err != nil && outcomeOf(err) == txPartition {
 			s.refreshSoon()
-			err = found.ask(ctx, s, s.onParent, server) // only its word counts: a partition may be gone or not ours to use
+			err = found.ask(ctx, s, s.onParent, server) // the parent's word counts: a partition may be gone or not ours to use
 		}
 	} else {
 		err = found.ask(ctx, s, s.onParent, server)
@@ -119,7 +119,8 @@ func (s *Store) locate(ctx context.Context, r road, key session.Key) (session.Ke
 	if key.Bucket != 0 {
 		return key, s.reach(ctx, key.Bucket)
 	}
-	// Once its hour has passed, the row may be gone and the key in use again.
+	// Once the hour of a hint has passed, the row may be gone and the key in
+	// use again.
 	f := s.facts.Load()
 	if bucket, ok := s.hints.GetIfPresent(key.Hash); ok && f.find(bucket) != nil && bucket >= session.BucketOf(f.now()) {
 		return session.Key{Hash: key.Hash, Bucket: bucket}, nil

@@ -98,7 +98,8 @@ func (s *Store) refreshSoon() {
 
 const (
 	refreshEvery = time.Minute
-	// Anyone can have the facts read, by sending IDs that do not exist.
+	// The pause is needed, because anyone can have the facts read by sending
+	// IDs that do not exist.
 	askedPause = 100 * time.Millisecond
 	stalePause = time.Second
 )
@@ -165,7 +166,7 @@ func (s *Store) compare(before, told time.Time) {
 	}
 }
 
-// errLags says that this node's clock is wrong. Repeated by the right one, the
+// errLags says that this node's clock is wrong. If the right clock counted, the
 // write would end the session, which nobody has asked for.
 var errLags = fmt.Errorf("%w: Record.Expires has passed, which it had not by this node's clock", session.ErrDeadline)
 

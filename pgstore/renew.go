@@ -148,8 +148,8 @@ type renewal struct {
 	ran  serverTime // from after the write
 }
 
-// queueRenewal adds the statements. The user's stripe is locked before them,
-// so everybody locks rows second.
+// queueRenewal adds the statements. The user's stripe is locked before them, so
+// that every transaction locks rows second.
 func (s *Store) queueRenewal(b *pgx.Batch, r *renewal) {
 	r.longest = s.facts.Load().longest + storekit.ClockSlack
 	b.Queue(s.parent.lookOld+` FOR UPDATE`, r.old.Hash[:], r.old.Bucket).QueryRow(func(row pgx.Row) (err error) {

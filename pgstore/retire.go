@@ -87,8 +87,8 @@ func (m *maintenance) mark(ctx context.Context, tx pgx.Tx, part partition) (kept
 	if err != nil || strings.HasPrefix(comment, keepMark) {
 		return err == nil, err
 	}
-	// A restore without comments has lost it; without it nobody would find the
-	// table if we got no further.
+	// A restore without comments has lost the mark; without it nobody would
+	// find the table if the pass got no further.
 	if ours := m.s.names.PartitionComment(int32(part.lo), int32(part.hi)); comment != ours {
 		if _, err := tx.Exec(ctx, `COMMENT ON TABLE `+part.table+` IS '`+strings.ReplaceAll(ours, `'`, `''`)+`'`); err != nil {
 			return false, err

@@ -82,8 +82,8 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 		case !ends(o) && !o.rec.Expires.After(w.batch.began.clock):
 			s.saves.Finish(o, errLags)
 		case mode.patience == careful:
-			// Another write came between the statement's snapshot and its lock. With
-			// the lock taken before, there is no such thing.
+			// Another write came between the statement's snapshot and its lock.
+			// That cannot be if the lock was taken before.
 			held = append(held, o)
 		default: // it expired within the statement
 			s.saves.Finish(o, session.ErrNotFound)

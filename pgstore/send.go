@@ -26,7 +26,7 @@ type batch struct {
 // from others.
 type serverTime struct{ server, clock time.Time }
 
-// newBatch begins a batch with the settings that all of them need.
+// newBatch begins a batch with the settings that all batches need.
 func (s *Store) newBatch(ctx context.Context, r road) *batch {
 	return s.batchFrom(startBatch, r.limits(ctx))
 }
@@ -76,17 +76,18 @@ const (
 	answerTime = 500 * time.Millisecond
 
 	// longestHold is how long a transaction may last where the server can bound
-	// it. It is more than one needs that waits for a lock at a time.
+	// it. A transaction that waits for one lock at a time needs less.
 	longestHold = 8 * time.Second
 )
 
-// lastWait is how long before the end of a write, which may take so long, it waits
-// for a lock for the last time. A busy machine takes long for an answer too.
+// lastWait is how long before its end a write waits for a lock for the last
+// time. all is how long the write may take; a busy machine takes long for an
+// answer too.
 func lastWait(all time.Duration) time.Duration { return min(answerTime+all/8, all/2) }
 
-// limits are how long the server lets a statement wait for a lock and run, and
-// the transaction last. They end before ctx does: the server must have time to
-// say what came of it, or the outcome would be unknown.
+// limits returns how long the server lets a statement wait for a lock and run,
+// and the transaction last. They end before ctx does: the server must have time
+// to say what came of it, or the outcome would be unknown.
 func (r road) limits(ctx context.Context) []any {
 	wait, run, hold := r.lockWait, time.Duration(0), time.Duration(0) // without a bound
 	if end, ok := ctx.Deadline(); ok {
@@ -143,7 +144,7 @@ func commit(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch, notified bool
 	return err
 }
 
-// transaction is one that takes several round trips.
+// transaction takes several round trips.
 type transaction struct {
 	pgx.Tx
 	payloads []string
@@ -197,7 +198,8 @@ func (s *Store) queryRow(ctx context.Context, r road, scan func(pgx.Row) error, 
 	})
 }
 
-// newRead begins what only reads. It is one transaction too, in one round trip.
+// newRead begins a batch that only reads. It is one transaction too, in one
+// round trip.
 func (s *Store) newRead() *pgx.Batch {
 	b := &pgx.Batch{}
 	s.pinText(b)

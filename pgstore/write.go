@@ -178,7 +178,7 @@ func (s *Store) spans(ops []*op, mode flushMode) []span {
 	return out
 }
 
-// columns are the arrays of a batch.
+// hashes, buckets and column make the arrays of a batch.
 func hashes(ops []*op) [][]byte {
 	out := make([][]byte, len(ops))
 	for i, o := range ops {

@@ -72,7 +72,7 @@ func (c Cookie) withDefaults(name string) Cookie {
 	return c
 }
 
-// check is about a Cookie with its defaults.
+// check returns what is wrong with a Cookie that has its defaults.
 func (c Cookie) check() error {
 	bad := func(field, format string, args ...any) error {
 		return fmt.Errorf("%w: Options.Cookie.%s %s", ErrInvalid, field, fmt.Sprintf(format, args...))
@@ -106,10 +106,9 @@ func (c Cookie) check() error {
 	return nil
 }
 
-// read returns the text of the ID that a request came with, if its signature
-// is right. Of several cookies of that name the first counts, which is that
-// with the longest path (RFC 6265, section 5.4). given is whether there is one
-// at all.
+// read returns the text of the ID that a request came with, if its signature is
+// right. Of several cookies of that name the first counts, which has the
+// longest path (RFC 6265, section 5.4). given is whether there is one at all.
 func (c Cookie) read(r *http.Request) (text string, given, genuine bool) {
 	cookie, err := r.Cookie(c.Name)
 	if err != nil {

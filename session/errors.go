@@ -10,8 +10,8 @@ var (
 	// apart.
 	ErrNotFound = errors.New("session: not found")
 
-	// ErrExists says that Create was given a key that is already in use, be
-	// its session live or dead.
+	// ErrExists says that Create was given a key that is already in use,
+	// whether its session is live or dead.
 	ErrExists = errors.New("session: key exists")
 
 	// ErrConflict says that the session was written since the version the

@@ -21,8 +21,8 @@ const (
 	// renewed, before.
 	EventEnded
 	// EventUnknownID: a request came with an ID of which the store knows no
-	// session: a guess, or a leftover. Many from one source are an attack. From
-	// a store that is no Explainer, it may be EventExpired and EventEnded too.
+	// session: a guess, or a leftover. Many from one source are an attack. If
+	// the store is no Explainer, it may be an EventExpired or EventEnded too.
 	EventUnknownID
 	// EventInvalidID: a request's cookie was no ID at all, or its signature
 	// was wrong. Key is zero.

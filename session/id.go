@@ -45,10 +45,11 @@ func NewID(deadline time.Time) ID {
 	return ID{unique.Make(string(raw[:]))}
 }
 
-// ParseID returns the ID of a text that came from outside. It is ErrInvalidID
-// unless the text has the exact shape of an ID, so that what is none never
-// reaches a database. Whether there can be such a session is the store's to say,
-// which knows what it holds: no clock and no setting of this node does.
+// ParseID returns the ID of a text that came from outside. The error is
+// ErrInvalidID unless the text has the exact shape of an ID, so that no other
+// text reaches a database. Only the store decides whether there can be such a
+// session: it knows what it holds, and no clock and no setting of this node
+// does.
 func ParseID(text string) (ID, error) {
 	raw, err := parse(text)
 	if err != nil {

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// answerTime is for the end of a batch to be told.
+// answerTime is how long the end of a batch may take to reach its callers.
 const answerTime = time.Second
 
-// least is how much time there is for what was taken at the last moment.
+// least is how much time a write has that was taken at the last moment.
 func (q *Queue[K, W]) least() time.Duration { return q.rules.Patience / 8 }
 
 // watch has w's caller told at the time until. One timer serves all writes, as
