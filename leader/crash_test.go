@@ -14,7 +14,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/leader"
 	"github.com/sojourn-go/sojourn/leader/mysqllock"
 	"github.com/sojourn-go/sojourn/leader/pglock"

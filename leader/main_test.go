@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 )
 
 // childEnv makes the test binary a process that leads until it is killed.

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
-	"github.com/sojourn-go/sojourn/internal/mysqlproc"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/mysqlproc"
 	"github.com/sojourn-go/sojourn/leader"
 	"github.com/sojourn-go/sojourn/leader/mysqllock"
 )

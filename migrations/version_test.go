@@ -11,8 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/internal/pgschema"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 )
 
 // withSecond is FS and one more migration.

@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 )
 
 // childEnv tells a test binary that it is to be a node of a test's.

@@ -3,7 +3,7 @@ package mysqlstore
 import (
 	"testing"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
 )
 

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/session"
 )
 

@@ -17,7 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5/stdlib"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/nodestore"
 	"github.com/sojourn-go/sojourn/session"
 )

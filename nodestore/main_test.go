@@ -3,7 +3,7 @@ package nodestore
 import (
 	"testing"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 )
 
 func TestMain(m *testing.M) { dbtest.Main(m) }

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/spystore"
+	"github.com/sojourn-go/sojourn/internal/testrig/spystore"
 	"github.com/sojourn-go/sojourn/session"
 )
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sojourn-go/sojourn/internal/spystore"
+	"github.com/sojourn-go/sojourn/internal/testrig/spystore"
 	"github.com/sojourn-go/sojourn/session"
 )
 

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sojourn-go/sojourn/internal/spystore"
+	"github.com/sojourn-go/sojourn/internal/testrig/spystore"
 	"github.com/sojourn-go/sojourn/memstore"
 	"github.com/sojourn-go/sojourn/session"
 )

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sojourn-go/sojourn/internal/pgserver"
+	"github.com/sojourn-go/sojourn/internal/testrig/pgserver"
 )
 
 // plan says how much is measured.

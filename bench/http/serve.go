@@ -14,7 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/sojourn-go/sojourn/internal/loopback"
+	"github.com/sojourn-go/sojourn/internal/testrig/loopback"
 )
 
 // serverArg, as the only argument, makes this program the server of a candidate.

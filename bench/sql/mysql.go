@@ -10,7 +10,7 @@ import (
 	"github.com/alexedwards/scs/v2"
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/sojourn-go/sojourn/internal/mysqlserver"
+	"github.com/sojourn-go/sojourn/internal/testrig/mysqlserver"
 	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
 	sojourn "github.com/sojourn-go/sojourn/mysqlstore"
 )

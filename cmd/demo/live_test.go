@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 )
 
 // running is a demo that somebody looks at.

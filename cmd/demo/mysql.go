@@ -11,7 +11,7 @@ import (
 	driver "github.com/go-sql-driver/mysql"
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/internal/mysqlserver"
+	"github.com/sojourn-go/sojourn/internal/testrig/mysqlserver"
 	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
 	"github.com/sojourn-go/sojourn/mysqlstore"
 )

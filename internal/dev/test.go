@@ -8,10 +8,10 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/sojourn-go/sojourn/internal/mysqlserver"
-	"github.com/sojourn-go/sojourn/internal/nodejs"
-	"github.com/sojourn-go/sojourn/internal/pgserver"
 	"github.com/sojourn-go/sojourn/internal/syspkg"
+	"github.com/sojourn-go/sojourn/internal/testrig/mysqlserver"
+	"github.com/sojourn-go/sojourn/internal/testrig/nodejs"
+	"github.com/sojourn-go/sojourn/internal/testrig/pgserver"
 )
 
 // test stops at the first step that fails.

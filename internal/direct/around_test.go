@@ -11,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
 	"github.com/sojourn-go/sojourn/internal/direct"
 	"github.com/sojourn-go/sojourn/internal/pooled"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 )
 
 func TestADSNSaysWhatDiffersFromThePool(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net"
 
-	"github.com/sojourn-go/sojourn/internal/mysqlproc"
+	"github.com/sojourn-go/sojourn/internal/testrig/mysqlproc"
 	"github.com/sojourn-go/sojourn/leader"
 )
 

@@ -15,8 +15,8 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
-	"github.com/sojourn-go/sojourn/internal/mysqlproc"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/mysqlproc"
 )
 
 // process is one that migrates once it is told to.

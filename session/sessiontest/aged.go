@@ -4,7 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/rounds"
+	"github.com/sojourn-go/sojourn/internal/testrig/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/spystore"
+	"github.com/sojourn-go/sojourn/internal/testrig/spystore"
 	"github.com/sojourn-go/sojourn/session"
 )
 

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/spystore"
+	"github.com/sojourn-go/sojourn/internal/testrig/spystore"
 	"github.com/sojourn-go/sojourn/session"
 )
 

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/nodejs"
+	"github.com/sojourn-go/sojourn/internal/testrig/nodejs"
 )
 
 // patience is for one answer of Node, on a machine that is busy with others.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
 	mysqlmigrations "github.com/sojourn-go/sojourn/migrations/mysql"
 	sqlitemigrations "github.com/sojourn-go/sojourn/migrations/sqlite"

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 )
 
 // lease is for how long a node may answer from its memory what is not true any more.

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/sojourn-go/sojourn/internal/throwaway"
+	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
 
 // ErrClosed is returned by methods of a closed server.

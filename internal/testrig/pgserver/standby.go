@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/sojourn-go/sojourn/internal/throwaway"
+	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
 
 // StartStandby starts a hot standby of the primary. The primary is stopped for

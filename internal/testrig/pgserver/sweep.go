@@ -5,7 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/sojourn-go/sojourn/internal/throwaway"
+	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/sojourn-go/sojourn/internal/loopback"
+	"github.com/sojourn-go/sojourn/internal/testrig/loopback"
 )
 
 // Direction is the way that bytes take.

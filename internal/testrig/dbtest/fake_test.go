@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sojourn-go/sojourn/internal/mysqlserver"
-	"github.com/sojourn-go/sojourn/internal/pgserver"
+	"github.com/sojourn-go/sojourn/internal/testrig/mysqlserver"
+	"github.com/sojourn-go/sojourn/internal/testrig/pgserver"
 )
 
 // fake is a test that may fail or be skipped without consequences.

@@ -4,8 +4,8 @@ import (
 	"net/url"
 	"testing"
 
-	"github.com/sojourn-go/sojourn/internal/faultproxy"
-	"github.com/sojourn-go/sojourn/internal/pgserver"
+	"github.com/sojourn-go/sojourn/internal/testrig/faultproxy"
+	"github.com/sojourn-go/sojourn/internal/testrig/pgserver"
 )
 
 // Bouncer starts PgBouncer in transaction mode in front of dsn, a database of

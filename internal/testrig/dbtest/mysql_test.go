@@ -7,7 +7,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/sojourn-go/sojourn/internal/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 )
 
 func run(t *testing.T, db *sql.DB, stmt string) {

@@ -13,9 +13,9 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/sojourn-go/sojourn/internal/faultproxy"
-	"github.com/sojourn-go/sojourn/internal/mysqlproc"
-	"github.com/sojourn-go/sojourn/internal/mysqlserver"
+	"github.com/sojourn-go/sojourn/internal/testrig/faultproxy"
+	"github.com/sojourn-go/sojourn/internal/testrig/mysqlproc"
+	"github.com/sojourn-go/sojourn/internal/testrig/mysqlserver"
 )
 
 // MySQLConfig says what kind of server to start. The zero value is a fast one.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sojourn-go/sojourn/internal/throwaway"
+	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
 
 const (

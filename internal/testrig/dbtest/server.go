@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sojourn-go/sojourn/internal/pgserver"
+	"github.com/sojourn-go/sojourn/internal/testrig/pgserver"
 )
 
 // Config says what kind of server to start. The zero value is a fast one.

@@ -4,7 +4,7 @@ import (
 	"flag"
 	"testing"
 
-	"github.com/sojourn-go/sojourn/internal/rounds"
+	"github.com/sojourn-go/sojourn/internal/testrig/rounds"
 )
 
 func TestShortRunsHaveAQuarterOfTheRounds(t *testing.T) {

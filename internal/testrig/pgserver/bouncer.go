@@ -17,8 +17,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sojourn-go/sojourn/internal/loopback"
-	"github.com/sojourn-go/sojourn/internal/throwaway"
+	"github.com/sojourn-go/sojourn/internal/testrig/loopback"
+	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
 
 // ErrNoBouncer is returned when PgBouncer is not installed.

@@ -14,8 +14,8 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/sojourn-go/sojourn/internal/loopback"
-	"github.com/sojourn-go/sojourn/internal/throwaway"
+	"github.com/sojourn-go/sojourn/internal/testrig/loopback"
+	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
 
 func TestServerKeepsCommitsOverAKill(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sojourn-go/sojourn/internal/throwaway"
+	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
 
 // ErrNotInstalled is returned when no usable server of a flavour is found.
