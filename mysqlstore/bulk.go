@@ -16,7 +16,8 @@ const endBatch = 500
 // step is over is still to come.
 type bulk struct {
 	what string
-	// guard, if set, locks what keeps others from adding sessions to the walk.
+	// guard, if set, takes the lock that keeps others from adding sessions to
+	// the walk.
 	guard func(*tx) error
 	// page selects id, hash and whether it is live, after an id, up to a number.
 	page query
@@ -34,7 +35,8 @@ func (b bulk) run(ctx context.Context, s *Store) (total int64, err error) {
 		case err != nil:
 			return total, err
 		case done.left != nil:
-			// Waited for without the guard and without other rows. Then the step is done again.
+			// The row is waited for without the guard and without other rows.
+			// Then the step is done again.
 			live, err := writeBy(ctx, s, s.waits, b.what, func(t *tx) (int64, error) { return b.follow(t, *done.left) })
 			total += live
 			if err != nil {
@@ -48,7 +50,7 @@ func (b bulk) run(ctx context.Context, s *Store) (total int64, err error) {
 	}
 }
 
-// step is what came of one.
+// step is what one step has done.
 type step struct {
 	rows int       // that it looked at
 	last int64     // the highest id

@@ -19,8 +19,8 @@ import (
 // the caller's settings are, with its prepared statements. It is used by one
 // goroutine at a time.
 //
-// It talks to the driver itself: what is not prepared anew for each call, and
-// not converted twice, costs half as much.
+// conn talks to the driver itself: a statement that is neither prepared anew
+// for each call nor converted twice costs half as much.
 type conn struct {
 	sql   *sql.Conn
 	texts queries
@@ -36,8 +36,9 @@ type conn struct {
 	broken  bool
 }
 
-// A connection is replaced when it is older, as the driver advises: the network
-// may forget one, and after a failover it leads to the wrong server.
+// maxAge is how old a connection gets before it is replaced, as the driver
+// advises. The network may forget an old one, and after a failover it leads to
+// the wrong server.
 const maxAge = 3 * time.Minute
 
 // settings set up the store's own connections. They are in force whatever the
@@ -78,7 +79,7 @@ func newConn(ctx context.Context, db *sql.DB, texts queries, charset string) (*c
 	return out, nil
 }
 
-// adopt sets up a connection. Whose it is closes it.
+// adopt sets up a connection. If that fails, the caller closes the connection.
 func adopt(ctx context.Context, c *sql.Conn, texts queries, charset string) (*conn, error) {
 	out := &conn{
 		sql: c, texts: texts, stmts: map[text]*statement{},
@@ -239,8 +240,8 @@ func (c *conn) run(ctx context.Context, sql string) error {
 	})
 }
 
-// raw keeps in mind what was answered by nobody, or by a server that is about
-// to close the connection.
+// raw marks the connection as broken if nobody answered, or a server that is
+// about to close it.
 func (c *conn) raw(do func(dc any) error) error {
 	err := c.sql.Raw(do)
 	if err != nil && !isAnswer(err) {
@@ -249,8 +250,8 @@ func (c *conn) raw(do func(dc any) error) error {
 	return err
 }
 
-// transaction runs do between START TRANSACTION and COMMIT. The error of do,
-// and what keeps it from beginning, is a notDone.
+// transaction runs do between START TRANSACTION and COMMIT. An error of do, or
+// of the beginning, is a notDone.
 func (c *conn) transaction(ctx context.Context, do func() error) error {
 	if err := c.run(ctx, `START TRANSACTION`); err != nil {
 		return notDone{err}

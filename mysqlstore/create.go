@@ -155,8 +155,8 @@ func createManner() manner {
 	return manner{name: "create", lone: createLone, batch: createBatch, apart: createApart}
 }
 
-// createLone knows the time only about, so the statement refuses what it takes
-// for too early or too late; the others find out why.
+// createLone knows the time only roughly, so its statement refuses what looks
+// too early or too late. createBatch and createApart find out why.
 func createLone(t *tx, o *op) (bool, error) {
 	if !t.instant {
 		return false, nil
@@ -240,8 +240,8 @@ func createApart(t *tx, o *op) (err error) {
 	return err
 }
 
-// shareStripes waits until nobody has one of them, which are sorted, alone, and
-// returns the time after that.
+// shareStripes shares stripes, which are sorted. It waits until nobody holds
+// one of them alone, and returns the time after that.
 func (t *tx) shareStripes(of []int64) (now time.Time, err error) {
 	if len(of) == 0 {
 		return t.now()

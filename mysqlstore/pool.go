@@ -62,7 +62,7 @@ func (p *pool) close() {
 	}
 }
 
-// gate lets so many use a connection at a time.
+// gate bounds how many callers use a connection at a time.
 type gate struct {
 	pool  *pool
 	slots chan struct{}
@@ -95,7 +95,7 @@ func (g *gate) do(ctx context.Context, f func(*conn) error) error {
 	return f(c)
 }
 
-// close waits for those inside.
+// close waits for the callers inside.
 func (g *gate) close() {
 	close(g.gone)
 	for range cap(g.slots) {

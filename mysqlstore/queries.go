@@ -71,7 +71,7 @@ func (q queries) of(t text) string { return q[t] }
 // names are the tables, qualified and quoted.
 type names struct{ sessions, meta, users string }
 
-// maxSize is the most that one statement is about.
+// maxSize is how many sessions one statement is about at most.
 const maxSize = 1024
 
 // sizeFor is the smallest size that n sessions fit into. A caller with fewer
@@ -108,8 +108,8 @@ func newQueries(n names) queries {
 		one(lock): `SELECT ` + columns + `, NULL, ` + present + ` FROM ` + t + ` WHERE hash = ? FOR UPDATE`,
 		one(now):  `SELECT ` + started,
 
-		// A lone write is one statement, and a transaction of its own.
-		// Without a time that is right the hash is NULL, which the table refuses.
+		// A lone write is one statement, and a transaction of its own. If its
+		// time is not right the hash is NULL, which the table refuses.
 		one(insertAnonymous): `
 INSERT INTO ` + inserted + ` VALUES (IF(` + inTime + `, ?, NULL), ?, ?, ?, ?, ?, ?, ?, ?)`,
 		one(insertOfUser): `
@@ -164,7 +164,8 @@ SELECT ` + started + `, longest_hours, ` + migrations.RetireGrace + `, pruned_at
 		one(takePass): `SELECT GET_LOCK(?, ?)`,
 		one(givePass): `SELECT RELEASE_LOCK(?)`,
 		one(setSwept): `UPDATE ` + meta + ` SET swept_to = ? WHERE one = 1`,
-		// Changes nothing, but is refused where nothing may be changed.
+		// tryWrite changes nothing, but is refused where nothing may be
+		// changed.
 		one(tryWrite): `UPDATE ` + meta + ` SET swept_to = swept_to WHERE one = 0`,
 	}
 	for size := 1; size <= maxSize; size *= 2 {
@@ -185,7 +186,7 @@ UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET expires_at = ELT(` + which + `, ` + l
 UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET ended_at = ?, user_id = NULL, data = NULL WHERE hash IN (` + list + `)`
 		q[text{shareStripes, size}] = `
 SELECT ` + present + ` FROM ` + users + ` WHERE stripe IN (` + list + `) ORDER BY stripe LOCK IN SHARE MODE`
-		// A key could be put again once its row is gone.
+		// sweep keeps the rows: a key could be put again once its row is gone.
 		q[text{sweep, size}] = `
 UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET ended_at = expires_at, user_id = NULL, data = NULL
 WHERE hash IN (` + list + `) AND ended_at IS NULL AND expires_at < ?`

@@ -68,7 +68,7 @@ func saveLone(t *tx, o *op) (bool, error) {
 	return out.rows == 1, err
 }
 
-// saving is Row.Save, which does not end a session by mistake.
+// saving is Row.Save, but refuses to end a session by mistake.
 func saving(r *sqlrow.Row, rec session.Record, becomes int64, ends bool) (session.Record, error) {
 	out, err := r.Save(rec, becomes)
 	if err == nil {

@@ -18,7 +18,8 @@ type change struct {
 	update update          // instead of value
 }
 
-// update returns a value for that which is there, nil if none.
+// update makes a new value of the present one. Both are nil if there is no
+// value.
 type update func(json.RawMessage) (json.RawMessage, error)
 
 func (c change) apply(d *Document) error {

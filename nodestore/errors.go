@@ -173,7 +173,7 @@ func written(ctx context.Context, err error) error {
 // isData reports whether Postgres took a value for impossible.
 func isData(a answer) bool { return strings.HasPrefix(a.postgres, "22") || a.postgres == pgCheckFailed }
 
-// isOurs reports whether it was the store that said no.
+// isOurs reports whether the store itself said no, not the database.
 func isOurs(err error) bool {
 	for _, reason := range []error{
 		session.ErrNotFound, session.ErrConflict, session.ErrExists, session.ErrDeadline, session.ErrInvalid,

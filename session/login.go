@@ -222,8 +222,9 @@ func (s *Session) begin(within reqsession.Limits, d draft, limit UserLimit) erro
 	return nil
 }
 
-// timed does what depends on times that are computed from the store's clock. The
-// store knows better after it has refused one: see Clock.
+// timed runs do, which computes times from the store's clock, and runs it again
+// after ErrDeadline. The store corrects its clock before it refuses a time: see
+// Clock.
 func (s *Session) timed(do func() error) error {
 	err := do()
 	if errors.Is(err, ErrDeadline) {
@@ -290,7 +291,8 @@ func (s *Session) replace(within reqsession.Limits, d draft, limit UserLimit) er
 // brings the browser the cookie.
 var errNotDue = errors.New("session: renewed by another request")
 
-// record is what the store is given, under an ID of its own.
+// record makes the record that the store is given, with a new ID if the draft
+// has none.
 func (s *Session) record(d *draft) (Record, error) {
 	if s.state.Sealed() {
 		return Record{}, fmt.Errorf("%w: a new ID needs a cookie", ErrTooLate)
@@ -355,7 +357,7 @@ func (m *Manager) observe(r *http.Request, label string) about {
 	return a
 }
 
-// network is an address without what tells people apart.
+// network returns the network of an address, which does not tell people apart.
 func network(addr netip.Addr) string {
 	addr = addr.Unmap().WithZone("")
 	bits := 24

@@ -83,7 +83,7 @@ func NewManager(store Store, opts Options) (*Manager, error) {
 	return m, nil
 }
 
-// find looks for what the store can do beside the necessary.
+// find looks for the optional interfaces of the store.
 func (m *Manager) find() {
 	if c, ok := m.store.(Clock); ok {
 		m.now, m.longest = c.Now, c.Longest

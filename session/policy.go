@@ -111,7 +111,8 @@ func (p Policy) withDefaults() Policy {
 	return p
 }
 
-// check is about a policy with its defaults on a store that keeps sessions for longest.
+// check returns what is wrong with a policy that has its defaults, on a store
+// that keeps sessions for longest.
 func (p Policy) check(name string, longest time.Duration, secure bool) error {
 	bad := func(field, format string, args ...any) error {
 		return fmt.Errorf("%w: %s.%s %s", ErrInvalid, name, field, fmt.Sprintf(format, args...))

@@ -50,7 +50,7 @@ func (s *Session) Reload(ctx context.Context) error {
 			return s.state.Read(func() error { return s.load(ctx, s.m.fresh) })
 		}
 		s.delta = delta{}
-		s.state.Saved(nil) // there is nothing left that is not
+		s.state.Saved(nil) // nothing is left to save
 		return s.refetch(ctx)
 	})
 }

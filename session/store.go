@@ -215,9 +215,10 @@ type UserIndex interface {
 	DestroyUser(ctx context.Context, user string, except ...Key) (int64, error)
 	// CreateLimited is Create under a limit that holds against all concurrent
 	// creations and renewals under a limit. It also returns the keys of the
-	// sessions it ended to make room; when it fails, it has ended none. Only of a
-	// user with over a thousand more than the limit allows, as after it was set,
-	// the first ones may have been ended before, in steps.
+	// sessions it ended to make room; when it fails, it has ended none. A user
+	// with over a thousand sessions more than the limit allows, as after it was
+	// set, is an exception. The first of that user's sessions may have been
+	// ended before, in steps.
 	CreateLimited(ctx context.Context, rec Record, limit UserLimit) (Record, []Key, error)
 	// RenewLimited is Renew under a limit on rec.User's sessions, as in
 	// CreateLimited. The old session does not count.
@@ -266,8 +267,9 @@ type LateToucher interface {
 
 // NodeWaiter is a store that can wait until a write has reached every node.
 type NodeWaiter interface {
-	// WaitForAllNodes returns when no node can serve any more what a write ended or
-	// replaced that was acknowledged before the call.
+	// WaitForAllNodes waits for the writes that were acknowledged before the
+	// call. It returns when no node can serve any more what they ended or
+	// replaced.
 	WaitForAllNodes(ctx context.Context) error
 	// DestroyOnAllNodes is Destroy followed by WaitForAllNodes. When ctx ends in between, it
 	// fails with the context's error: the sessions have ended, but other nodes

@@ -134,8 +134,8 @@ func (m *Manager) Revoke(ctx context.Context, user, key string) error {
 	return fmt.Errorf("session: revoke: %w", ErrNotFound)
 }
 
-// RevokeOthers ends all sessions of the user of the request's session but that
-// one, and returns how many. It is ErrNoUser if nobody is logged in.
+// RevokeOthers ends all sessions of the request's user but the request's own,
+// and returns how many. It is ErrNoUser if nobody is logged in.
 func (m *Manager) RevokeOthers(ctx context.Context) (int64, error) {
 	s, err := m.Session(ctx)
 	if err != nil {

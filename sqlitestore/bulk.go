@@ -44,7 +44,7 @@ func (b bulk) run(ctx context.Context, s *Store) (total int64, err error) {
 	}
 }
 
-// step is what came of one.
+// step is what one step has done.
 type step struct {
 	last int64 // the id up to which it came
 	live int64 // how many it has ended that were live
