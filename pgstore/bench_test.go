@@ -184,7 +184,7 @@ func BenchmarkGetUnknownBucket(b *testing.B) {
 					return func(r *rand.Rand) error {
 						at, err := s.probe(ctx, s.app, session.Key{Hash: keys[r.IntN(len(keys))].Hash})
 						if err == nil {
-							_, err = s.read(ctx, at)
+							_, err = s.getFromDatabase(ctx, at)
 						}
 						return err
 					}

@@ -85,25 +85,25 @@ func (r road) try(n int) road {
 }
 
 const (
-	// quickWait is longer than a batch of another node keeps its rows.
-	quickWait = 50 * time.Millisecond
+	// briefWait is longer than a batch of another node keeps its rows.
+	briefWait = 50 * time.Millisecond
 	// firstWait is longer than most transactions that take one lock after another.
 	firstWait = 10 * time.Millisecond
 	// glance is how long a write without a place to wait in waits for a lock.
 	glance = time.Millisecond
 )
 
-// quickly is the road for a batch that finds out which rows others hold.
-func (r road) quickly() road {
-	r.lockWait = quickWait
+// waitBriefly is the road for a batch that finds out which rows others hold.
+func (r road) waitBriefly() road {
+	r.lockWait = briefWait
 	return r
 }
 
-// patiently is the road for the n-th wait for a lock of a write that has a
+// waitLonger is the road for the n-th wait for a lock of a write that has a
 // place to wait in. Nobody overtakes in the server's queue, and only there. So
 // each wait is longer, until it outlasts the transactions that share the lock.
-func (r road) patiently(n int) road {
-	r.own, r.lockWait = true, quickWait<<min(n-1, 3)
+func (r road) waitLonger(n int) road {
+	r.own, r.lockWait = true, briefWait<<min(n-1, 3)
 	return r
 }
 
@@ -117,7 +117,7 @@ func (r road) forLocks(ctx context.Context, n int, do func(context.Context, road
 	select {
 	case r.places <- struct{}{}:
 		defer func() { <-r.places }()
-		return do(ctx, r.patiently(n))
+		return do(ctx, r.waitLonger(n))
 	case <-time.After(storekit.Backoff().Before(n)):
 		r.lockWait = glance
 		return do(ctx, r)

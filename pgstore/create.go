@@ -115,9 +115,9 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 
 	b := s.newBatch(ctx, mode.road)
 	switch mode.patience {
-	case patient:
+	case waitLocked:
 		b.Queue(waitForStripes, s.lockClass, stripes)
-	case careful:
+	case skipLocked:
 		b.Queue(busyStripes, s.lockClass, stripes).Query(func(rows pgx.Rows) error {
 			var stripe int32
 			_, err := pgx.ForEachRow(rows, []any{&stripe}, func() error { busy[stripe] = true; return nil })
@@ -144,7 +144,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 			return err
 		})
 	}
-	if mode.patience != quick {
+	if mode.patience != optimistic {
 		b.Queue(databaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(nil, &now) })
 	}
 	if err := send(ctx, mode.road, b); err != nil {
@@ -161,7 +161,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 			o.rec.Expires, o.rec.Deadline, o.rec.Created = r.expires.UTC(), r.deadline.UTC(), r.created.UTC()
 			o.ran = b.began
 			s.creates.Finish(o, nil)
-		case mode.patience == quick:
+		case mode.patience == optimistic:
 			held = append(held, o)
 		case o.lost == nil && !o.rec.Expires.After(now):
 			s.creates.Finish(o, fmt.Errorf("%w: Record.Expires has passed", session.ErrDeadline))

@@ -61,9 +61,9 @@ type flushMode struct {
 type patience int
 
 const (
-	quick   patience = iota // wait a moment, and do not find out why something was not written
-	careful                 // do not wait
-	patient                 // wait
+	optimistic patience = iota // wait a moment, and do not find out why something was not written
+	skipLocked                 // do not wait
+	waitLocked                 // wait
 )
 
 const (
@@ -153,7 +153,7 @@ func (l *lane) replacedWhenOverdue(ctx context.Context) (replaced func() bool) {
 // there.
 func (l *lane) write(ctx context.Context, ops []*op) {
 	call, cancel := l.s.lasting(ctx, l.kind, l.Until(ops))
-	held := l.attempt(call, ops, flushMode{road: l.road.quickly()})
+	held := l.attempt(call, ops, flushMode{road: l.road.waitBriefly()})
 	l.Release(without(ops, held)...)
 	if len(held) == 0 {
 		cancel()
@@ -161,7 +161,7 @@ func (l *lane) write(ctx context.Context, ops []*op) {
 	}
 	l.s.lanes.Go(func() {
 		defer cancel()
-		rest := l.attempt(call, held, flushMode{road: l.road.quickly(), patience: careful})
+		rest := l.attempt(call, held, flushMode{road: l.road.waitBriefly(), patience: skipLocked})
 		l.Release(without(held, rest)...)
 		l.retryLocked(call, rest)
 	})
@@ -184,11 +184,11 @@ func (l *lane) retryLocked(ctx context.Context, ops []*op) {
 		queued := false
 		select {
 		case l.road.places <- struct{}{}:
-			held = l.attempt(ctx, ops, flushMode{road: l.road.patiently(try), patience: patient})
+			held = l.attempt(ctx, ops, flushMode{road: l.road.waitLonger(try), patience: waitLocked})
 			<-l.road.places
 			queued = true
 		case <-time.After(storekit.Backoff().Before(try)):
-			held = l.attempt(ctx, ops, flushMode{road: l.road.quickly(), patience: careful})
+			held = l.attempt(ctx, ops, flushMode{road: l.road.waitBriefly(), patience: skipLocked})
 		case <-ctx.Done():
 			l.fail(ctx, ops, errors.New("others hold the row or lock"))
 		}
@@ -244,8 +244,8 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 			}
 			again, mode.parent = again || !mode.parent, true
 		case txLocked:
-			if mode.patience == quick {
-				mode.patience = careful
+			if mode.patience == optimistic {
+				mode.patience = skipLocked
 				continue
 			}
 			if l.road.mayWait(ctx) {

@@ -303,9 +303,9 @@ func TestBatchesReadByIndexWhateverTheStatistics(t *testing.T) {
 	}
 	array := func(items []string) string { return `ARRAY[` + strings.Join(items, ", ") + `]` }
 	for name, c := range map[string]struct{ text, types, args string }{
-		"quick touch":      {l.q.touch.quick, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
+		"optimistic touch": {l.q.touch.optimistic, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
 		"lone touch":       {l.q.touch.lone, "bytea, integer, timestamptz", keys[0] + ", " + buckets[0] + ", " + times[0]},
-		"careful touch":    {l.q.touch.careful, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
+		"skipLocked touch": {l.q.touch.skipLocked, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
 		"lock":             {l.q.lockWait, "bytea[], integer[]", array(keys) + ", " + array(buckets)},
 		"end of a user's":  {s.parent.userEnd, "text, bigint, bytea[]", "'user 1', 1000, " + array(keys)},
 		"list of a user's": {s.parent.userList, "text", "'user 1'"},

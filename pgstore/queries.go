@@ -29,14 +29,14 @@ type queries struct {
 
 // batchTexts are statements that write the same.
 type batchTexts struct {
-	// quick may wait a moment for a row and only tells what it has written. lone
+	// optimistic may wait a moment for a row and only tells what it has written. lone
 	// is the same for one row, given by values instead of arrays.
-	quick, lone string
-	// careful locks what nobody else holds before it writes, and also tells
-	// what it has found. careful never waits, so it is one statement. To wait,
+	optimistic, lone string
+	// skipLocked locks what nobody else holds before it writes, and also tells
+	// what it has found. skipLocked never waits, so it is one statement. To wait,
 	// lockWait goes before it as a statement of its own, so that liveness is
 	// tested after the lock is had.
-	careful string
+	skipLocked string
 }
 
 // columns of a session in the order in which scanSession reads them.
@@ -74,10 +74,10 @@ UPDATE ` + table + ` AS s SET ` + u.set + `
   RETURNING true, i.n, s.version, NULL::text, s.expires_at, s.deadline, s.created_at, ` + u.live + `, NULL::bytea, NULL::integer, false`
 	}
 	return batchTexts{
-		quick: updateFrom(input),
-		lone:  updateFrom(one),
+		optimistic: updateFrom(input),
+		lone:       updateFrom(one),
 
-		careful: `
+		skipLocked: `
 WITH l AS MATERIALIZED (
   SELECT i.n, i.key, i.bucket` + carried + `,
          s.version AS was_version, s.user_id AS was_user, s.expires_at AS was_expires, s.deadline, s.created_at,

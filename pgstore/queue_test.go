@@ -154,7 +154,7 @@ func TestLateTouchesWaitForRoom(t *testing.T) {
 func TestLateTouchesAreBounded(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zapcore.WarnLevel)
-	l, log := newLate(), zap.New(core)
+	l, log := newPromisedTouches(), zap.New(core)
 	deadline := time.Now().Add(time.Hour)
 	key := func(n int) session.Key { return numbered(n, 1) }
 	for n := range maxLate {

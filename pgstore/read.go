@@ -33,7 +33,7 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 	if err != nil {
 		return session.Record{}, wrap("get", err)
 	}
-	rec, err := s.recall(ctx, at)
+	rec, err := s.getCached(ctx, at)
 	return renamed(rec, at, key), wrap("get", err)
 }
 
@@ -46,8 +46,8 @@ type foundRow struct {
 	clock      zeronull.Timestamptz
 }
 
-// readRow reads one row. The row has a life if it comes from the given server.
-func (s *Store) readRow(ctx context.Context, key session.Key, server time.Time) (invalidation.Row, error) {
+// selectRow reads one row. The row has a life if it comes from the given server.
+func (s *Store) selectRow(ctx context.Context, key session.Key, server time.Time) (invalidation.Row, error) {
 	found := &foundRow{row: invalidation.Row{Record: session.Record{Key: key}}}
 	var err error
 	if part := s.facts.Load().find(key.Bucket); part != nil {

@@ -81,7 +81,7 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 			s.saves.Finish(o, session.ErrConflict)
 		case !ends(o) && !o.rec.Expires.After(w.batch.began.clock):
 			s.saves.Finish(o, errLags)
-		case mode.patience == careful:
+		case mode.patience == skipLocked:
 			// Another write came between the statement's snapshot and its lock.
 			// That cannot be if the lock was taken before.
 			held = append(held, o)

@@ -268,10 +268,10 @@ func TestCloseLeavesNothingBehindWhenAllIsStalled(t *testing.T) {
 	dbtest.Eventually(t, "the writes were taken", func() bool {
 		return s.creates.taken()+s.saves.taken()+s.touches.taken()+s.destroys.taken() == 4
 	})
-	patient := async(func() error { return s.Close(context.Background()) })
+	unlimited := async(func() error { return s.Close(context.Background()) })
 	ctx, cancel := context.WithCancel(t.Context())
 	hasty := async(func() error { return s.Close(ctx) })
-	pending(t, "Close", patient)
+	pending(t, "Close", unlimited)
 	cancel()
 	wantErr(t, "Close whose context ended", <-hasty, context.Canceled)
 	for i, w := range kinds {
@@ -279,11 +279,11 @@ func TestCloseLeavesNothingBehindWhenAllIsStalled(t *testing.T) {
 	}
 	wantErr(t, "a read", <-reading, session.ErrClosed)
 	select {
-	case err := <-patient:
+	case err := <-unlimited:
 		wantErr(t, "Close that waits", err, nil)
 	case <-time.After(13 * time.Second):
 		t.Error("there is still something left")
-		<-patient
+		<-unlimited
 	}
 }
 

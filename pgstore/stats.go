@@ -42,7 +42,7 @@ func (s *Store) Stats() session.Stats {
 		Renews: c.renews.Load(), Destroys: c.destroys.Load(), Refused: c.refused.Load(),
 		Flushes: c.flushes.Load(), Retries: c.retries.Load(), Unknown: c.unknown.Load(),
 		BackgroundErrors: c.backgroundErrors.Load(),
-		LateTouches:      s.late.len(), LateTouchFailures: c.lateFailures.Load(),
+		LateTouches:      s.promised.len(), LateTouchFailures: c.lateFailures.Load(),
 		Partitions: len(f.partitions),
 		Maintained: f.maintained.Done, MaintainedBy: f.maintained.By,
 		MadeAhead: f.made, Retired: f.retired, Thinned: f.thinned,

@@ -64,24 +64,24 @@ type Store struct {
 	hints    *otter.Cache[[sha256.Size]byte, int32] // where keys without a bucket are
 	probes   chan struct{}
 
-	cache   *invalidation.Cache
-	channel string
-	fills   chan struct{}
-	late    *late
+	cache    *invalidation.Cache
+	channel  string
+	fills    chan struct{}
+	promised *promisedTouches
 
 	creates, saves, touches, destroys *lane
 
 	pruning *pruning
 	stats   counters
 
-	closed   atomic.Bool
-	stop     context.CancelCauseFunc // ends what goes on by itself
-	cut      func()                  // breaks connections
-	lates    sync.WaitGroup
-	lanes    sync.WaitGroup
-	loops    sync.WaitGroup
-	finished chan struct{}
-	closing  sync.Once
+	closed       atomic.Bool
+	stop         context.CancelCauseFunc // ends what goes on by itself
+	cut          func()                  // breaks connections
+	promisedLoop sync.WaitGroup
+	lanes        sync.WaitGroup
+	loops        sync.WaitGroup
+	finished     chan struct{}
+	closing      sync.Once
 }
 
 const (
@@ -144,7 +144,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		probes:   make(chan struct{}, maxProbes),
 		channel:  invalidation.Channel(opts.Schema, opts.Table),
 		fills:    make(chan struct{}, max(1, int(fillShare*float64(pool.Config().MaxConns)))),
-		late:     newLate(),
+		promised: newPromisedTouches(),
 		finished: make(chan struct{}),
 	}
 	s.cache, err = invalidation.NewCache(invalidation.CacheOptions{MaxBytes: max(opts.CacheBytes, 1), OnLease: opts.OnLease})
@@ -166,8 +166,8 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 	if opts.unhurried {
 		limit = opts.WriteTimeout
 	}
-	s.app = road{conns: s.conns, limit: limit, lastWait: last, lockWait: quickWait, places: make(chan struct{}, waiters)}
-	s.control = road{conns: s.conns, control: true, limit: limit, lastWait: last, lockWait: quickWait, places: make(chan struct{}, waiters)}
+	s.app = road{conns: s.conns, limit: limit, lastWait: last, lockWait: briefWait, places: make(chan struct{}, waiters)}
+	s.control = road{conns: s.conns, control: true, limit: limit, lastWait: last, lockWait: briefWait, places: make(chan struct{}, waiters)}
 	first, err := s.askFacts(ctx)
 	if err == nil {
 		err = agree(opts, first)
@@ -232,7 +232,7 @@ func (s *Store) start() {
 		s.lanes.Go(func() { l.run(s.conns.cut) })
 	}
 	s.loops.Go(func() { s.refreshLoop(run) })
-	s.lates.Go(s.lateLoop)
+	s.promisedLoop.Go(s.writePromised)
 	if s.opts.CacheBytes > 0 {
 		s.loops.Go(func() { s.listen(run) })
 	}
@@ -252,10 +252,10 @@ func (s *Store) allLanes() []*lane {
 func (s *Store) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		s.closed.Store(true)
-		s.late.close()
+		s.promised.close()
 		go func() {
 			defer close(s.finished)
-			s.lates.Wait()
+			s.promisedLoop.Wait()
 			for _, l := range s.allLanes() {
 				l.Close()
 			}

@@ -57,7 +57,7 @@ func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]
 		case there && was.live && !was.expires.Before(storekit.Earlier(o.rec.Expires, was.deadline)):
 			o.rec.Expires = was.expires // already further
 			s.touches.Finish(o, nil)
-		case there && was.live && mode.patience == careful:
+		case there && was.live && mode.patience == skipLocked:
 			held = append(held, o) // see flushSaves
 		default:
 			o.expired = there && !was.live && !was.expires.After(w.batch.began.clock)

@@ -48,7 +48,7 @@ type state struct {
 func (s *Store) newWrite(ctx context.Context, ops []*op, mode flushMode, notifies bool) *write {
 	w := &write{s: s, road: mode.road, mode: mode, spans: s.spans(ops, mode), was: map[*op]state{}, now: map[*op]state{}}
 	lone := false
-	if mode.patience == quick {
+	if mode.patience == optimistic {
 		lone = !slices.ContainsFunc(w.spans, func(sp span) bool { return len(sp.ops) > 1 })
 	}
 	if notifies {
@@ -70,7 +70,7 @@ func either(first bool, a, b string) string {
 // patience instead of being answered with a refusal.
 func (w *write) held(o *op) bool {
 	_, there := w.was[o]
-	return w.mode.patience == quick || w.mode.patience == careful && !there
+	return w.mode.patience == optimistic || w.mode.patience == skipLocked && !there
 }
 
 // send writes with one of the statements of each partition.
@@ -88,7 +88,7 @@ func (w *write) send(ctx context.Context, texts func(*queries) batchTexts, input
 }
 
 func (w *write) queue(sp span, texts batchTexts, inputs []input) {
-	if w.mode.patience == quick && len(sp.ops) == 1 {
+	if w.mode.patience == optimistic && len(sp.ops) == 1 {
 		o := sp.ops[0]
 		args := []any{o.key.Hash[:], o.key.Bucket}
 		for _, in := range inputs {
@@ -98,15 +98,15 @@ func (w *write) queue(sp span, texts batchTexts, inputs []input) {
 		return
 	}
 	args := []any{hashes(sp.ops), buckets(sp.ops)}
-	if w.mode.patience == patient {
+	if w.mode.patience == waitLocked {
 		w.batch.Queue(sp.q.lockWait, args...)
 	}
 	for _, in := range inputs {
 		args = append(args, in.all(sp.ops))
 	}
-	sql := texts.careful
-	if w.mode.patience == quick {
-		sql = texts.quick
+	sql := texts.skipLocked
+	if w.mode.patience == optimistic {
+		sql = texts.optimistic
 	}
 	w.collect(w.batch.Queue(sql, args...), sp)
 }

@@ -68,7 +68,7 @@ func TestTouchLaterAnswersAtOnceAndWritesOnce(t *testing.T) {
 			t.Errorf("TouchLater at the deadline = %v, want %v", got, rec.Deadline)
 		}
 	})
-	if len(s.late.pending) != 0 || len(asked) != 0 {
+	if len(s.promised.pending) != 0 || len(asked) != 0 {
 		t.Error("what has no effect is to be written")
 	}
 	if messages(other) != heard {

@@ -34,7 +34,7 @@ func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Ti
 		}
 		// The expiry in the database must outlast the write.
 		if s.Now().Add(lateWait + min(s.opts.WriteTimeout, lateWrite)).Before(row.Record.Expires) {
-			if promised, ok := s.cache.Extend(at, expires); ok && s.late.add(at, promised, s.log) {
+			if promised, ok := s.cache.Extend(at, expires); ok && s.promised.add(at, promised, s.log) {
 				return promised, nil
 			}
 		}
@@ -42,8 +42,8 @@ func (s *Store) TouchLater(ctx context.Context, key session.Key, expires time.Ti
 	return s.Touch(ctx, key, expires)
 }
 
-// late is the touches that were promised and not written yet.
-type late struct {
+// promisedTouches are the touches that were promised and not written yet.
+type promisedTouches struct {
 	mu      sync.Mutex
 	pending map[session.Key]time.Time
 	writing int // that were taken
@@ -59,12 +59,12 @@ const (
 	maxLate   = 100_000          // about 10 MB
 )
 
-func newLate() *late {
-	return &late{pending: map[session.Key]time.Time{}, wake: make(chan struct{}, 1), closing: make(chan struct{})}
+func newPromisedTouches() *promisedTouches {
+	return &promisedTouches{pending: map[session.Key]time.Time{}, wake: make(chan struct{}, 1), closing: make(chan struct{})}
 }
 
 // add reports whether there was room for one more.
-func (l *late) add(key session.Key, expires time.Time, log *zap.Logger) bool {
+func (l *promisedTouches) add(key session.Key, expires time.Time, log *zap.Logger) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	was, there := l.pending[key]
@@ -88,7 +88,7 @@ func (l *late) add(key session.Key, expires time.Time, log *zap.Logger) bool {
 	return true
 }
 
-func (l *late) take() map[session.Key]time.Time {
+func (l *promisedTouches) take() map[session.Key]time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	some := l.pending
@@ -98,45 +98,45 @@ func (l *late) take() map[session.Key]time.Time {
 }
 
 // len is how many were promised and are not written yet.
-func (l *late) len() int {
+func (l *promisedTouches) len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.pending) + l.writing
 }
 
-func (l *late) written() {
+func (l *promisedTouches) written() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.writing--
 }
 
-// close has lateLoop write what is left and end.
-func (l *late) close() {
+// close has writePromised write what is left and end.
+func (l *promisedTouches) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
 	close(l.closing)
 }
 
-func (s *Store) lateLoop() {
+func (s *Store) writePromised() {
 	for {
 		select {
-		case <-s.late.wake:
+		case <-s.promised.wake:
 			select {
 			case <-time.After(lateWait):
-			case <-s.late.closing:
+			case <-s.promised.closing:
 			}
-			s.writeLate(s.late.take())
-		case <-s.late.closing:
-			s.writeLate(s.late.take())
+			s.writeTouches(s.promised.take())
+		case <-s.promised.closing:
+			s.writeTouches(s.promised.take())
 			return
 		}
 	}
 }
 
-// writeLate writes expiries through the lane of touches, which has room for
+// writeTouches writes expiries through the lane of touches, which has room for
 // some at a time.
-func (s *Store) writeLate(some map[session.Key]time.Time) {
+func (s *Store) writeTouches(some map[session.Key]time.Time) {
 	var (
 		open     sync.WaitGroup
 		mu       sync.Mutex
@@ -151,7 +151,7 @@ func (s *Store) writeLate(some map[session.Key]time.Time) {
 		o.After = func(err error) {
 			defer open.Done()
 			forget(err)
-			s.late.written()
+			s.promised.written()
 			switch {
 			case err == nil:
 				s.stats.touches.Add(1)

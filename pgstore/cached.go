@@ -16,14 +16,14 @@ import (
 // it is sent until its outcome is known or given up, and notifies the other
 // nodes.
 
-// recall returns the live session of key, whose bucket is known, or of its
+// getCached returns the live session of key, whose bucket is known, or of its
 // successor while every renewal on the way is in its grace period.
-func (s *Store) recall(ctx context.Context, key session.Key) (session.Record, error) {
+func (s *Store) getCached(ctx context.Context, key session.Key) (session.Record, error) {
 	for {
 		row, ok := s.cache.Get(key)
 		if !ok {
 			var err error
-			if row, err = s.cache.Load(ctx, key, s.fill); err != nil {
+			if row, err = s.cache.Load(ctx, key, s.loadForCache); err != nil {
 				return session.Record{}, err
 			}
 		}
@@ -34,17 +34,17 @@ func (s *Store) recall(ctx context.Context, key session.Key) (session.Record, er
 	}
 }
 
-// fill is a read on behalf of all callers that ask for key at the time. There
+// loadForCache is a read on behalf of all callers that ask for key at the time. There
 // are fewer such reads than connections: a cache that is empty must not keep
 // the application from its own.
-func (s *Store) fill(ctx context.Context, key session.Key, server time.Time) (invalidation.Row, error) {
+func (s *Store) loadForCache(ctx context.Context, key session.Key, server time.Time) (invalidation.Row, error) {
 	select {
 	case s.fills <- struct{}{}:
 	case <-ctx.Done():
 		return invalidation.Row{}, wait.Ended(ctx)
 	}
 	defer func() { <-s.fills }()
-	return s.readRow(ctx, key, server)
+	return s.selectRow(ctx, key, server)
 }
 
 // GetFresh implements session.FreshGetter.
@@ -59,15 +59,15 @@ func (s *Store) GetFresh(ctx context.Context, key session.Key) (session.Record, 
 	if err != nil {
 		return session.Record{}, wrap("get", err)
 	}
-	rec, err := s.read(ctx, at)
+	rec, err := s.getFromDatabase(ctx, at)
 	return renamed(rec, at, key), wrap("get", err)
 }
 
-// read is recall past the memory, from the database.
-func (s *Store) read(ctx context.Context, key session.Key) (session.Record, error) {
+// getFromDatabase is getCached past the memory, from the database.
+func (s *Store) getFromDatabase(ctx context.Context, key session.Key) (session.Record, error) {
 	for {
 		t := s.cache.Reserve(key)
-		row, err := s.readRow(ctx, key, t.Server())
+		row, err := s.selectRow(ctx, key, t.Server())
 		if err != nil {
 			return session.Record{}, err
 		}
