@@ -6,6 +6,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 )
 
@@ -42,5 +43,32 @@ func TestDocumentsNameTestsThatExist(t *testing.T) {
 	}
 	if named == 0 {
 		t.Error("no document names a test: this proves nothing")
+	}
+}
+
+// fileName is how documents name a file of the repository.
+var fileName = regexp.MustCompile("`([a-z0-9_-]+(?:/[a-z0-9_-]+)*/[a-z0-9_]+[.]go)`")
+
+func TestDocumentsNameFilesThatExist(t *testing.T) {
+	t.Parallel()
+	files := ours(t)
+	named := 0
+	for _, name := range files {
+		if path.Ext(name) != ".md" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range fileName.FindAllStringSubmatch(string(text), -1) {
+			named++
+			if !slices.Contains(files, found[1]) {
+				t.Errorf("%s names %s, which does not exist", name, found[1])
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("no document names a file: this proves nothing")
 	}
 }
