@@ -42,10 +42,10 @@ type Options struct {
 	// times as much each may wait or be under way; see session.QueueStats.
 	BatchItems, BatchBytes int
 
-	// WriteTimeout is how long a write may take, waits for those before it and for
-	// rows that others have locked included; 0 means 10 s, and it must be at least
-	// 3 s. Callers may give up earlier by their context. The answer to a write that
-	// was sent may take an eighth of that, and a second, longer.
+	// WriteTimeout is how long a write may take, with its waits for earlier
+	// writes and for locked rows. 0 means 10 s; the least is 3 s. Callers may
+	// give up earlier by their context. The answer to a write that was sent may
+	// take an eighth of that, and a second, longer.
 	WriteTimeout time.Duration
 
 	// Readers and Writers are how many connections the store reads and writes

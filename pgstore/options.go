@@ -17,11 +17,11 @@ import (
 //
 // How statements are sent (prepared or not) is the pool's own setting,
 // pgx.ConnConfig.DefaultQueryExecMode; every mode works. The default, cached
-// prepared statements, is about twice as fast as the others. It takes a pooler
-// in transaction mode that knows prepared statements, such as PgBouncer 1.21;
-// behind an older one use QueryExecModeCacheDescribe or QueryExecModeExec, and
-// behind none QueryExecModeDescribeExec, whose two round trips may reach two
-// server processes.
+// prepared statements, is about twice as fast as the others. A pooler in
+// transaction mode must know prepared statements, as PgBouncer 1.21 does.
+// Behind an older one use QueryExecModeCacheDescribe or QueryExecModeExec.
+// QueryExecModeDescribeExec works behind no pooler: its two round trips may
+// reach two server processes.
 type Options struct {
 	// Schema and Table name the sessions table; the defaults are
 	// migrations.DefaultSchema and migrations.DefaultTable. Any name that
@@ -105,8 +105,9 @@ type Options struct {
 	// default logger of log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
 
-	// unhurried has a write wait for an answer for as long as it may take at all: a
-	// busy machine answers late, which some tests must not take for a fault.
+	// unhurried has a write wait for an answer for as long as the write may
+	// take at all. Some tests must not take the late answer of a busy machine
+	// for a fault.
 	unhurried bool
 }
 

@@ -44,8 +44,8 @@ func isBusy(err error) bool {
 }
 
 // isOpen reports whether a COMMIT that failed with err may have happened, or
-// happen yet: after an I/O error what was written may be found in the log when
-// it is next recovered.
+// may happen yet. After an I/O error the next recovery may find in the log what
+// was written.
 func isOpen(err error) bool {
 	switch sqlitecode.Of(err) {
 	case sqlitecode.Busy, sqlitecode.Locked, sqlitecode.NoMem, sqlitecode.ReadOnly, sqlitecode.Interrupt, sqlitecode.Full, sqlitecode.Protocol, sqlitecode.TooBig, sqlitecode.Constraint:

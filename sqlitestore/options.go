@@ -36,9 +36,10 @@ type Options struct {
 	// the rest, sixteen times as much each may wait; see session.QueueStats.
 	BatchItems, BatchBytes int
 
-	// WriteTimeout is how long a call waits for other connections to the file
-	// that keep it locked, before it fails with ErrLocked, and a write for those
-	// before it; 0 means 10 s. Callers may give up earlier by their context.
+	// WriteTimeout is how long a call waits while another connection keeps the
+	// file locked, before it fails with ErrLocked. A write waits as long for
+	// those before it. 0 means 10 s. Callers may give up earlier by their
+	// context.
 	WriteTimeout time.Duration
 
 	// Readers is how many connections the store reads with at a time; 0 means
@@ -49,11 +50,11 @@ type Options struct {
 
 	// RetireGrace is for how long a dead session is remembered: an ended one
 	// after its bucket has passed, one that was idle after its expiry. A write
-	// that began while its session was live must not last longer. It is stored in
-	// the database: 0 adopts what is stored, which is a day unless it was set, and
-	// anything else must equal it, or New is ErrSettings; Open stores it in a
-	// database that it makes. SetSettings of migrations/sqlite changes it. A
-	// shorter one is in force once the former has passed.
+	// that began while its session was live must not last longer. The database
+	// stores it: 0 adopts what is stored, which is a day unless it was set.
+	// Anything else must equal that, or New is ErrSettings. Open stores the
+	// option in a database that it makes. SetSettings of migrations/sqlite
+	// changes it. A shorter one is in force once the former has passed.
 	RetireGrace time.Duration
 
 	// PruneInterval is the mean time between two passes of pruning; each wait is

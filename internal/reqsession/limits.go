@@ -32,8 +32,9 @@ func Lasting(r *http.Request) Limits {
 	}
 }
 
-// Collided waits before another attempt at a write that met others, by chance, so
-// that those who met do not meet again. It returns err if ctx ends first.
+// Collided waits before another attempt at a write that was in conflict. The
+// pause is partly chance, so that two conflicting requests do not retry in
+// step. It returns err if ctx ends first.
 func Collided(ctx context.Context, err error, attempt int) error {
 	pauses := wait.Backoff{First: time.Millisecond, Most: 20 * time.Millisecond}
 	if attempt > 1 && !pauses.Pause(ctx, attempt-1) {

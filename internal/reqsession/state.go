@@ -1,6 +1,7 @@
 // Package reqsession is the machine of one request's session, whatever manages
-// it: when the session is read, until when the browser can be given a cookie,
-// what has become of the session, and who answers when it cannot be saved.
+// it. It says when the session is read, until when the browser can be given a
+// cookie, and what has become of the session. It has the error handler answer
+// if the session cannot be saved.
 //
 // The answer:
 //

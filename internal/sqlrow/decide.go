@@ -97,8 +97,8 @@ func PutNew(rec session.Record, limits storekit.Limits, now time.Time) (session.
 	return limits.New(rec, now)
 }
 
-// WasCreated tells what came of the creation of rec, when its answer was lost and
-// there is a row of its hash now: what it made, or nil if there is no row.
+// WasCreated tells what came of the creation of rec when its answer was lost:
+// what it made, or nil if there is no row of its hash.
 func (r *Row) WasCreated(rec session.Record, lost error) (*session.Record, error) {
 	switch {
 	case r == nil:

@@ -1,7 +1,7 @@
-// Package storekit has the rules that all stores share, once each: what a session
-// may be and how it is kept (times in whole microseconds, versions that nobody
-// can foresee), which errors are refusals, what a lost answer means, what options
-// may be, and when to prune.
+// Package storekit has the rules that all stores share, once each. They say
+// what a session may be and how it is kept: times in whole microseconds,
+// versions that nobody can foresee. They say which errors are refusals, what a
+// lost answer means, what options may be, and when to prune.
 package storekit
 
 import (
@@ -30,8 +30,8 @@ type Limits struct {
 	MostUser int
 	// Longest is the longest lifetime of a session.
 	Longest time.Duration
-	// Slack is how much further ahead a deadline may lie, since those who
-	// compute it know the store's clock only about.
+	// Slack is how much further ahead a deadline may lie: a node knows the
+	// store's clock only about.
 	Slack time.Duration
 }
 
@@ -83,9 +83,10 @@ func text(field, user string, most int) error {
 	return nil
 }
 
-// New checks a session that is to be created, by a clock that shows now, and
-// returns it as it is kept: with an expiry and times as Deadline and Expiry make
-// them. Its Data is the caller's, its Version and Created stay as they were.
+// New checks a session that is to be created, by a clock that shows now. It
+// returns the session as it is kept: with an expiry, and times as Deadline and
+// Expiry make them. Its Data is the caller's, its Version and Created stay as
+// they were.
 //
 // Besides the errors of Content, it is session.ErrInvalid if the key has
 // another bucket than the deadline, and else what InTime says.

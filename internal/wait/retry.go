@@ -8,7 +8,8 @@ import (
 
 // Backoff is how long to pause before something is tried again: up to First
 // before the first repetition, twice as long each time, and never longer than
-// Most. A part of it is chance, so that those who collided do not meet again.
+// Most. A part of it is chance, so that two callers that collided do not retry
+// in step.
 type Backoff struct{ First, Most time.Duration }
 
 // Before is the pause before the n-th repetition: from half of its longest.
