@@ -93,7 +93,7 @@ func TestAWriteWhoseAnswerIsStalledIsSeenWithinTheLease(t *testing.T) {
 			t.Parallel()
 			p := leasing(t, shortLease)
 			ws, mod := wired(t)
-			s, _, writing := p.split(t, Options{WriteTimeout: 2 * time.Minute}, mod)
+			s, _, writing := p.split(t, Options{WriteTimeout: 2 * time.Minute, unhurried: true}, mod)
 			deadline := s.Now().Add(time.Hour) // in the partition that Clear begins with
 			former := fresh(s, "ada")
 			former.Key, former.Deadline = session.NewID(deadline).Key(), deadline

@@ -206,7 +206,7 @@ func TestAnExhaustedPoolOnAFullServerIsExplained(t *testing.T) {
 func TestAReadOfADatabaseThatIsAwayEnds(t *testing.T) {
 	t.Parallel()
 	p := migrated(t)
-	s, proxy := p.warmed(t, Options{ReadTimeout: 300 * time.Millisecond})
+	s, proxy := p.warmed(t, Options{ReadTimeout: 3 * time.Second}) // New has to read, too
 	rec := create(t, s, "ada")
 	proxy.SetMode(faultproxy.ToClient, faultproxy.Stall())
 	reads := map[string]func() error{
