@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,8 +158,7 @@ func (l *listener) pause() time.Duration {
 	if l.failures < 2 {
 		return 0
 	}
-	pause := min(firstPause<<min(l.failures-2, 16), l.longest)
-	return pause/2 + rand.N(pause/2)
+	return wait.Backoff{First: firstPause, Most: l.longest}.Before(l.failures - 1)
 }
 
 // end closes a connection that is of no use. It has nothing to lose.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/wait"
@@ -157,7 +156,7 @@ func (e *elector[C]) follow(ctx context.Context) (s Session[C], polled bool, err
 			return s, polled, nil
 		}
 		e.report.following()
-		if !wait.Sleep(ctx, jitter(e.opts.Poll)) {
+		if !wait.Sleep(ctx, wait.Jitter(e.opts.Poll)) {
 			hangUp(ctx, s, e.opts.Timeout, e.report)
 			return nil, true, context.Cause(ctx)
 		}
@@ -223,19 +222,7 @@ func hangUp[C any](ctx context.Context, s Session[C], limit time.Duration, r *re
 // backoff is the wait after n failures in a row: Poll doubled n times, capped,
 // jittered.
 func (o Options) backoff(n int) time.Duration {
-	d := o.Poll
-	for range n {
-		if d >= o.MaxBackoff {
-			break
-		}
-		d *= 2
-	}
-	return jitter(min(d, max(o.MaxBackoff, o.Poll)))
-}
-
-// jitter draws from [d/2, d).
-func jitter(d time.Duration) time.Duration {
-	return d/2 + rand.N(d-d/2)
+	return wait.Backoff{First: o.Poll, Most: max(o.MaxBackoff, o.Poll)}.Before(n + 1)
 }
 
 // limited runs f and names in its error what was not done in time.

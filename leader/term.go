@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/sojourn-go/sojourn/internal/wait"
 )
 
 // Term is one stretch of leadership, given to the work. Its methods may be
@@ -149,7 +151,7 @@ func (t *Term[C]) keep(returned <-chan struct{}, r *reporter) {
 
 // watch verifies the lock from time to time, whenever no Do uses the session.
 func (t *Term[C]) watch(returned <-chan struct{}) {
-	timer := time.NewTimer(jitter(t.opts.Verify))
+	timer := time.NewTimer(wait.Jitter(t.opts.Verify))
 	defer timer.Stop()
 	for {
 		select {
@@ -172,7 +174,7 @@ func (t *Term[C]) watch(returned <-chan struct{}) {
 			t.lose(err)
 			return
 		}
-		timer.Reset(jitter(t.opts.Verify))
+		timer.Reset(wait.Jitter(t.opts.Verify))
 	}
 }
 
