@@ -18,8 +18,8 @@ const (
 )
 
 // attemptLimit is how long an attempt may wait for an answer before another
-// connection is tried, given the time for all attempts. Later attempts get
-// more.
+// connection is tried, given the time that is left for all attempts. Later
+// attempts get more.
 func attemptLimit(all time.Duration) time.Duration {
 	return min(all, max(shortestAttempt, min(all/4, longestAttempt)))
 }
@@ -31,10 +31,11 @@ const readTries = 4
 // fail.
 func (s *Store) ask(ctx context.Context, r road, read func(context.Context, *pgxpool.Conn) error) error {
 	if r.limit != 0 {
-		r.limit = attemptLimit(s.opts.ReadTimeout)
 		var cancel context.CancelFunc
 		ctx, cancel = s.withinRead(ctx)
 		defer cancel()
+		end, _ := ctx.Deadline()
+		r.limit = attemptLimit(time.Until(end))
 	}
 	for try := 1; ; try++ {
 		err := r.try(try).do(ctx, read)

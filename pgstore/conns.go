@@ -72,9 +72,19 @@ type road struct {
 	control  bool          // what must work whatever the application does
 	own      bool          // the store's own connections come first
 	limit    time.Duration // of an attempt, from when it has its connection; 0: none, and only the caller's pool will do
+	fixed    bool          // the limit is the same for callers who have less time
 	lastWait time.Duration // see lastWait
 	lockWait time.Duration // for each lock
 	places   chan struct{} // to wait for locks in
+}
+
+// until is the road for callers the first of whom gives up at end. They may have
+// less time than the options give.
+func (r road) until(end time.Time) road {
+	if !r.fixed && !end.IsZero() {
+		r.limit = min(r.limit, attemptLimit(time.Until(end)))
+	}
+	return r
 }
 
 // try is the road for the n-th attempt. An attempt that had too little time is

@@ -214,7 +214,7 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 			return nil
 		}
 		now := mode
-		now.road = mode.road.try(try)
+		now.road = mode.road.until(l.Soonest(ops)).try(try)
 		held, err := l.flush(ctx, ops, now)
 		if err == nil {
 			return held

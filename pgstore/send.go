@@ -229,9 +229,9 @@ func (s *Store) lasting(ctx context.Context, what string, until time.Time) (cont
 func (s *Store) untilKnown(ctx context.Context, r road, same any, attempt func(context.Context, road) error, landed func(context.Context) (bool, error)) error {
 	ctx, cancel := s.within(ctx, "the write")
 	defer cancel()
-	if end, ok := ctx.Deadline(); ok { // the caller's deadline may come first
-		r.lastWait = lastWait(time.Until(end))
-	}
+	end, _ := ctx.Deadline() // the caller's may come before the option's
+	r = r.until(end)
+	r.lastWait = lastWait(time.Until(end))
 	var lost error
 	locked := 0
 	for try := 1; ; try++ {

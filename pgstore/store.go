@@ -162,12 +162,15 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		return nil, wrap("new", err)
 	}
 	s.cut = func() { stop(session.ErrClosed) }
-	limit, last := attemptLimit(opts.WriteTimeout), lastWait(opts.WriteTimeout)
-	if opts.unhurried {
-		limit = opts.WriteTimeout
+	s.app = road{
+		conns: s.conns, limit: attemptLimit(opts.WriteTimeout), fixed: opts.unhurried,
+		lastWait: lastWait(opts.WriteTimeout), lockWait: briefWait, places: make(chan struct{}, waiters),
 	}
-	s.app = road{conns: s.conns, limit: limit, lastWait: last, lockWait: briefWait, places: make(chan struct{}, waiters)}
-	s.control = road{conns: s.conns, control: true, limit: limit, lastWait: last, lockWait: briefWait, places: make(chan struct{}, waiters)}
+	if opts.unhurried {
+		s.app.limit = opts.WriteTimeout
+	}
+	s.control = s.app
+	s.control.control, s.control.places = true, make(chan struct{}, waiters)
 	first, err := s.askFacts(ctx)
 	if err == nil {
 		err = agree(opts, first)

@@ -40,6 +40,7 @@ type Op struct {
 	size   int64
 	urgent bool
 	until  time.Time // then its caller is told in any case
+	ends   time.Time // then its caller gives up, if that is before
 
 	// Guarded by the queue.
 	state state
@@ -137,7 +138,7 @@ func (q *Queue[K, W]) Do(ctx context.Context, w W) error {
 // not written. After Close the reason is session.ErrClosed.
 func (q *Queue[K, W]) Start(ctx context.Context, writes ...W) error {
 	for len(writes) > 0 {
-		n := q.ask(writes)
+		n := q.ask(ctx, writes)
 		q.handOver(writes[:n])
 		if writes = writes[n:]; len(writes) == 0 {
 			return nil

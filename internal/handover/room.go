@@ -35,13 +35,17 @@ func (q *Queue[K, W]) mostBytes() int64 { return Batches * int64(q.rules.Bytes) 
 
 // ask asks for room for writes, in order, and stops at the first that has to
 // wait for room. It returns how many have room.
-func (q *Queue[K, W]) ask(writes []W) (n int) {
+func (q *Queue[K, W]) ask(ctx context.Context, writes []W) (n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	until := time.Now().Add(q.rules.Patience)
+	ends := until
+	if t, ok := ctx.Deadline(); ok && t.Before(until) {
+		ends = t
+	}
 	for _, w := range writes {
 		o := w.handed()
-		o.told = make(chan struct{})
+		o.told, o.ends = make(chan struct{}), ends
 		o.size = int64(q.rules.Size(w))
 		o.urgent = q.rules.Urgent != nil && q.rules.Urgent(w)
 		if q.closed {

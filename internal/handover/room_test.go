@@ -279,6 +279,42 @@ func TestWhatWasTakenLateHasTimeForItsAnswer(t *testing.T) {
 	})
 }
 
+// Who writes knows how soon a batch has to be there.
+func TestTheFirstCallerToGiveUpIsKnown(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		q := newQueue()
+		began := time.Now()
+		patient, hurried, late := &op{key: "a"}, &op{key: "b"}, &op{key: "c"}
+		first, second := within(t, 10*time.Second), within(t, time.Hour)
+		toldLate := calls(second, q, late)[0]
+		start(t, q, patient)
+		toldHurried := calls(first, q, hurried)[0]
+		takes(t, q, late, patient, hurried)
+		batch := []*op{patient, hurried, late}
+		if got, want := q.Soonest(batch), began.Add(10*time.Second); !got.Equal(want) {
+			t.Errorf("the first gives up at %v, want %v", got, want)
+		}
+		<-toldHurried
+		if got, want := q.Soonest(batch), began.Add(time.Minute); !got.Equal(want) {
+			t.Errorf("of those who wait on, the first gives up at %v, want %v", got, want)
+		}
+		q.Finish(patient, nil)
+		if err := <-toldLate; !errors.Is(err, session.ErrUnknown) {
+			t.Errorf("told %v", err)
+		}
+		if got := q.Soonest([]*op{hurried, late}); !got.IsZero() {
+			t.Errorf("nobody waits, and the first gives up at %v", got)
+		}
+	})
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // The caller may use its data again as soon as it was told, and only what has
 // room is copied.
 func TestWhatHasRoomIsOwned(t *testing.T) {

@@ -102,6 +102,19 @@ func (q *Queue[K, W]) Until(batch []W) time.Time {
 	return until
 }
 
+// Soonest is when the first of those callers of a batch gives up that still
+// wait; it is the zero time if none does.
+func (q *Queue[K, W]) Soonest(batch []W) (at time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, w := range batch {
+		if o := w.handed(); !o.hasLeft() && (at.IsZero() || o.ends.Before(at)) {
+			at = o.ends
+		}
+	}
+	return at
+}
+
 // HeldUp notes why the writer takes nothing, for the errors of callers that
 // wait in vain; nil means that it goes on.
 func (q *Queue[K, W]) HeldUp(err error) {

@@ -1,0 +1,39 @@
+package pgstore
+
+import (
+	"testing"
+	"time"
+)
+
+// A caller with less time than the options give has time for another
+// connection when the first one is silent.
+func TestAnAttemptLeavesItsCallerTimeForAnother(t *testing.T) {
+	t.Parallel()
+	option := road{limit: attemptLimit(10 * time.Second)}
+	tests := []struct {
+		name string
+		road road
+		left time.Duration // 0: without an end
+		want time.Duration
+	}{
+		{"as the options give", option, 10 * time.Second, 2500 * time.Millisecond},
+		{"more", option, time.Hour, 2500 * time.Millisecond},
+		{"a little less", option, 8 * time.Second, 2 * time.Second},
+		{"much less", option, 3 * time.Second, time.Second},
+		{"too little for two", option, 500 * time.Millisecond, 500 * time.Millisecond},
+		{"no end", option, 0, 2500 * time.Millisecond},
+		{"a fixed limit", road{limit: time.Hour, fixed: true}, 3 * time.Second, time.Hour},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var end time.Time
+			if tt.left > 0 {
+				end = time.Now().Add(tt.left)
+			}
+			got := tt.road.until(end).limit
+			if got > tt.want || tt.road.fixed && got != tt.want || got < tt.want-tt.want/2 {
+				t.Errorf("an attempt may take %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
