@@ -47,10 +47,7 @@ func (s *Store) put(ctx context.Context, rec session.Record) (session.Record, er
 				return result{}, errors.Join(err, errLate)
 			}
 		}
-		out, err := r.Put(rec, t.lost)
-		if err == nil {
-			err = lags(r, rec, ends)
-		}
+		out, err := r.Put(rec, ends, t.lost)
 		if err != nil {
 			return result{}, err
 		}

@@ -2,7 +2,6 @@ package mysqlstore
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -68,15 +67,6 @@ func saveLone(t *tx, o *op) (bool, error) {
 	return out.rows == 1, err
 }
 
-// saving is Row.Save, but refuses to end a session by mistake.
-func saving(r *sqlrow.Row, rec session.Record, becomes int64, ends bool) (session.Record, error) {
-	out, err := r.Save(rec, becomes)
-	if err == nil {
-		err = lags(r, rec, ends)
-	}
-	return out, err
-}
-
 // clockError is by how much a node may be wrong about the database's time without
 // anything being amiss: the answer that told it may have been slow.
 const clockError = 10 * time.Second
@@ -85,15 +75,6 @@ const clockError = 10 * time.Second
 // passed, or is about to.
 func (s *Store) ends(rec session.Record) bool {
 	return !rec.Expires.IsZero() && !rec.Expires.After(s.Now().Add(clockError))
-}
-
-// lags refuses to end a live session only because this node's clock was wrong,
-// which it has been told by now.
-func lags(r *sqlrow.Row, rec session.Record, ends bool) error {
-	if rec.Expires.IsZero() || ends || r.Now.Before(rec.Expires) {
-		return nil
-	}
-	return fmt.Errorf("%w: Record.Expires has passed, which it had not by this node's clock", session.ErrDeadline)
 }
 
 func saveBatch(t *tx, ops []*op) error {
@@ -110,7 +91,7 @@ func saveBatch(t *tx, ops []*op) error {
 		case !r.Is(o.key):
 			r = nil
 		}
-		if o.made, o.refusal = saving(r, o.rec, o.becomes, o.ends); o.refusal != nil {
+		if o.made, o.refusal = r.Save(o.rec, o.becomes, o.ends); o.refusal != nil {
 			continue
 		}
 		if r.Now.Before(o.made.Expires) { // else it ends the session
@@ -168,7 +149,7 @@ func saveApart(t *tx, o *op) error {
 			return err
 		}
 	}
-	if o.made, err = saving(r, o.rec, o.becomes, o.ends); err != nil {
+	if o.made, err = r.Save(o.rec, o.becomes, o.ends); err != nil {
 		return err
 	}
 	return t.replace(r, o.made)

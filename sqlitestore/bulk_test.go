@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -29,16 +30,16 @@ func TestEndingManyIsDoneInSteps(t *testing.T) {
 	t.Parallel()
 	path := newPath(t)
 	s := openStore(t, path, quiet)
-	fillLive(t, s, path, "ada", 3*endBatch)
-	fillLive(t, s, path, "", 2*endBatch)
+	fillLive(t, s, path, "ada", 3*sqlstore.StepRows)
+	fillLive(t, s, path, "", 2*sqlstore.StepRows)
 	for _, c := range []struct {
 		what  string
 		end   func() (int64, error)
 		want  int64
 		steps uint64
 	}{
-		{"DestroyUser", func() (int64, error) { return s.DestroyUser(t.Context(), "ada") }, 3 * endBatch, 4},
-		{"Clear", func() (int64, error) { return s.Clear(t.Context()) }, 2 * endBatch, 6},
+		{"DestroyUser", func() (int64, error) { return s.DestroyUser(t.Context(), "ada") }, 3 * sqlstore.StepRows, 4},
+		{"Clear", func() (int64, error) { return s.Clear(t.Context()) }, 2 * sqlstore.StepRows, 6},
 		{"Clear", func() (int64, error) { return s.Clear(t.Context()) }, 0, 6},
 	} {
 		before := s.Stats().Flushes

@@ -3,181 +3,195 @@ package sqlitestore
 import (
 	"context"
 	"database/sql/driver"
-	"sync"
+	"time"
 
-	"go.uber.org/zap"
-
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
-	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// pruning is this process's part in removing dead sessions. Of the processes
-// that use a file, the first to be due takes the turn.
-type pruning struct {
-	s    *Store
-	pass chan struct{} // held by the pass under way
-
-	worker worker.Worker
-
-	mu     sync.Mutex
-	total  session.Pruned
-	latest turn
-}
-
-func newPruning(s *Store) *pruning { return &pruning{s: s, pass: make(chan struct{}, 1)} }
+// A transaction of pruning changes few rows, and other writes may run between
+// two of them. Readers do not notice it either.
+const (
+	pruneRows  = 500
+	prunePause = 2 * time.Millisecond
+)
 
 // StartPruning implements session.Pruner. It prunes at once, unless another
 // process has just done so, and then each PruneInterval.
-func (s *Store) StartPruning() { s.pruning.worker.Start(s.pruning.run) }
+func (s *Store) StartPruning() {
+	s.engine.StartPruning(func(ctx context.Context) {
+		s.engine.PruneNowAndThen(ctx, s.opts.NextPrune, s.opts.PruneInterval, s.pruneIfDue)
+	})
+}
 
 // StopPruning implements session.Pruner.
-func (s *Store) StopPruning(ctx context.Context) error {
-	if s.closed.Load() {
-		return wrap("stop pruning", session.ErrClosed)
+func (s *Store) StopPruning(ctx context.Context) error { return s.engine.StopPruning(ctx) }
+
+// PruneNow implements session.Pruner. Unlike the passes in the background, it
+// looks through the whole table.
+func (s *Store) PruneNow(ctx context.Context) (session.Pruned, error) {
+	done, err := s.pruneNow(ctx)
+	return done, wrap("prune", err)
+}
+
+func (s *Store) pruneNow(ctx context.Context) (done session.Pruned, err error) {
+	if err := s.engine.Begun(ctx); err != nil {
+		return done, err
 	}
-	return wrap("stop pruning", s.pruning.worker.Stop(ctx))
-}
-
-func (p *pruning) report(st *session.Stats) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	st.Pruned = p.total
-	st.Maintained, st.MaintainedBy = p.latest.at, p.latest.by
-}
-
-func (p *pruning) run(ctx context.Context) {
-	for {
-		if err := p.due(ctx); err != nil && ctx.Err() == nil && !p.s.closed.Load() {
-			p.s.backgroundError("prune", err)
-		}
-		if !wait.Sleep(ctx, storekit.NextPrune(p.s.opts.NextPrune, storekit.PruneInterval(p.s.opts.PruneInterval))) {
-			return
-		}
+	if err := s.beginPass(ctx); err != nil {
+		return done, err
 	}
+	defer s.endPass()
+	if done, err = s.prune(ctx, false); err != nil {
+		return done, err
+	}
+	_, err = s.takeTurn(ctx, 0)
+	return done, err
 }
 
-// sweepPasses is how many passes look through the whole table for sessions that
-// have been idle for long: about as many as there are in an hour by default.
-const sweepPasses = 60
-
-// due does a pass if none was done anywhere for most of the interval.
-func (p *pruning) due(ctx context.Context) error {
-	s := p.s
-	if err := p.acquire(ctx); err != nil {
+// pruneIfDue does a pass if none was done anywhere for most of the interval. Of
+// the processes that use a file, the first to be due takes the turn.
+func (s *Store) pruneIfDue(ctx context.Context) error {
+	if err := s.beginPass(ctx); err != nil {
 		return err
 	}
-	defer p.release()
+	defer s.endPass()
+	ours, err := s.takeTurn(ctx, storekit.PruneInterval(s.opts.PruneInterval)/2)
+	if err == nil && ours {
+		_, err = s.prune(ctx, true)
+	}
+	return err
+}
+
+// takeTurn notes in the meta row that this process prunes, unless the latest turn
+// is younger than age.
+func (s *Store) takeTurn(ctx context.Context, age time.Duration) (ours bool, err error) {
 	type answer struct {
-		turn turn
-		ours bool
+		latest sqlstore.Turn
+		ours   bool
 	}
 	got, err := write(ctx, s, func(t *tx) (answer, error) {
 		now := t.now()
-		n, err := t.exec(takeTurn, storekit.Micros(now), s.opts.NodeName, storekit.Micros(now.Add(-storekit.PruneInterval(s.opts.PruneInterval)/2)))
+		n, err := t.exec(takeTurn, storekit.Micros(now), s.opts.NodeName, storekit.Micros(now.Add(-age)))
 		if err != nil {
 			return answer{}, err
 		}
 		latest, err := t.readTurn()
 		return answer{latest, n > 0}, err
 	})
-	if err != nil {
-		return err
-	}
-	p.mu.Lock()
-	p.latest = got.turn
-	p.mu.Unlock()
-	if !got.ours {
-		return nil
-	}
-	done, err := p.retire(ctx)
 	if err == nil {
-		err = p.sweepPart(ctx, got.turn.sweptTo, &done)
+		s.engine.NoteTurn(got.latest)
 	}
-	p.add(done)
-	return err
+	return got.ours, err
 }
 
-// PruneNow implements session.Pruner. Unlike the passes in the background, it
-// looks through the whole table.
-func (s *Store) PruneNow(ctx context.Context) (session.Pruned, error) {
-	done, err := s.pruning.now(ctx)
-	return done, wrap("prune", err)
-}
-
-func (p *pruning) now(ctx context.Context) (done session.Pruned, err error) {
-	s := p.s
-	if err := s.begun(ctx); err != nil {
-		return done, err
-	}
-	if err := p.acquire(ctx); err != nil {
-		return done, err
-	}
-	defer p.release()
-	defer func() { p.add(done) }()
-	if done, err = p.retire(ctx); err != nil {
-		return done, err
-	}
-	last, err := s.lastID(ctx)
-	if err != nil {
-		return done, err
-	}
-	if _, err := p.sweep(ctx, 0, last, &done); err != nil {
-		return done, err
-	}
-	latest, err := write(ctx, s, func(t *tx) (turn, error) {
-		now := storekit.Micros(t.now())
-		if _, err := t.exec(takeTurn, now, s.opts.NodeName, now); err != nil {
-			return turn{}, err
-		}
-		return t.readTurn()
+func (c *conn) readTurn() (latest sqlstore.Turn, err error) {
+	err = c.query(context.Background(), readTurn, func(v []driver.Value) error {
+		scan := scanner(v)
+		latest = sqlstore.Turn{At: scan.MaybeTime(), By: scan.Text(), SweptTo: scan.Number()}
+		return scan.Err
 	})
-	if err != nil {
-		return done, err
-	}
-	p.mu.Lock()
-	p.latest = latest
-	p.mu.Unlock()
-	return done, nil
+	return latest, err
 }
 
-func (p *pruning) acquire(ctx context.Context) error {
+func (s *Store) beginPass(ctx context.Context) error {
 	select {
-	case p.pass <- struct{}{}:
+	case s.pass <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return wait.Ended(ctx)
 	}
 }
 
-func (p *pruning) release() { <-p.pass }
+func (s *Store) endPass() { <-s.pass }
 
-func (p *pruning) add(done session.Pruned) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.total.Rows += done.Rows
-	p.total.Emptied += done.Emptied
-	if done != (session.Pruned{}) {
-		p.s.log.Info("pruned", zap.Int64("rows", done.Rows), zap.Int64("emptied", done.Emptied))
-	}
-}
-
-func (t *tx) readTurn() (latest turn, err error) {
-	err = t.query(context.Background(), readTurn, func(v []driver.Value) error {
-		scan := scanner(v)
-		latest = turn{at: scan.MaybeTime(), by: scan.Text(), sweptTo: scan.Number()}
-		return scan.Err
+func (s *Store) prune(ctx context.Context, part bool) (session.Pruned, error) {
+	return s.engine.Prune(ctx, sqlstore.Pass{
+		Table: table{s}, Rows: pruneRows, Part: part,
+		Pause: func(_ time.Duration, changed int64) time.Duration {
+			if changed == 0 {
+				return 0 // it has only read
+			}
+			return prunePause
+		},
 	})
-	return latest, err
 }
 
-// backgroundError reports a failure that no caller is waiting for.
-func (s *Store) backgroundError(doing string, err error) {
-	err = wrap(doing, err)
-	s.log.Error("background work failed", zap.String("work", doing), zap.Error(err))
-	s.stats.backgroundErrors.Add(1)
-	if s.opts.OnError != nil {
-		s.opts.OnError(err)
+// table is what a pass does.
+type table struct{ s *Store }
+
+var _ sqlstore.Table = table{}
+
+func (p table) Retire(ctx context.Context, most int64) (int64, error) {
+	return write(ctx, p.s, func(t *tx) (int64, error) {
+		before, err := t.forgotten(t.now())
+		if err != nil {
+			return 0, err
+		}
+		return t.exec(retire, int64(session.BucketOf(before)), most)
+	})
+}
+
+func (p table) Sweep(ctx context.Context, after, ids int64) (first, emptied int64, err error) {
+	first, found, err := p.idle(ctx, after, ids)
+	if err != nil || !found {
+		return first, 0, err
 	}
+	emptied, err = write(ctx, p.s, func(t *tx) (int64, error) {
+		before, err := t.forgotten(t.now())
+		if err != nil {
+			return 0, err
+		}
+		return t.exec(sweep, first, first+ids, storekit.Micros(before))
+	})
+	return first, emptied, err
+}
+
+// idle returns the first ID above after, and whether there is anything to sweep
+// among the IDs that begin there.
+func (p table) idle(ctx context.Context, after, ids int64) (first int64, found bool, err error) {
+	err = p.s.scan(ctx, func(c *conn) (err error) {
+		if first, err = c.maybeNumber(ctx, nextID, after); err != nil || first == 0 {
+			return err
+		}
+		before, err := c.forgotten(p.s.Now())
+		if err != nil {
+			return err
+		}
+		n, err := c.maybeNumber(ctx, sweepFind, first, first+ids, storekit.Micros(before))
+		found = n == 1
+		return err
+	})
+	return first, found, err
+}
+
+// forgotten is the time before which nobody needs to remember what died, by the
+// retire grace in force.
+func (c *conn) forgotten(now time.Time) (time.Time, error) {
+	seconds, err := c.maybeNumber(context.Background(), readGrace, storekit.Micros(storekit.Expiry(now)))
+	return storekit.Expiry(now.Add(-time.Duration(seconds) * time.Second)), err
+}
+
+func (p table) LastID(ctx context.Context) (last int64, err error) {
+	err = p.s.scan(ctx, func(c *conn) (err error) {
+		last, err = c.maybeNumber(ctx, maxID)
+		return err
+	})
+	return last, err
+}
+
+func (p table) SweptTo(ctx context.Context) (int64, error) {
+	var latest sqlstore.Turn
+	err := p.s.scan(ctx, func(c *conn) (err error) {
+		latest, err = c.readTurn()
+		return err
+	})
+	return latest.SweptTo, err
+}
+
+func (p table) SetSwept(ctx context.Context, to int64) error {
+	_, err := write(ctx, p.s, func(t *tx) (int64, error) { return t.exec(setSwept, to) })
+	return err
 }

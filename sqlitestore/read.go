@@ -6,67 +6,26 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/sqlrow"
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// Get implements session.Store.
-func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error) {
-	if err := s.begun(ctx); err != nil {
-		return session.Record{}, wrap("get", err)
-	}
-	s.stats.gets.Add(1)
-	if !storekit.Possible(key) {
-		return session.Record{}, wrap("get", session.ErrNotFound)
-	}
-	var rec session.Record
-	err := s.read(ctx, func(c *conn) error {
-		asked, err := c.find(key, get, s.Now)
-		r := asked
-		for err == nil && r != nil && r.InGrace() {
-			r, err = c.find(r.Successor(), get, s.Now)
-		}
-		switch {
-		case err != nil:
-			return err
-		case r == nil || !r.Live():
-			return session.ErrNotFound
-		}
-		rec = r.Rec
-		if r == asked {
-			rec.Key = key
-		}
-		return nil
-	})
-	if err != nil {
-		return session.Record{}, wrap("get", err)
-	}
-	return rec, nil
+var _ sqlstore.Reader = reader{}
+
+// reader reads what is committed, by a connection for reading.
+type reader struct {
+	*conn
+	s *Store
 }
 
-// Fate implements session.Explainer.
-func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error) {
-	if err := s.begun(ctx); err != nil {
-		return session.FateUnknown, wrap("fate", err)
-	}
-	s.stats.gets.Add(1)
-	if !storekit.Possible(key) {
-		return session.FateUnknown, nil
-	}
-	var fate session.Fate
-	err := s.read(ctx, func(c *conn) error {
-		r, err := c.find(key, find, s.Now)
-		if err == nil {
-			fate = r.Fate()
-		}
-		return err
-	})
-	return fate, wrap("fate", err)
+func (r reader) Find(_ context.Context, key session.Key) (*sqlrow.Row, error) {
+	return r.find(get, key, r.s.Now)
 }
 
 // find returns the row of key, dead or alive, or nil, as it is at the time that now
 // tells. It is too short to be worth a context.
-func (c *conn) find(key session.Key, with query, now func() time.Time) (r *sqlrow.Row, err error) {
+func (c *conn) find(with query, key session.Key, now func() time.Time) (r *sqlrow.Row, err error) {
 	err = c.query(context.Background(), with, func(v []driver.Value) error {
 		r, err = rowOf(v, now())
 		return err
@@ -78,14 +37,51 @@ func (c *conn) find(key session.Key, with query, now func() time.Time) (r *sqlro
 	return r, nil
 }
 
-// now is the time by which a transaction decides, read under its lock and as
-// precise as what is stored.
-func (t *tx) now() time.Time { return storekit.Expiry(t.s.Now()) }
-
-// find returns the row of key itself, dead or alive, or nil.
-func (t *tx) find(key session.Key) (*sqlrow.Row, error) {
-	if !storekit.Possible(key) {
-		return nil, nil
+func (r reader) Count(ctx context.Context, user string) (int64, error) {
+	now := storekit.Micros(r.s.Now())
+	if user == "" {
+		return r.maybeNumber(ctx, count, now)
 	}
-	return t.conn.find(key, find, t.now)
+	return r.maybeNumber(ctx, countUser, user, now)
+}
+
+// maybeNumber reads one number, which is 0 for NULL.
+func (c *conn) maybeNumber(ctx context.Context, q query, args ...any) (n int64, err error) {
+	err = c.query(ctx, q, func(v []driver.Value) error {
+		scan := scanner(v)
+		n, _ = scan.MaybeNumber()
+		return scan.Err
+	}, args...)
+	return n, err
+}
+
+func (r reader) OfUser(ctx context.Context, user string, visit func(*sqlrow.Row)) error {
+	return r.each(ctx, ofUser, visit, user)
+}
+
+func (r reader) Sessions(ctx context.Context, after int64, most int, visit func(*sqlrow.Row)) error {
+	return r.each(ctx, page, visit, after, storekit.Micros(r.s.Now()), int64(most))
+}
+
+func (r reader) each(ctx context.Context, q query, visit func(*sqlrow.Row), args ...any) error {
+	now := r.s.Now()
+	return r.query(ctx, q, func(v []driver.Value) error {
+		row, err := rowOf(v, now)
+		if err == nil {
+			visit(row)
+		}
+		return err
+	}, args...)
+}
+
+func (r reader) Keys(ctx context.Context, after int64, most int, visit func(int64, session.Key)) error {
+	return r.query(ctx, pageKeys, func(v []driver.Value) error {
+		scan := scanner(v)
+		id := scan.Number()
+		key := session.Key{Hash: scan.Hash(), Bucket: int32(scan.Number())}
+		if scan.Err == nil {
+			visit(id, key)
+		}
+		return scan.Err
+	}, after, storekit.Micros(r.s.Now()), int64(most))
 }

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/internal/storekit"
-	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -33,25 +31,23 @@ var _ interface {
 // methods may be called concurrently.
 type Store struct {
 	opts   Options
-	limits storekit.Limits
-	log    *zap.Logger
+	engine *sqlstore.Engine
 	now    func() time.Time
 
 	points, scans *readers
 	writer        *writer
-	pruning       *pruning
-	stats         counters
+	pass          chan struct{} // held by the pass under way
 
-	closed   atomic.Bool
-	stop     context.CancelFunc
-	owned    *sql.DB // set by Open
-	finished chan struct{}
-	closing  sync.Once
-	closeErr error // valid once finished is closed
+	stop    context.CancelFunc
+	writing sync.WaitGroup
+	owned   *sql.DB // set by Open
 }
 
 // scanners is how many connections are for what may take long.
 const scanners = 2
+
+// maxPause bounds the pause between two steps that end many sessions.
+const maxPause = 20 * time.Millisecond
 
 // New returns a store on the table that Up of migrations/sqlite has made. The
 // pool stays the caller's and must outlive the store. ctx bounds New only. It is
@@ -100,13 +96,21 @@ func newStore(ctx context.Context, db *sql.DB, opts Options, now func() time.Tim
 		return nil, err
 	}
 	s := &Store{
-		opts:     opts,
-		limits:   opts.limits(),
-		log:      opts.Logger.Named("sqlitestore").With(zap.String("table", opts.Table)),
-		now:      now,
-		points:   newReaders(db, texts, points, opts),
-		scans:    newReaders(db, texts, scans, opts),
-		finished: make(chan struct{}),
+		opts:   opts,
+		now:    now,
+		points: newReaders(db, texts, points, opts),
+		scans:  newReaders(db, texts, scans, opts),
+		pass:   make(chan struct{}, 1),
+	}
+	s.engine = &sqlstore.Engine{
+		Database: database{s},
+		Limits:   opts.limits,
+		Now:      s.Now,
+		// Other processes look now and then whether they may write.
+		Pause:   func(took time.Duration) time.Duration { return min(max(took, prunePause), maxPause) },
+		Wrap:    wrap,
+		Log:     opts.Logger.Named("sqlitestore").With(zap.String("table", opts.Table)),
+		OnError: opts.OnError,
 	}
 	s.writer = newWriter(s, c)
 	if err := s.check(ctx, c); err != nil {
@@ -175,49 +179,11 @@ func checkPool(ctx context.Context, db *sql.DB, opts Options) error {
 }
 
 func (s *Store) start() {
-	var run context.Context
-	run, s.stop = context.WithCancel(context.Background())
-	s.pruning = newPruning(s)
-	var writing sync.WaitGroup
-	writing.Go(func() { s.writer.run(run) })
-	go func() {
-		defer close(s.finished)
-		writing.Wait()
-		_ = s.pruning.worker.Close(context.Background()) // which does not end
-		s.closeErr = s.release()
-	}()
+	var running context.Context
+	running, s.stop = context.WithCancel(context.Background())
+	s.writing.Go(func() { s.writer.run(running) })
 	if s.opts.PruneInterval > 0 {
 		s.StartPruning()
-	}
-}
-
-// release gives all connections back.
-func (s *Store) release() error {
-	ctx := context.Background() // nothing here waits for others
-	errs := []error{s.points.close(ctx), s.scans.close(ctx), s.writer.conn.close(ctx)}
-	if s.owned != nil {
-		errs = append(errs, s.owned.Close())
-	}
-	s.stop()
-	return errors.Join(errs...)
-}
-
-// Close implements session.Store. It leaves a caller's *sql.DB open.
-func (s *Store) Close(ctx context.Context) error {
-	s.closing.Do(func() {
-		s.closed.Store(true)
-		// It is told to stop and waited for elsewhere: another Close may have less time.
-		ended, cancel := context.WithCancel(ctx)
-		cancel()
-		_ = s.pruning.worker.Close(ended)
-		s.writer.Close()
-	})
-	select {
-	case <-s.finished:
-		return wrap("close", s.closeErr)
-	case <-ctx.Done():
-		s.stop() // what has no lock yet fails instead of lasting
-		return wrap("close", wait.Ended(ctx))
 	}
 }
 
@@ -227,25 +193,44 @@ func (s *Store) Now() time.Time { return s.now().UTC().Round(0) }
 // Longest implements session.Clock.
 func (s *Store) Longest() time.Duration { return s.opts.Longest }
 
-// begun is the start of every call.
-func (s *Store) begun(ctx context.Context) error {
-	if s.closed.Load() {
-		return session.ErrClosed
-	}
-	return wait.Ended(ctx)
+// database is what the engine asks of the store.
+type database struct{ s *Store }
+
+var _ sqlstore.Database = database{}
+
+// Write has the writer run f.
+func (d database) Write(ctx context.Context, w sqlstore.Work, f func(sqlstore.Tx) error) error {
+	return d.s.writer.Do(ctx, &op{do: func(t *tx) error { return f(t) }, data: w.Data, ends: w.Ends})
 }
 
-// read calls f with a connection for lookups.
-func (s *Store) read(ctx context.Context, f func(*conn) error) error {
-	if err := s.begun(ctx); err != nil {
-		return err
-	}
-	return s.points.do(ctx, f)
+func (d database) Read(ctx context.Context, f func(sqlstore.Reader) error) error {
+	return d.s.points.do(ctx, func(c *conn) error { return f(reader{c, d.s}) })
 }
+
+func (d database) Scan(ctx context.Context, f func(sqlstore.Reader) error) error {
+	return d.s.scan(ctx, func(c *conn) error { return f(reader{c, d.s}) })
+}
+
+func (d database) Refuse() { d.s.writer.Close() }
+
+func (d database) Drain() { d.s.writing.Wait() }
+
+func (d database) Release() error {
+	s, ctx := d.s, context.Background() // nothing here waits for others
+	errs := []error{s.points.close(ctx), s.scans.close(ctx), s.writer.conn.close(ctx)}
+	if s.owned != nil {
+		errs = append(errs, s.owned.Close())
+	}
+	s.stop()
+	return errors.Join(errs...)
+}
+
+// GiveUp makes what has no lock yet fail.
+func (d database) GiveUp() { d.s.stop() }
 
 // scan calls f with a connection for what may take long.
 func (s *Store) scan(ctx context.Context, f func(*conn) error) error {
-	if err := s.begun(ctx); err != nil {
+	if err := s.engine.Begun(ctx); err != nil {
 		return err
 	}
 	return s.scans.do(ctx, f)
@@ -254,35 +239,16 @@ func (s *Store) scan(ctx context.Context, f func(*conn) error) error {
 // write has the writer call f and returns what it returned, once that is
 // committed. f may be called again.
 func write[T any](ctx context.Context, s *Store, f func(*tx) (T, error)) (T, error) {
-	return hand(ctx, s, op{}, f)
-}
-
-// writeData is write for an f that writes data, which is copied when it is f's
-// turn: until then it is the caller's.
-func writeData[T any](ctx context.Context, s *Store, data *[]byte, f func(*tx) (T, error)) (T, error) {
-	return hand(ctx, s, op{data: data}, f)
-}
-
-// writeFirst is write for an f that ends sessions: it does not wait for others.
-func writeFirst[T any](ctx context.Context, s *Store, f func(*tx) (T, error)) (T, error) {
-	return hand(ctx, s, op{ends: true}, f)
-}
-
-func hand[T any](ctx context.Context, s *Store, o op, f func(*tx) (T, error)) (T, error) {
 	var none T
-	if err := s.begun(ctx); err != nil {
+	if err := s.engine.Begun(ctx); err != nil {
 		return none, err
 	}
 	result := new(T) // the writer's until it is finished
-	o.do = func(t *tx) (err error) {
+	err := s.writer.Do(ctx, &op{do: func(t *tx) (err error) {
 		*result, err = f(t)
 		return err
-	}
-	err := s.writer.Do(ctx, &o)
+	}})
 	if err != nil {
-		if storekit.IsRefusal(err) {
-			s.stats.refused.Add(1)
-		}
 		return none, err
 	}
 	return *result, nil

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync/atomic"
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/handover"
@@ -38,14 +37,6 @@ func (o *op) own() {
 	}
 }
 
-// tx is the transaction that a write runs in. It has the write lock, so what it
-// reads stays.
-type tx struct {
-	*conn
-	s    *Store
-	lost error // of the op
-}
-
 // writer writes what arrives in batches, on a connection of its own. One batch
 // may write a session twice, since the queue has no keys.
 type writer struct {
@@ -53,8 +44,6 @@ type writer struct {
 
 	s    *Store
 	conn *conn
-
-	flushes, retries, unknown atomic.Uint64
 }
 
 func newWriter(s *Store, c *conn) *writer {
@@ -103,7 +92,7 @@ func (w *writer) lock(ctx context.Context) bool {
 			return true
 		}
 		if isBusy(err) {
-			w.retries.Add(1)
+			w.s.engine.Retries.Add(1)
 			w.HeldUp(err)
 			if ctx.Err() == nil {
 				if w.waiting() == 0 {
@@ -137,7 +126,7 @@ func (w *writer) write(ctx context.Context, ops []*op) {
 	if err == nil {
 		err = w.commit(ctx)
 		if err == nil {
-			w.flushes.Add(1)
+			w.s.engine.Flushes.Add(1)
 			for i, o := range ops {
 				w.Finish(o, results[i])
 			}
@@ -179,7 +168,7 @@ func (w *writer) alone(ctx context.Context, o *op, err error, again bool) {
 	case !o.ends && len(w.Left([]*op{o})) > 0: // nobody needs it any more
 		err = fmt.Errorf("%w; before that: %w", errLeft, err)
 	case again || first != nil:
-		w.retries.Add(1)
+		w.s.engine.Retries.Add(1)
 		results := make([]error, 1)
 		err = retry(ctx, time.Until(w.Until([]*op{o})), w.begin)
 		if err == nil {
@@ -190,27 +179,17 @@ func (w *writer) alone(ctx context.Context, o *op, err error, again bool) {
 				}
 			}
 			if err == nil {
-				w.flushes.Add(1)
-				w.Finish(o, w.counted(results[0]))
+				w.s.engine.Flushes.Add(1)
+				w.Finish(o, w.s.engine.CountUnknown(results[0]))
 				return
 			}
 			w.rollback()
 		}
 	}
-	if first != nil {
-		err = w.counted(storekit.StillUnknown(ctx, first, err))
-	}
-	w.Finish(o, err)
+	w.Finish(o, w.s.engine.Failed(ctx, first, err))
 }
 
 var errLeft = errors.New("the caller has given up")
-
-func (w *writer) counted(err error) error {
-	if errors.Is(err, session.ErrUnknown) {
-		w.unknown.Add(1)
-	}
-	return err
-}
 
 // commit waits for readers if they hold it up, which they do not in WAL mode.
 func (w *writer) commit(ctx context.Context) error {

@@ -3,6 +3,7 @@ package sqlrow
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
@@ -10,8 +11,10 @@ import (
 )
 
 // Save is what a save of rec comes to, which gives the session the version
-// becomes. If that has expired by r.Now, the save ends the session.
-func (r *Row) Save(rec session.Record, becomes int64) (session.Record, error) {
+// becomes. If that has expired by r.Now, the save ends the session. Unless it
+// mayEnd it, the node that sent it was wrong about the time, and it is
+// session.ErrDeadline.
+func (r *Row) Save(rec session.Record, becomes int64, mayEnd bool) (session.Record, error) {
 	if err := r.Refusal(); err != nil {
 		return session.Record{}, err
 	}
@@ -21,7 +24,14 @@ func (r *Row) Save(rec session.Record, becomes int64) (session.Record, error) {
 	case r.Rec.User != rec.User:
 		return session.Record{}, session.ErrUserChanged
 	}
-	return r.replaced(rec, becomes), nil
+	return r.replaced(rec, becomes), r.inTime(rec, mayEnd)
+}
+
+func (r *Row) inTime(rec session.Record, mayEnd bool) error {
+	if rec.Expires.IsZero() || mayEnd || r.Now.Before(rec.Expires) {
+		return nil
+	}
+	return fmt.Errorf("%w: Record.Expires has passed, which it had not by this node's clock", session.ErrDeadline)
 }
 
 // replaced is a live row with new data and, if rec has one, a new expiry.
@@ -68,8 +78,8 @@ func (r *Row) Touch(expires time.Time) (inForce time.Time, write bool, err error
 
 // Put is what a Put of rec comes to where there is a row of its hash: with
 // another bucket it would be another session's. The version of rec is how far
-// that of the session goes. lost is of an earlier attempt.
-func (r *Row) Put(rec session.Record, lost error) (session.Record, error) {
+// that of the session goes. mayEnd is as in Save, and lost of an earlier attempt.
+func (r *Row) Put(rec session.Record, mayEnd bool, lost error) (session.Record, error) {
 	switch {
 	case !r.Is(rec.Key):
 		return session.Record{}, storekit.Invalid("Record.Key has bucket %d; that of its deadline is %d", rec.Key.Bucket, r.Rec.Key.Bucket)
@@ -80,7 +90,7 @@ func (r *Row) Put(rec session.Record, lost error) (session.Record, error) {
 	case rec.User != "" && rec.User != r.Rec.User:
 		return session.Record{}, session.ErrUserChanged
 	}
-	return r.replaced(rec, r.Rec.Version+rec.Version), nil
+	return r.replaced(rec, r.Rec.Version+rec.Version), r.inTime(rec, mayEnd)
 }
 
 // PutNew is what a Put of rec creates where there is no row of its hash.

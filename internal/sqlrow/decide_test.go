@@ -74,12 +74,12 @@ func TestOnlyALiveRowIsWritten(t *testing.T) {
 		rec := stored().Rec
 		if tt.row != nil {
 			rec.Key = tt.row.Rec.Key
-			_, err := tt.row.Put(rec, nil)
+			_, err := tt.row.Put(rec, true, nil)
 			check("Put", err, tt.put)
-			_, err = tt.row.Put(rec, errLost)
+			_, err = tt.row.Put(rec, true, errLost)
 			check("Put after a lost answer", err, tt.putUnknown)
 		}
-		_, err := tt.row.Save(rec, 8)
+		_, err := tt.row.Save(rec, 8, true)
 		check("Save", err, tt.save)
 		_, _, err = tt.row.Touch(noon.Add(90 * time.Minute))
 		check("Touch", err, tt.touch)
@@ -96,23 +96,49 @@ func TestASaveNamesTheVersionAndTheUser(t *testing.T) {
 	r := stored()
 	rec := r.Rec
 	rec.Data, rec.Expires = []byte("new"), time.Time{}
-	out, err := r.Save(rec, 9)
+	out, err := r.Save(rec, 9, true)
 	want := r.Rec
 	want.Data, want.Version = rec.Data, 9
 	if err != nil || !reflect.DeepEqual(out, want) {
 		t.Errorf("without an expiry: %+v, %v; want %+v", out, err, want)
 	}
 	rec.Expires = noon.Add(5 * time.Hour)
-	if out, err = r.Save(rec, 9); err != nil || !out.Expires.Equal(r.Rec.Deadline) {
+	if out, err = r.Save(rec, 9, true); err != nil || !out.Expires.Equal(r.Rec.Deadline) {
 		t.Errorf("an expiry past the deadline: %v, %v", out.Expires, err)
 	}
 	rec.Version = 6
-	if _, err := r.Save(rec, 9); !errors.Is(err, session.ErrConflict) {
+	if _, err := r.Save(rec, 9, true); !errors.Is(err, session.ErrConflict) {
 		t.Errorf("another version: %v", err)
 	}
 	rec.Version, rec.User = 7, "eve"
-	if _, err := r.Save(rec, 9); !errors.Is(err, session.ErrUserChanged) {
+	if _, err := r.Save(rec, 9, true); !errors.Is(err, session.ErrUserChanged) {
 		t.Errorf("another user: %v", err)
+	}
+}
+
+// A node whose clock lags believes that an expiry lies ahead which has passed.
+func TestAWriteEndsNoSessionByMistake(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		expires time.Time
+		mayEnd  bool
+		want    error
+	}{
+		{noon, false, session.ErrDeadline},
+		{noon, true, nil},
+		{noon.Add(time.Second), false, nil},
+		{time.Time{}, false, nil},
+	} {
+		rec := stored().Rec
+		r := stored()
+		rec.Key, rec.Expires = r.Rec.Key, tt.expires
+		_, saved := r.Save(rec, 9, tt.mayEnd)
+		_, put := r.Put(rec, tt.mayEnd, nil)
+		for what, err := range map[string]error{"Save": saved, "Put": put} {
+			if !errors.Is(err, tt.want) || tt.want == nil && err != nil {
+				t.Errorf("%s until %v, which may end it: %t: %v, want %v", what, tt.expires, tt.mayEnd, err, tt.want)
+			}
+		}
 	}
 }
 
@@ -138,15 +164,15 @@ func TestAPutNamesTheSessionOfItsHash(t *testing.T) {
 	t.Parallel()
 	r := stored()
 	rec := session.Record{Key: r.Rec.Key, Version: 5, Data: []byte("new")}
-	if out, err := r.Put(rec, nil); err != nil || out.Version != 12 || out.User != "ada" || string(out.Data) != "new" {
+	if out, err := r.Put(rec, true, nil); err != nil || out.Version != 12 || out.User != "ada" || string(out.Data) != "new" {
 		t.Errorf("Put: %+v, %v", out, err)
 	}
 	rec.User = "eve"
-	if _, err := r.Put(rec, nil); !errors.Is(err, session.ErrUserChanged) {
+	if _, err := r.Put(rec, true, nil); !errors.Is(err, session.ErrUserChanged) {
 		t.Errorf("another user: %v", err)
 	}
 	rec.User, rec.Key.Bucket = "", rec.Key.Bucket+1
-	if _, err := r.Put(rec, nil); !errors.Is(err, session.ErrInvalid) {
+	if _, err := r.Put(rec, true, nil); !errors.Is(err, session.ErrInvalid) {
 		t.Errorf("another bucket: %v", err)
 	}
 }

@@ -1,0 +1,206 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/internal/worker"
+	"github.com/sojourn-go/sojourn/session"
+)
+
+// Turn is which node pruned last and when, as the meta row has it, and up to
+// which ID the table has been looked through.
+type Turn struct {
+	At      time.Time
+	By      string
+	SweptTo int64
+}
+
+// pruning is this node's part in removing dead sessions.
+type pruning struct {
+	worker worker.Worker
+
+	mu     sync.Mutex
+	total  session.Pruned
+	latest Turn
+}
+
+func (p *pruning) report(st *session.Stats) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	st.Pruned = p.total
+	st.Maintained, st.MaintainedBy = p.latest.At, p.latest.By
+}
+
+// NoteTurn takes note of the turn that was read last.
+func (e *Engine) NoteTurn(latest Turn) {
+	e.pruning.mu.Lock()
+	defer e.pruning.mu.Unlock()
+	e.latest = latest
+}
+
+func (p *pruning) add(some session.Pruned) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total.Rows += some.Rows
+	p.total.Emptied += some.Emptied
+}
+
+// StartPruning is session.Pruner.StartPruning: run does the passes until its
+// context ends.
+func (e *Engine) StartPruning(run func(context.Context)) { e.worker.Start(run) }
+
+// StopPruning is session.Pruner.StopPruning.
+func (e *Engine) StopPruning(ctx context.Context) error {
+	if e.closed.Load() {
+		return e.Wrap("stop pruning", session.ErrClosed)
+	}
+	return e.Wrap("stop pruning", e.worker.Stop(ctx))
+}
+
+// PruneNowAndThen does passes until ctx ends. Next and interval are Options.
+func (e *Engine) PruneNowAndThen(ctx context.Context, next func() time.Duration, interval time.Duration, pass func(context.Context) error) {
+	for {
+		if err := pass(ctx); err != nil && ctx.Err() == nil && !e.closed.Load() {
+			e.BackgroundError("prune", err)
+		}
+		if !wait.Sleep(ctx, storekit.NextPrune(next, storekit.PruneInterval(interval))) {
+			return
+		}
+	}
+}
+
+// Pass is one of pruning, in steps. Only one is under way at a time.
+type Pass struct {
+	Table Table
+	// Rows is how many rows, or IDs, one step is about.
+	Rows int64
+	// Part says to look through a part of the table only, for what has been idle.
+	Part bool
+	// Pause is how long to wait after a step that took so long and changed so many
+	// rows; 0: not at all.
+	Pause func(took time.Duration, changed int64) time.Duration
+}
+
+// Table is what a pass does. Each call is a transaction, or several, and may take
+// long if others keep rows locked.
+type Table interface {
+	// Retire deletes rows whose bucket has passed, and the buckets of all keys that
+	// lead to them, by the retire grace, up to that many. It goes by the bucket, not
+	// the deadline: until the bucket has passed, another deadline would make the key
+	// good again.
+	Retire(ctx context.Context, most int64) (rows int64, err error)
+	// LastID is the highest ID; 0 if there is no row.
+	LastID(ctx context.Context) (int64, error)
+	// Sweep looks for the first ID above after; 0 if there is none. Of that and the
+	// IDs that follow, so many together, it makes tombstones of sessions that have
+	// been idle for longer than any write that began before can last.
+	Sweep(ctx context.Context, after, ids int64) (first, emptied int64, err error)
+	// SweptTo and SetSwept are about the ID up to which passes have looked.
+	SweptTo(ctx context.Context) (int64, error)
+	SetSwept(ctx context.Context, to int64) error
+}
+
+// sweepPasses is how many passes look through the whole table for sessions that
+// have been idle for long: about as many as there are in an hour by default.
+const sweepPasses = 60
+
+// Prune does a pass, counts and logs what it has done, and returns that, when it
+// fails as well.
+func (e *Engine) Prune(ctx context.Context, p Pass) (session.Pruned, error) {
+	w := &sweeper{e: e, Pass: p}
+	err := w.retire(ctx)
+	if err == nil {
+		err = w.sweep(ctx)
+	}
+	if w.done != (session.Pruned{}) {
+		e.Log.Info("pruned", zap.Int64("rows", w.done.Rows), zap.Int64("emptied", w.done.Emptied))
+	}
+	return w.done, err
+}
+
+// sweeper does a pass.
+type sweeper struct {
+	Pass
+	e    *Engine
+	done session.Pruned
+}
+
+// paced does a step and pauses.
+func (w *sweeper) paced(ctx context.Context, f func() (session.Pruned, error)) error {
+	began := time.Now()
+	some, err := f()
+	w.done.Rows += some.Rows
+	w.done.Emptied += some.Emptied
+	w.e.add(some)
+	if err != nil {
+		return err
+	}
+	pause := w.Pause(time.Since(began), some.Rows+some.Emptied)
+	if pause > 0 && !wait.Sleep(ctx, pause) {
+		return wait.Ended(ctx)
+	}
+	return nil
+}
+
+func (w *sweeper) retire(ctx context.Context) error {
+	for rows := w.Rows; rows == w.Rows; {
+		err := w.paced(ctx, func() (_ session.Pruned, err error) {
+			rows, err = w.Table.Retire(ctx, w.Rows)
+			return session.Pruned{Rows: rows}, err
+		})
+		if err != nil {
+			return fmt.Errorf("delete what is past its deadline: %w", err)
+		}
+	}
+	return nil
+}
+
+// sweep walks along the IDs of the table, or of the next part of it. After the
+// last part the first one is next.
+func (w *sweeper) sweep(ctx context.Context) error {
+	if err := w.sweepPart(ctx); err != nil {
+		return fmt.Errorf("empty what has long been idle: %w", err)
+	}
+	return nil
+}
+
+func (w *sweeper) sweepPart(ctx context.Context) error {
+	last, err := w.Table.LastID(ctx)
+	if err != nil {
+		return err
+	}
+	after, to := int64(0), last
+	if w.Part {
+		if after, err = w.Table.SweptTo(ctx); err != nil {
+			return err
+		}
+		to = min(last, after+max(last/sweepPasses, 20*w.Rows))
+	}
+	for after < to {
+		err := w.paced(ctx, func() (session.Pruned, error) {
+			first, emptied, err := w.Table.Sweep(ctx, after, w.Rows)
+			after = first + w.Rows - 1
+			if first == 0 {
+				after = to
+			}
+			return session.Pruned{Emptied: emptied}, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case !w.Part:
+		return nil
+	case after >= last:
+		after = 0
+	}
+	return w.Table.SetSwept(ctx, after)
+}
