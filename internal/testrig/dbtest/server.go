@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/testrig/pgserver"
+	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
 
 // Config says what kind of server to start. The zero value is a fast one.
@@ -76,7 +77,7 @@ func Need(t testing.TB) {
 // enter it. It is deleted when the test ends.
 func Folder(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "test-")
+	dir, err := os.MkdirTemp(throwaway.TempDir(), "test-")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func Start(ctx context.Context, f Flavour, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	sweep(ctx)
-	home, err := throwaway.NewHome(homePrefix)
+	home, err := throwaway.NewHome(homePrefix, cfg.Durable)
 	if err != nil {
 		return nil, fmt.Errorf("mysqlserver: start: %w", err)
 	}

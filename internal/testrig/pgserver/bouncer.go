@@ -62,7 +62,7 @@ func StartBouncer(ctx context.Context, dsn string, settings map[string]string) (
 	}
 	sweep(ctx)
 	b := &Bouncer{}
-	if b.home, err = throwaway.NewHome(homePrefix); err != nil {
+	if b.home, err = throwaway.NewHome(homePrefix, false); err != nil {
 		return nil, fmt.Errorf("pgserver: start pgbouncer: %w", err)
 	}
 	const attempts = 5

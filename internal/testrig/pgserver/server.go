@@ -75,7 +75,7 @@ func start(ctx context.Context, cfg Config, fill func(*Server) error) (*Server, 
 		return nil, err
 	}
 	sweep(ctx)
-	home, err := throwaway.NewHome(homePrefix)
+	home, err := throwaway.NewHome(homePrefix, cfg.Durable)
 	if err != nil {
 		return nil, fmt.Errorf("pgserver: start: %w", err)
 	}

@@ -1,7 +1,7 @@
 // Package throwaway runs server programs for tests.
 //
-// A server lives in a folder of its own below the system's temporary folder
-// ([Home]) and belongs to the process that started it: on Linux it ends with
+// A server lives in a folder of its own ([Home]), in memory or else below the
+// system's temporary folder ([TempDir]), and belongs to the process that started it: on Linux it ends with
 // that process even when it is killed, elsewhere the next [Sweep] ends it and
 // removes what it left. Its data folder is a copy of an initialised one that is
 // kept in the user's cache folder for a day ([Template]).

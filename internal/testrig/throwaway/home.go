@@ -19,11 +19,16 @@ type Home struct {
 }
 
 // NewHome creates a folder whose name begins with prefix. Every user can pass
-// through it and only we can list it.
-func NewHome(prefix string) (*Home, error) {
+// through it and only we can list it. It is in [TempDir], unless it is
+// durable: what is in memory ends with the machine.
+func NewHome(prefix string, durable bool) (*Home, error) {
+	parent := os.TempDir()
+	if !durable {
+		parent = TempDir()
+	}
 	const fresh = "sojourn-new-"
 	// Named differently until it is locked, so that no sweep takes it for dead.
-	dir, err := os.MkdirTemp("", fresh)
+	dir, err := os.MkdirTemp(parent, fresh)
 	if err != nil {
 		return nil, err
 	}
@@ -52,10 +57,16 @@ func (h *Home) Close() error { return errors.Join(os.RemoveAll(h.Dir), h.owner.C
 // cleaning up; end is called before with each of them, to end its server. What
 // cannot be removed is left for the next time.
 func Sweep(prefix string, end func(home string)) {
-	files, err := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*", ownerFile))
-	if err != nil {
-		return
+	for _, parent := range []string{os.TempDir(), memoryDir} {
+		if parent == "" {
+			continue
+		}
+		files, _ := filepath.Glob(filepath.Join(parent, prefix+"*", ownerFile)) // a constant pattern is never malformed
+		sweep(files, end)
 	}
+}
+
+func sweep(files []string, end func(home string)) {
 	for _, path := range files {
 		info, err := os.Lstat(path)
 		if err != nil || !info.Mode().IsRegular() || !ours(info) {

@@ -3,6 +3,7 @@ package throwaway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,6 +19,20 @@ func setDeathSignal(cmd *exec.Cmd, sig os.Signal) {
 	if s, ok := sig.(syscall.Signal); ok {
 		cmd.SysProcAttr.Pdeathsig = s
 	}
+}
+
+// memoryDir is the folder for files in memory.
+const memoryDir = "/dev/shm"
+
+// memoryFree is how many bytes we may put there.
+func memoryFree() uint64 {
+	const tmpfs, write = 0x01021994, 2 // of statfs(2) and access(2)
+	var fs syscall.Statfs_t
+	err := errors.Join(syscall.Statfs(memoryDir, &fs), syscall.Access(memoryDir, write))
+	if err != nil || fs.Type != tmpfs {
+		return 0
+	}
+	return fs.Bavail * uint64(fs.Bsize)
 }
 
 // Children returns the direct children of a process.

@@ -53,3 +53,7 @@ func ours(os.FileInfo) bool               { return false }
 
 // CheckPrivate is not supported here.
 func CheckPrivate(string) error { return errors.ErrUnsupported }
+
+const memoryDir = "" // there is none
+
+func memoryFree() uint64 { return 0 }

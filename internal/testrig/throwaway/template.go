@@ -100,7 +100,7 @@ func fresh(path string) bool {
 // make initialises in a folder that the server's user can reach and copies the
 // result to path.
 func (t Template) make(ctx context.Context, path string) (err error) {
-	home, err := NewHome(t.HomePrefix)
+	home, err := NewHome(t.HomePrefix, false)
 	if err != nil {
 		return err
 	}
