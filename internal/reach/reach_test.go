@@ -64,6 +64,25 @@ func TestTheEndSaysHowOftenItWasTried(t *testing.T) {
 	}
 }
 
+// An attempt that the end cuts short says less than those before it.
+func TestTheEndSaysWhatFailedBefore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		err := Database(ctx, func(ctx context.Context) error {
+			if end, _ := ctx.Deadline(); time.Until(end) > 2*time.Second {
+				return errRefused
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if !errors.Is(err, syscall.ECONNREFUSED) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+}
+
 func TestAnAttemptThatHangsIsGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
