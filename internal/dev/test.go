@@ -24,17 +24,20 @@ func test(r *runner) error {
 	packages := fmt.Sprint("-p=", min(runtime.NumCPU(), 4)) // each package runs servers of its own
 	// Tests wait for servers more than they compute, hence -parallel. With -short
 	// what chance decides is repeated less often.
+	// SQLite is C made Go, by far most of its tests' time when the race detector
+	// watches it, and no code of this project.
+	const unwatched = "-gcflags=modernc.org/...=-race=false"
 	steps := []func() error{
 		func() error { return r.step("setup", r.setupAll) },
 		func() error { return lint(r) },
 		func() error {
-			return r.goTest("tests", "test", "-race", "-short", "-count=1", "-parallel=8", testLimit, packages, "./...")
+			return r.goTest("tests", "test", "-race", unwatched, "-short", "-count=1", "-parallel=8", testLimit, packages, "./...")
 		},
 		func() error {
-			return r.goTest("tests of bench", "-C", "bench", "test", "-race", "-count=1", testLimit, "./...")
+			return r.goTest("tests of bench", "-C", "bench", "test", "-race", unwatched, "-count=1", testLimit, "./...")
 		},
 		func() error {
-			return r.goTest("stories of several nodes, and Node live", "-C", "test", "test", "-race", "-count=1", "-parallel=8", testLimit, "./...")
+			return r.goTest("stories of several nodes, and Node live", "-C", "test", "test", "-race", unwatched, "-count=1", "-parallel=8", testLimit, "./...")
 		},
 		func() error {
 			return r.goTest("benchmarks, once", "test", "-run=^$", "-bench=.", "-benchtime=1x", testLimit, "./...")
