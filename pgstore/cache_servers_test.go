@@ -22,7 +22,7 @@ import (
 // Anybody who may connect can send anything.
 func TestStrangersCanOnlyMakeANodeAskAgain(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{Lease: shortLease})
+	p := migratedWith(t, migrations.Settings{Lease: shortLease})
 	a := p.cached(t, Options{})
 	b, _, writing := p.split(t, Options{})
 	stranger := p.login(t, newRoles(t, "stranger ")[0], "")
@@ -111,7 +111,7 @@ func invalidationSender(t testing.TB) invalidation.Sender {
 
 func TestBehindAPoolerNothingIsCachedUnlessThereIsAWayAround(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{Lease: shortLease})
+	p := migratedWith(t, migrations.Settings{Lease: shortLease})
 	behind := p
 	behind.dsn = dbtest.Bouncer(t, dbtest.Postgres(t), p.dsn, map[string]string{"default_pool_size": "8"})
 	exec := inMode(pgx.QueryExecModeExec)

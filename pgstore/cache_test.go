@@ -263,7 +263,7 @@ func TestStatsAndHooksTellOfTheLease(t *testing.T) {
 
 func TestNoConnectionIsLeft(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{Lease: migrations.MinLease})
+	p := migratedWith(t, migrations.Settings{Lease: migrations.MinLease})
 	s := p.cached(t, Options{NodeName: "the node"})
 	count := func() int {
 		return query[int](t, p, `SELECT count(*) FROM pg_stat_activity

@@ -31,8 +31,7 @@ const (
 // leasing makes a table on the shared server whose nodes go by that lease.
 func leasing(t testing.TB, lease time.Duration) place {
 	t.Helper()
-	dsn, schema := dbtest.Postgres(t).Schema(t)
-	return migratedAt(t, dsn, schema, migrations.Settings{Lease: lease})
+	return migratedWith(t, migrations.Settings{Lease: lease})
 }
 
 var nodeNumber atomic.Int64

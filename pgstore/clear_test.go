@@ -64,7 +64,7 @@ FROM generate_series(1, 3000) AS i, to_timestamp(%[2]d::float8 * 3600) AS d`, p.
 
 func TestClearEndsWhatIsRenewedIntoANewPartition(t *testing.T) {
 	t.Parallel()
-	p := alone(t, hourly)
+	p := migratedWith(t, hourly)
 	bucket := p.hour(t) + 5
 	a, b := p.open(t, quiet), p.open(t, quiet)
 	held, err := a.Create(t.Context(), at(lasting(a, bucket), 0x80))
@@ -93,7 +93,7 @@ func TestClearEndsWhatIsRenewedIntoANewPartition(t *testing.T) {
 
 func TestClearStartsAgainWhenAPartitionVanishes(t *testing.T) {
 	t.Parallel()
-	p := alone(t, hourly)
+	p := migratedWith(t, hourly)
 	a, b := p.open(t, quiet), p.open(t, quiet)
 	bucket := p.hour(t) + 10
 	rec, err := a.Create(t.Context(), lasting(a, bucket))

@@ -14,8 +14,7 @@ import (
 // real one by an interval.
 func jumping(t testing.TB, settings migrations.Settings) (p place, jump func(interval string)) {
 	t.Helper()
-	dsn := elsewhere(t, "UTC", "0 hours")
-	p = migratedAt(t, dsn, migrations.DefaultSchema, settings)
+	p = elsewhere(t, settings, "UTC", "0 hours")
 	return p, func(interval string) {
 		t.Helper()
 		for _, f := range clockFunctions {

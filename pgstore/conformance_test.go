@@ -28,7 +28,7 @@ func TestHTTPCached(t *testing.T) { sessiontest.RunHTTP(t, cachedHarness()) }
 func cachedHarness() sessiontest.Harness {
 	h := harness(migrated)
 	var mu sync.Mutex
-	nodes := map[string][]*Store{} // by schema
+	nodes := map[string][]*Store{} // by place
 	warm := func(t testing.TB, place *Store) session.Store {
 		opts := place.opts
 		opts.CacheBytes = 8 << 20
@@ -39,13 +39,14 @@ func cachedHarness() sessiontest.Harness {
 		dbtest.Eventually(t, "the cache has a lease", func() bool { return s.Stats().Cache.Leased })
 		mu.Lock()
 		defer mu.Unlock()
-		nodes[opts.Schema] = append(nodes[opts.Schema], s)
+		id := placeID(s.pool, opts.Schema)
+		nodes[id] = append(nodes[id], s)
 		return s
 	}
 	forget := func(s session.Store, key session.Key) {
 		mu.Lock()
 		defer mu.Unlock()
-		for _, node := range nodes[s.(*Store).opts.Schema] {
+		for _, node := range nodes[placeID(s.(*Store).pool, s.(*Store).opts.Schema)] {
 			node.cache.Invalidate(key)
 		}
 	}
@@ -81,11 +82,11 @@ func cachedHarness() sessiontest.Harness {
 
 func harness(at func(testing.TB) place) sessiontest.Harness {
 	var mu sync.Mutex
-	pools := map[string]*pgxpool.Pool{} // around the stores, by schema
+	pools := map[string]*pgxpool.Pool{} // around the stores, by place
 	around := func(s session.Store) *pgxpool.Pool {
 		mu.Lock()
 		defer mu.Unlock()
-		return pools[s.(*Store).opts.Schema]
+		return pools[placeID(s.(*Store).pool, s.(*Store).opts.Schema)]
 	}
 	expire := func(t testing.TB, s *Store, db interface {
 		QueryRow(context.Context, string, ...any) pgx.Row
@@ -103,7 +104,7 @@ SELECT count(*) FROM w`, key.Hash[:]).Scan(&n)
 		New: func(t testing.TB) session.Store {
 			p := at(t)
 			mu.Lock()
-			pools[p.schema] = p.pool
+			pools[p.id()] = p.pool
 			mu.Unlock()
 			opts := quiet
 			opts.Schema, opts.DirectDSN = p.schema, p.direct
@@ -164,7 +165,8 @@ SELECT count(*) FROM w`, key.Hash[:]).Scan(&n)
 		},
 		Waiting: func(t testing.TB, s session.Store) (n int) {
 			err := around(s).QueryRow(context.Background(), `
-SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND position($1 IN query) > 0`, pgx.Identifier{s.(*Store).opts.Schema}.Sanitize()).Scan(&n)
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND position($1 IN query) > 0`, pgx.Identifier{s.(*Store).opts.Schema}.Sanitize()).Scan(&n)
 			if err != nil {
 				t.Error(err)
 			}

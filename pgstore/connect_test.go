@@ -28,7 +28,7 @@ func (p place) partitions(t testing.TB) string {
 
 func TestADirectDSNThatLeadsElsewhereDoesNothingThere(t *testing.T) {
 	t.Parallel()
-	p, other := alone(t, migrations.Settings{}), alone(t, migrations.Settings{})
+	p, other := migrated(t), migrated(t)
 	past, foreign := p.ended(t, 10), other.ended(t, 10)
 	made := other.partitions(t)
 

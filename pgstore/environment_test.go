@@ -2,32 +2,27 @@ package pgstore
 
 import (
 	"fmt"
-	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session/sessiontest"
 )
 
-// elsewhere makes a database in another time zone, whose clock differs from
-// ours by an interval. Only that database's functions to tell the time do.
-func elsewhere(t testing.TB, zone, interval string) (dsn string) {
+// elsewhere makes a table in a database in another time zone, whose clock
+// differs from ours by an interval. Only that database's functions to tell the
+// time do.
+func elsewhere(t testing.TB, settings migrations.Settings, zone, interval string) place {
 	t.Helper()
-	dsn = dbtest.Postgres(t).Database(t)
-	admin := dbtest.Conn(t, dsn)
-	statements := []string{`ALTER DATABASE ` + quoted(admin.Config().Database) + ` SET timezone = '` + zone + `'`}
+	var clock []string
 	for _, f := range clockFunctions {
-		statements = append(statements, `ALTER FUNCTION pg_catalog.`+f+`() RENAME TO real_`+f, clockFunction(f, interval))
+		clock = append(clock, `ALTER FUNCTION pg_catalog.`+f+`() RENAME TO real_`+f, clockFunction(f, interval))
 	}
-	for _, sql := range statements {
-		if _, err := admin.Exec(t.Context(), sql); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-	}
-	return dsn
+	p := migratedWith(t, settings, clock...)
+	p.exec(t, `ALTER DATABASE `+quoted(p.pool.Config().ConnConfig.Database)+` SET timezone = '`+zone+`'`)
+	p.pool.Reset() // its connections have the time zone of before
+	return p
 }
 
 var clockFunctions = []string{"clock_timestamp", "statement_timestamp", "transaction_timestamp", "now"}
@@ -41,12 +36,9 @@ func clockFunction(name, interval string) string {
 // prepared statements.
 func TestConformanceElsewhere(t *testing.T) {
 	t.Parallel()
-	dsn := elsewhere(t, "Asia/Kolkata", "1 hour")
-	var number atomic.Int64
 	sessiontest.Run(t, harness(func(t testing.TB) place {
-		// Few partitions: planning is what takes the time here.
-		p := migratedAt(t, dsn, fmt.Sprintf("place %d", number.Add(1)), migrations.Settings{})
-		return p.by(t, dsn, inMode(pgx.QueryExecModeExec))
+		p := elsewhere(t, migrations.Settings{}, "Asia/Kolkata", "1 hour")
+		return p.by(t, p.dsn, inMode(pgx.QueryExecModeExec))
 	}))
 }
 
@@ -64,10 +56,9 @@ func TestEverythingWorksHoweverTheDriverSendsIt(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%v, %s, %s", c.mode, c.zone, c.interval), func(t *testing.T) {
 			t.Parallel()
-			dsn := elsewhere(t, c.zone, c.interval)
-			p := migratedAt(t, dsn, migrations.DefaultSchema, migrations.Settings{})
+			p := elsewhere(t, migrations.Settings{}, c.zone, c.interval)
 			past, now := p.ended(t, 10), p.hour(t)
-			s := p.by(t, dsn, inMode(c.mode)).open(t, quiet)
+			s := p.by(t, p.dsn, inMode(c.mode)).open(t, quiet)
 			for range 5 {
 				everything(t, s)
 			}

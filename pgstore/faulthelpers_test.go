@@ -17,13 +17,13 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// node opens a store with a pool of its own. Its connections bear the name of
-// p's schema and, after a dot, of the node.
+// node opens a store with a pool of its own. Its connections bear p's id
+// and, after a dot, the name of the node.
 func (p place) node(t testing.TB, opts Options, conns int32, mods ...func(*pgxpool.Config)) *Store {
 	t.Helper()
 	p.pool = dbtest.Pool(t, p.dsn, func(c *pgxpool.Config) {
 		c.MaxConns = conns
-		c.ConnConfig.RuntimeParams["application_name"] = p.schema + "." + opts.NodeName
+		c.ConnConfig.RuntimeParams["application_name"] = p.id() + "." + opts.NodeName
 		p.asNode(c)
 		for _, mod := range mods {
 			mod(c)
@@ -49,7 +49,7 @@ func (p place) brittle(t testing.TB, opts Options, mods ...func(*pgxpool.Config)
 // blocked is how many connections of the stores of p.node wait for a lock.
 func blocked(t testing.TB, p place) int {
 	t.Helper()
-	return query[int](t, p, `SELECT count(*) FROM pg_stat_activity WHERE starts_with(application_name, $1 || '.') AND wait_event_type = 'Lock'`, p.schema)
+	return query[int](t, p, `SELECT count(*) FROM pg_stat_activity WHERE starts_with(application_name, $1 || '.') AND wait_event_type = 'Lock'`, p.id())
 }
 
 // stored is what the table holds of a key.

@@ -23,13 +23,6 @@ import (
 // hourly makes a table with one partition per hour.
 var hourly = migrations.Settings{LongestLifetime: 24 * time.Hour, PartitionWidth: time.Hour}
 
-// alone makes a table in a database of its own: snapshots, statistics and
-// locks of other tests do not reach it.
-func alone(t testing.TB, settings migrations.Settings) place {
-	t.Helper()
-	return migratedAt(t, dbtest.Postgres(t).Database(t), migrations.DefaultSchema, settings)
-}
-
 // by is p through another connection string.
 func (p place) by(t testing.TB, dsn string, mod func(*pgxpool.Config)) place {
 	t.Helper()

@@ -22,7 +22,7 @@ import (
 func TestPartitionsFollowTheRightsOfTheirParent(t *testing.T) {
 	eachHand(t, func(t *testing.T, at func(place) place) {
 		roles := newRoles(t, "reader ", "lender ", "borrower ", "new owner ")
-		p := alone(t, migrations.Settings{})
+		p := migrated(t)
 		s := at(p).open(t, quiet)
 		for _, role := range roles {
 			p.exec(t, `CREATE ROLE `+quoted(role))
@@ -171,7 +171,7 @@ func TestThePassesAreNotedByDuty(t *testing.T) {
 // Who holds the locks of maintenance and is frozen loses them.
 func TestAFrozenPassGivesItsLocksBack(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{})
+	p := migrated(t)
 	s := p.open(t, quiet)
 	own := func() (hand, func()) {
 		h, done, err := s.ownHand(t.Context())

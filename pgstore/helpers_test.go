@@ -3,6 +3,7 @@ package pgstore
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -25,6 +26,13 @@ type place struct {
 	direct string // Options.DirectDSN
 }
 
+// id tells p from all other places.
+func (p place) id() string { return placeID(p.pool, p.schema) }
+
+func placeID(pool *pgxpool.Pool, schema string) string {
+	return pool.Config().ConnConfig.Database + "." + schema
+}
+
 // nodePool is the pool of a node at p.
 func (p place) nodePool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
@@ -39,16 +47,46 @@ func (p place) asNode(c *pgxpool.Config) {
 	c.ConnConfig.DefaultQueryExecMode = cmp.Or(p.mode, c.ConnConfig.DefaultQueryExecMode)
 }
 
-// migrated makes a table in a schema of its own, on the shared server.
-func migrated(t testing.TB) place {
+// migrated makes a table in a database of its own, on the shared server:
+// snapshots, statistics and locks of other tests do not reach it.
+func migrated(t testing.TB) place { return migratedWith(t, migrations.Settings{}) }
+
+// migratedWith is migrated for a table with these settings, in a database in
+// which these statements were run before.
+func migratedWith(t testing.TB, settings migrations.Settings, before ...string) place {
 	t.Helper()
-	dsn, schema := dbtest.Postgres(t).Schema(t)
-	return migratedAt(t, dsn, schema, migrations.Settings{})
+	dsn := dbtest.Postgres(t).Copy(t, fmt.Sprintf("%+v %q", settings, before), func(dsn string) {
+		execAll(t, dsn, before)
+		migrateAt(t, dsn, migrations.DefaultSchema, settings)
+	})
+	return place{dsn: dsn, schema: migrations.DefaultSchema, pool: dbtest.Pool(t, dsn, nil)}
+}
+
+func execAll(t testing.TB, dsn string, statements []string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range statements {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 // migratedAt makes a table of few partitions, which is quicker made, unless
 // settings say otherwise.
 func migratedAt(t testing.TB, dsn, schema string, settings migrations.Settings) place {
+	t.Helper()
+	migrateAt(t, dsn, schema, settings)
+	return place{dsn: dsn, schema: schema, pool: dbtest.Pool(t, dsn, nil)}
+}
+
+func migrateAt(t testing.TB, dsn, schema string, settings migrations.Settings) {
 	t.Helper()
 	if settings.LongestLifetime == 0 {
 		settings.PartitionWidth = cmp.Or(settings.PartitionWidth, 15*24*time.Hour)
@@ -60,7 +98,6 @@ func migratedAt(t testing.TB, dsn, schema string, settings migrations.Settings) 
 	if err := migrations.Up(t.Context(), config, migrations.Config{Schema: schema, Settings: settings, LockWait: -1}); err != nil {
 		t.Fatal(err)
 	}
-	return place{dsn: dsn, schema: schema, pool: dbtest.Pool(t, dsn, nil)}
 }
 
 // open makes a store at p that is closed with the test.

@@ -3,7 +3,6 @@ package pgstore
 import (
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,20 +15,17 @@ import (
 	"github.com/sojourn-go/sojourn/session/sessiontest"
 )
 
-// hostile makes a database in which all that a role may set is set otherwise
-// than statements need it, for the nodes. It returns a function that makes a
-// table there. With readOnly maintenance has a connection of its own, since
+// hostile returns a function that makes a table for nodes with a role for which
+// all that a role may set is set otherwise than statements need it. With readOnly maintenance has a connection of its own, since
 // it stays away from servers that are set to take no writes.
 func hostile(t testing.TB, level string, mode pgx.QueryExecMode, readOnly bool, more ...string) func(testing.TB) place {
 	t.Helper()
 	role := newRoles(t, "hostile ")[0]
-	dsn := dbtest.Postgres(t).Database(t)
-	admin := dbtest.Conn(t, dsn)
-	statements := []string{`CREATE ROLE ` + quoted(role) + ` LOGIN SUPERUSER`, `CREATE SCHEMA evil`}
+	evil := []string{`CREATE SCHEMA evil`}
 	for _, typ := range []string{"bytea", "text", "integer", "bigint", "timestamptz", "boolean"} {
-		statements = append(statements, `CREATE FUNCTION evil.never(pg_catalog.`+unalias(typ)+`, pg_catalog.`+unalias(typ)+`) RETURNS pg_catalog.bool LANGUAGE sql AS 'SELECT false'`)
+		evil = append(evil, `CREATE FUNCTION evil.never(pg_catalog.`+unalias(typ)+`, pg_catalog.`+unalias(typ)+`) RETURNS pg_catalog.bool LANGUAGE sql AS 'SELECT false'`)
 		for _, op := range []string{"=", "<>", "<", "<=", ">", ">="} {
-			statements = append(statements, `CREATE OPERATOR evil.`+op+` (LEFTARG = pg_catalog.`+unalias(typ)+`, RIGHTARG = pg_catalog.`+unalias(typ)+`, FUNCTION = evil.never)`)
+			evil = append(evil, `CREATE OPERATOR evil.`+op+` (LEFTARG = pg_catalog.`+unalias(typ)+`, RIGHTARG = pg_catalog.`+unalias(typ)+`, FUNCTION = evil.never)`)
 		}
 	}
 	settings := []string{
@@ -47,21 +43,16 @@ func hostile(t testing.TB, level string, mode pgx.QueryExecMode, readOnly bool, 
 	if mode != pgx.QueryExecModeSimpleProtocol { // which the driver refuses with these
 		settings = append(settings, "client_encoding = 'LATIN1'", "standard_conforming_strings = off")
 	}
+	made := []string{`CREATE ROLE ` + quoted(role) + ` LOGIN SUPERUSER`}
 	for _, set := range settings {
-		statements = append(statements, `ALTER ROLE `+quoted(role)+` SET `+set)
+		made = append(made, `ALTER ROLE `+quoted(role)+` SET `+set)
 	}
-	for _, sql := range statements {
-		if _, err := admin.Exec(t.Context(), sql); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-	}
-	var number atomic.Int64
+	execAll(t, dbtest.Postgres(t).DSN("postgres"), made)
 	return func(t testing.TB) place {
-		// Few partitions: custom plans are slow to make.
-		p := migratedAt(t, dsn, fmt.Sprint("place_", number.Add(1)), migrations.Settings{})
+		p := migratedWith(t, migrations.Settings{}, evil...)
 		p.as, p.mode = role, mode
 		if readOnly {
-			p.direct = dsn
+			p.direct = p.dsn
 		}
 		return p
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
-	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -78,7 +77,7 @@ func works(t testing.TB, s *Store) {
 
 func TestOneNodeLeadsAndAnotherTakesOver(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{})
+	p := migrated(t)
 	stores := nodes(t, p, 3)
 	first := leaderOf(t, stores)
 	pid, name := p.holder(t)
@@ -141,7 +140,7 @@ func TestOneNodeLeadsAndAnotherTakesOver(t *testing.T) {
 
 func TestPruningIsStoppedAndStartedInAnyOrder(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{})
+	p := migrated(t)
 	s := p.open(t, quiet)
 	stop := func() {
 		t.Helper()
@@ -178,7 +177,7 @@ func TestPruningIsStoppedAndStartedInAnyOrder(t *testing.T) {
 // A pool that retires its connections does not retire the leader.
 func TestALeaderOutlivesTheConnectionsOfThePool(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{})
+	p := migrated(t)
 	short := p.by(t, p.dsn, func(c *pgxpool.Config) {
 		c.MaxConnLifetime = time.Second
 		c.HealthCheckPeriod = 20 * time.Millisecond

@@ -12,15 +12,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
 
 func TestNodesMustAgreeOnWhatIsStored(t *testing.T) {
 	t.Parallel()
-	dsn, schema := dbtest.Postgres(t).Schema(t)
-	p := migratedAt(t, dsn, schema, migrations.Settings{LongestLifetime: 72 * time.Hour, PartitionWidth: 12 * time.Hour})
+	p := migratedWith(t, migrations.Settings{LongestLifetime: 72 * time.Hour, PartitionWidth: 12 * time.Hour})
 	for _, c := range []struct {
 		opts  Options
 		field string // empty: it starts
@@ -64,8 +62,7 @@ func (p place) covered(t testing.TB, first, last int32) {
 
 func TestChangedWidthAndLifetimeOnALivingSystem(t *testing.T) {
 	t.Parallel()
-	dsn, schema := dbtest.Postgres(t).Schema(t)
-	p := migratedAt(t, dsn, schema, migrations.Settings{LongestLifetime: 72 * time.Hour, PartitionWidth: 24 * time.Hour})
+	p := migratedWith(t, migrations.Settings{LongestLifetime: 72 * time.Hour, PartitionWidth: 24 * time.Hour})
 	s := p.open(t, quiet)
 	before := p.parts(t)
 	hour := p.hour(t)
@@ -143,8 +140,7 @@ func TestPartitionsAreMadeAhead(t *testing.T) {
 	for _, premake := range []time.Duration{0, 47 * time.Hour} {
 		t.Run(fmt.Sprint(premake), func(t *testing.T) {
 			t.Parallel()
-			dsn, schema := dbtest.Postgres(t).Schema(t)
-			p := migratedAt(t, dsn, schema, hourly)
+			p := migratedWith(t, hourly)
 			s := p.open(t, Options{PruneInterval: -1, Premake: premake})
 			hours := int32(24 + max(premake, 24*time.Hour)/time.Hour)
 			prune(t, s)
@@ -203,8 +199,7 @@ func TestWhoeverNeedsAPartitionMakesIt(t *testing.T) {
 		for _, known := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, known %v", name, known), func(t *testing.T) {
 				t.Parallel()
-				dsn, schema := dbtest.Postgres(t).Schema(t)
-				p := migratedAt(t, dsn, schema, hourly)
+				p := migratedWith(t, hourly)
 				s := p.open(t, quiet)
 				rec := lasting(s, p.hour(t)+20)
 				p.exec(t, `DROP TABLE `+p.table(t, p.partOf(t, rec.Key.Bucket).name))
@@ -227,8 +222,7 @@ func TestWhoeverNeedsAPartitionMakesIt(t *testing.T) {
 // The names of relations come from another snapshot than their list.
 func TestPartitionsMayVanishWhileTheyAreListed(t *testing.T) {
 	t.Parallel()
-	dsn, schema := dbtest.Postgres(t).Schema(t)
-	p := migratedAt(t, dsn, schema, hourly)
+	p := migratedWith(t, hourly)
 	s := p.open(t, quiet)
 	tx, err := p.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
 	if err != nil {
@@ -294,7 +288,7 @@ func TestADroppedPartitionTakesItsSessionsAndNoOthers(t *testing.T) {
 // A schema that is not there must not look like everybody's logout.
 func TestARenamedSchemaIsAnErrorUntilItIsBack(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{})
+	p := migrated(t)
 	var background told
 	s := p.open(t, Options{PruneInterval: -1, OnError: background.add})
 	rec := create(t, s, "user")

@@ -35,7 +35,7 @@ func TestPlansOutliveTheStatisticsTheyWereMadeFrom(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p := alone(t, migrations.Settings{})
+			p := migrated(t)
 			dsn := p.dsn
 			if c.pooler {
 				dsn = dbtest.Bouncer(t, dbtest.Postgres(t), p.dsn, nil)

@@ -33,7 +33,7 @@ func TestEverythingWorksBehindAPooler(t *testing.T) {
 	} {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
-			p := alone(t, migrations.Settings{})
+			p := migrated(t)
 			node := p.pooled(t, mode)
 			a, b := node.open(t, quiet), node.open(t, quiet)
 			past := p.ended(t, 10)
@@ -71,7 +71,7 @@ func TestEverythingWorksBehindAPooler(t *testing.T) {
 
 func TestMaintenanceBehindAPoolerTakesTurns(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{})
+	p := migrated(t)
 	node := p.pooled(t, pgx.QueryExecModeExec)
 	var background told
 	core, logs := observer.New(zap.WarnLevel)
@@ -133,7 +133,7 @@ func TestAnApplicationsRoleBehindAPooler(t *testing.T) {
 
 func TestADirectDSNLeadsAroundThePooler(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{})
+	p := migrated(t)
 	past := p.ended(t, 10)
 	var background told
 	core, logs := observer.New(zap.WarnLevel)

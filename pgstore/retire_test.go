@@ -26,7 +26,7 @@ func TestAPartitionPastItsGraceIsDropped(t *testing.T) {
 	eachHand(t, func(t *testing.T, at func(place) place) {
 		settings := hourly
 		settings.RetireGrace = 48 * time.Hour
-		p := alone(t, settings)
+		p := migratedWith(t, settings)
 		s := at(p).open(t, Options{PruneInterval: -1, RetireGrace: 48 * time.Hour})
 		live := create(t, s, "user")
 		hour := p.hour(t)
@@ -66,7 +66,7 @@ func TestAPartitionPastItsGraceIsDropped(t *testing.T) {
 // While a long reader holds up a retirement, everybody else goes on.
 func TestALongReaderDelaysOnlyTheRetirement(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{})
+	p := migrated(t)
 	s, peer := p.open(t, quiet), p.open(t, quiet)
 	past := p.ended(t, 10)
 	rec := create(t, s, "user")
@@ -123,7 +123,7 @@ func TestALongReaderDelaysOnlyTheRetirement(t *testing.T) {
 
 func TestAnInterruptedRetirementIsFinished(t *testing.T) {
 	eachHand(t, func(t *testing.T, at func(place) place) {
-		p := alone(t, migrations.Settings{})
+		p := migrated(t)
 		s := p.open(t, quiet)
 		first := p.ended(t, 10)
 		hour := p.hour(t)
@@ -195,8 +195,7 @@ func TestAPartitionDetachedBeforeItsTimeComesBack(t *testing.T) {
 		for _, taken := range []string{"free", "taken", "taken in part"} {
 			t.Run(taken, func(t *testing.T) {
 				t.Parallel()
-				dsn, schema := dbtest.Postgres(t).Schema(t)
-				p := migratedAt(t, dsn, schema, migrations.Settings{PartitionWidth: 83 * time.Hour})
+				p := migratedWith(t, migrations.Settings{PartitionWidth: 83 * time.Hour})
 				s := at(p).open(t, quiet)
 				bucket := p.hour(t) + 400
 				l := p.partOf(t, bucket)
@@ -262,7 +261,7 @@ func TestAPartitionDetachedBeforeItsTimeComesBack(t *testing.T) {
 // No row outlives the last hour of its partition, unless somebody sees to it.
 func TestAPartitionWithALiveSessionIsKept(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{})
+	p := migrated(t)
 	s := p.open(t, quiet)
 	past := p.ended(t, 10)
 	table := p.table(t, past.name)
@@ -362,7 +361,7 @@ func TestATableWithAPartitionsNameIsNotTouched(t *testing.T) {
 
 func TestManyMayRetireAtOnce(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{})
+	p := migrated(t)
 	var background told
 	leading := p.open(t, Options{NextPrune: func() time.Duration { return time.Millisecond }, OnError: background.add})
 	dbtest.Eventually(t, "a node leads", func() bool { return leading.Stats().Leading })
@@ -400,7 +399,7 @@ func TestManyMayRetireAtOnce(t *testing.T) {
 
 func TestPruneNowEndsWithItsContext(t *testing.T) {
 	t.Parallel()
-	p := alone(t, migrations.Settings{})
+	p := migrated(t)
 	s := p.open(t, quiet)
 	p.ended(t, 10)
 	endReader := p.reader(t)
@@ -425,7 +424,7 @@ func TestPruneNowEndsWithItsContext(t *testing.T) {
 // former keeps.
 func TestAShorterRetireGraceWaitsForTheFormer(t *testing.T) {
 	t.Parallel()
-	p := alone(t, hourly)
+	p := migratedWith(t, hourly)
 	s := p.open(t, quiet)
 	in := func(want time.Duration) {
 		t.Helper()

@@ -178,7 +178,7 @@ func TestWithoutTheRightToMakePartitions(t *testing.T) {
 func TestARoleThatIsGrantedLaterWorksAtOnce(t *testing.T) {
 	eachHand(t, func(t *testing.T, at func(place) place) {
 		role := newRoles(t, "late ")[0]
-		p := alone(t, migrations.Settings{})
+		p := migrated(t)
 		owner := at(p).open(t, quiet)
 		late := p.login(t, role, "")
 		n := p.names(t)

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -65,7 +64,7 @@ func TestMostlyIdlePartitionsAreThinned(t *testing.T) {
 // A key that does not tell its deadline could be put again.
 func TestForeignSessionsAreThinnedToTombstones(t *testing.T) {
 	eachHand(t, func(t *testing.T, at func(place) place) {
-		p := alone(t, migrations.Settings{})
+		p := migrated(t)
 		s := at(p).open(t, quiet)
 		bucket := p.hour(t) + 400
 		table := p.table(t, p.partOf(t, bucket).name)

@@ -335,7 +335,7 @@ func TestABatchThatWaitedPastAnExpiryRefusesThatSession(t *testing.T) {
 			// The first try may win against an expiry in the 50 ms that it waits.
 			dbtest.Eventually(t, "the batch waits for locks alone", func() bool {
 				return query[bool](t, p, `SELECT EXISTS (SELECT FROM pg_stat_activity
-WHERE starts_with(application_name, $1 || '.') AND wait_event_type = 'Lock' AND query LIKE '%FOR NO KEY UPDATE%' AND query NOT LIKE '%SET %')`, p.schema)
+WHERE starts_with(application_name, $1 || '.') AND wait_event_type = 'Lock' AND query LIKE '%FOR NO KEY UPDATE%' AND query NOT LIKE '%SET %')`, p.id())
 			})
 			expire(t, tx, p, changed)
 			dbtest.Eventually(t, "the other one has run out", func() bool {

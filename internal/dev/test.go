@@ -31,16 +31,14 @@ func test(r *runner) error {
 		func() error { return r.step("setup", r.setupAll) },
 		func() error { return lint(r) },
 		func() error {
-			return r.goTest("tests", "test", "-race", unwatched, "-short", "-count=1", "-parallel=8", testLimit, packages, "./...")
+			return r.goTest("tests, and each benchmark once", "test", "-race", unwatched, "-short", "-count=1", "-parallel=8",
+				"-bench=.", "-benchtime=1x", testLimit, packages, "./...")
 		},
 		func() error {
 			return r.goTest("tests of bench", "-C", "bench", "test", "-race", unwatched, "-count=1", testLimit, "./...")
 		},
 		func() error {
 			return r.goTest("stories of several nodes, and Node live", "-C", "test", "test", "-race", unwatched, "-count=1", "-parallel=8", testLimit, "./...")
-		},
-		func() error {
-			return r.goTest("benchmarks, once", "test", "-run=^$", "-bench=.", "-benchtime=1x", testLimit, "./...")
 		},
 	}
 	for _, do := range steps {

@@ -36,17 +36,18 @@ func openMemory(t testing.TB) [2]session.Store {
 
 // openPostgres opens nodes that read from their memory whatever they can.
 func openPostgres(t testing.TB) (nodes [2]session.Store) {
-	dsn, schema := dbtest.Postgres(t).Schema(t)
-	config, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := migrations.Up(t.Context(), config, migrations.Config{Schema: schema}); err != nil {
-		t.Fatal(err)
-	}
+	dsn := dbtest.Postgres(t).Copy(t, "migrated", func(dsn string) {
+		config, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := migrations.Up(t.Context(), config, migrations.Config{}); err != nil {
+			t.Fatal(err)
+		}
+	})
 	for i := range nodes {
 		s, err := pgstore.New(t.Context(), dbtest.Pool(t, dsn, pgstore.ConfigurePool), pgstore.Options{
-			Schema: schema, PruneInterval: -1, Logger: zap.NewNop(),
+			PruneInterval: -1, Logger: zap.NewNop(),
 			WriteTimeout: time.Minute, ReadTimeout: time.Minute, // a busy machine needs longer than the defaults
 		})
 		if err != nil {

@@ -35,7 +35,8 @@ type core struct {
 	pg      *pgserver.Server
 	number  atomic.Int64
 	mu      sync.Mutex
-	schemas bool // the database that holds all schemas exists
+	schemas bool              // the database that holds all schemas exists
+	filled  map[string]string // databases that Copy copies, by name
 }
 
 // Start starts a server that belongs to the test, which may stop, kill and
@@ -155,14 +156,44 @@ func (s *Server) control(what string, do func() error) {
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
 	name := fmt.Sprintf("test_%d", s.number.Add(1))
-	s.exec(t, "postgres", s.createDatabase(name))
+	s.exec(t, "postgres", s.createDatabase(name, "template0"))
 	s.atEnd(t, "postgres", "DROP DATABASE "+name+" WITH (FORCE)")
 	return s.DSN(name)
 }
 
-// createDatabase copies template0, which nobody is ever connected to.
-func (s *Server) createDatabase(name string) string {
-	stmt := "CREATE DATABASE " + name + " TEMPLATE template0"
+// Copy creates a database like one that fill has filled, and returns its DSN.
+// fill is called once for all callers that give the same name for what it does,
+// and leaves no connection behind. The search_path is empty, so that a statement
+// that forgets to name its schema fails. The copy is dropped when the test ends.
+func (s *Server) Copy(t testing.TB, name string, fill func(dsn string)) string {
+	t.Helper()
+	from, copied := s.fillOnce(t, name, fill), fmt.Sprintf("test_%d", s.number.Add(1))
+	// Not in the DSN: poolers refuse startup parameters.
+	s.exec(t, "postgres", s.createDatabase(copied, from), "ALTER DATABASE "+copied+" SET search_path = ''")
+	s.atEnd(t, "postgres", "DROP DATABASE "+copied+" WITH (FORCE)")
+	return s.DSN(copied)
+}
+
+func (s *Server) fillOnce(t testing.TB, name string, fill func(dsn string)) (database string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	database, ok := s.filled[name]
+	if !ok {
+		database = fmt.Sprintf("filled_%d", s.number.Add(1))
+		s.exec(t, "postgres", s.createDatabase(database, "template0"))
+		fill(s.DSN(database))
+		if s.filled == nil {
+			s.filled = map[string]string{}
+		}
+		s.filled[name] = database
+	}
+	return database
+}
+
+// createDatabase copies a database that nobody is connected to.
+func (s *Server) createDatabase(name, from string) string {
+	stmt := "CREATE DATABASE " + name + " TEMPLATE " + from
 	if s.Version() >= 15 {
 		stmt += " STRATEGY file_copy" // the default writes every page to the log: five times slower
 	}
@@ -190,18 +221,18 @@ func (s *Server) schemasOnce(t testing.TB) {
 	if s.schemas {
 		return
 	}
-	s.exec(t, "postgres", s.createDatabase(schemasDatabase))
+	s.exec(t, "postgres", s.createDatabase(schemasDatabase, "template0"))
 	// Not in the DSN: poolers refuse startup parameters.
 	s.exec(t, "postgres", "ALTER DATABASE "+schemasDatabase+" SET search_path = ''")
 	s.schemas = true
 }
 
-func (s *Server) exec(t testing.TB, database, stmt string) {
+func (s *Server) exec(t testing.TB, database string, stmts ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
-	if err := s.try(ctx, database, stmt); err != nil {
-		t.Fatalf("dbtest: %s: %v", stmt, err)
+	if err := s.try(ctx, database, stmts...); err != nil {
+		t.Fatal("dbtest: ", err)
 	}
 }
 
@@ -215,16 +246,21 @@ func (s *Server) atEnd(t testing.TB, database, stmt string) {
 		ctx, cancel := context.WithTimeout(context.Background(), Patience)
 		defer cancel()
 		if err := s.try(ctx, database, stmt); err != nil {
-			t.Errorf("dbtest: %s: %v", stmt, err)
+			t.Error("dbtest: ", err)
 		}
 	})
 }
 
-func (s *Server) try(ctx context.Context, database, stmt string) error {
+func (s *Server) try(ctx context.Context, database string, stmts ...string) error {
 	conn, err := pgx.Connect(ctx, s.DSN(database))
 	if err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, stmt)
+	for _, stmt := range stmts {
+		if _, err = conn.Exec(ctx, stmt); err != nil {
+			err = fmt.Errorf("%s: %w", stmt, err)
+			break
+		}
+	}
 	return errors.Join(err, conn.Close(ctx))
 }
