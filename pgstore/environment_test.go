@@ -7,7 +7,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/migrations"
-	"github.com/sojourn-go/sojourn/session/sessiontest"
 )
 
 // elsewhere makes a table in a database in another time zone, whose clock
@@ -15,14 +14,17 @@ import (
 // time do.
 func elsewhere(t testing.TB, settings migrations.Settings, zone, interval string) place {
 	t.Helper()
-	var clock []string
-	for _, f := range clockFunctions {
-		clock = append(clock, `ALTER FUNCTION pg_catalog.`+f+`() RENAME TO real_`+f, clockFunction(f, interval))
-	}
-	p := migratedWith(t, settings, clock...)
+	p := migratedWith(t, settings, otherClock(interval)...)
 	p.exec(t, `ALTER DATABASE `+quoted(p.pool.Config().ConnConfig.Database)+` SET timezone = '`+zone+`'`)
 	p.pool.Reset() // its connections have the time zone of before
 	return p
+}
+
+func otherClock(interval string) (statements []string) {
+	for _, f := range clockFunctions {
+		statements = append(statements, `ALTER FUNCTION pg_catalog.`+f+`() RENAME TO real_`+f, clockFunction(f, interval))
+	}
+	return statements
 }
 
 var clockFunctions = []string{"clock_timestamp", "statement_timestamp", "transaction_timestamp", "now"}
@@ -30,16 +32,6 @@ var clockFunctions = []string{"clock_timestamp", "statement_timestamp", "transac
 // clockFunction has one of them tell another time than the real one.
 func clockFunction(name, interval string) string {
 	return `CREATE OR REPLACE FUNCTION pg_catalog.` + name + `() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT pg_catalog.real_` + name + `() + interval ''` + interval + `'''`
-}
-
-// No node's clock and no time zone decides anything, and nothing depends on
-// prepared statements.
-func TestConformanceElsewhere(t *testing.T) {
-	t.Parallel()
-	sessiontest.Run(t, harness(func(t testing.TB) place {
-		p := elsewhere(t, migrations.Settings{}, "Asia/Kolkata", "1 hour")
-		return p.by(t, p.dsn, inMode(pgx.QueryExecModeExec))
-	}))
 }
 
 func TestEverythingWorksHoweverTheDriverSendsIt(t *testing.T) {
