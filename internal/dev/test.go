@@ -81,7 +81,7 @@ func (r *runner) setup() error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(r.out, "Postgres: %s (%s)\n", installed[0].Release, installed[0].BinDir)
+	fmt.Fprintf(r.out, "Postgres: %s (%s)\n", installed.Release, installed.BinDir)
 
 	bouncer, err := pgserver.FindBouncer()
 	if errors.Is(err, pgserver.ErrNoBouncer) {
@@ -113,7 +113,7 @@ func (r *runner) setupMySQL(f mysqlserver.Flavour) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(r.out, "%s: %s\n", f, installed[0].Release)
+	fmt.Fprintf(r.out, "%s: %s\n", f, installed.Release)
 	return nil
 }
 

@@ -63,17 +63,25 @@ func TestMissingPostgresSkipsLocallyAndFailsInCI(t *testing.T) {
 	}
 }
 
-func TestSharedServerCannotBeEndedByATest(t *testing.T) {
+func TestASharedServerCannotBeEndedByATest(t *testing.T) {
 	t.Parallel()
-	for name, do := range map[string]func(*Server){
-		"stop": (*Server).Stop, "kill": (*Server).Kill, "pause": (*Server).Pause, "resume": (*Server).Resume,
-		"restart": func(s *Server) { s.Restart(s.t) },
+	for kind, control := range map[string]func(testing.TB) Control{
+		"postgres": func(tb testing.TB) Control { return Postgres(tb).Control },
+		"mariadb":  func(tb testing.TB) Control { return MariaDB(tb).Control },
 	} {
-		if got := try(t, func(tb testing.TB) { do(Postgres(tb)) }); !got.failed {
-			t.Errorf("%s: no complaint", name)
+		for name, do := range map[string]func(Control){
+			"stop": Control.Stop, "kill": Control.Kill, "pause": Control.Pause, "freeze": Control.Freeze, "resume": Control.Resume,
+			"restart": func(c Control) { c.Restart(c.t) },
+		} {
+			if got := try(t, func(tb testing.TB) { do(control(tb)) }); !got.failed {
+				t.Errorf("%s, %s: no complaint", kind, name)
+			}
 		}
 	}
 	if err := Conn(t, Postgres(t).DSN("postgres")).Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := DB(t, MariaDB(t).DSN("mysql"), nil).PingContext(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -95,21 +103,6 @@ func TestMissingMySQLIsSkippedInCIAndMissingMariaDBIsNot(t *testing.T) {
 		if got.skipped != tt.skipped || got.failed != tt.fails || !strings.Contains(got.text, tt.err.Error()) {
 			t.Errorf("%s, %v: skipped %v and failed %v with %q, want %v and %v", tt.flavour, tt.err, got.skipped, got.failed, got.text, tt.skipped, tt.fails)
 		}
-	}
-}
-
-func TestSharedMySQLCannotBeEndedByATest(t *testing.T) {
-	t.Parallel()
-	for name, do := range map[string]func(*MySQLServer){
-		"stop": (*MySQLServer).Stop, "kill": (*MySQLServer).Kill, "pause": (*MySQLServer).Pause, "resume": (*MySQLServer).Resume,
-		"restart": func(s *MySQLServer) { s.Restart(s.t) },
-	} {
-		if got := try(t, func(tb testing.TB) { do(MariaDB(tb)) }); !got.failed {
-			t.Errorf("%s: no complaint", name)
-		}
-	}
-	if err := DB(t, MariaDB(t).DSN("mysql"), nil).PingContext(t.Context()); err != nil {
-		t.Error(err)
 	}
 }
 

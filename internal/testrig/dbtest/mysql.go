@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -24,70 +23,31 @@ type MySQLConfig struct {
 	Durable  bool              // flush commits to disk
 }
 
-// MySQLServer is a running MariaDB or MySQL, as seen by one test. Its methods
-// may be called from any goroutine of the test.
+// MySQLServer is a running MariaDB or MySQL, as seen by one test.
 type MySQLServer struct {
-	*mysqlCore
-	t      testing.TB
-	shared bool
+	Control
+	*mysqld
 }
 
-// mysqlCore is what all views of a server have in common.
-type mysqlCore struct {
+// mysqld is what all views of a server have in common.
+type mysqld struct {
 	my     *mysqlserver.Server
 	number atomic.Int64
 }
 
-// sharedMySQL are the servers of this test binary.
-type sharedMySQL struct {
-	mu      sync.Mutex
-	running bool // Main is there to stop them
-	servers map[mysqlserver.Flavour]*mysqlCore
-	errs    map[mysqlserver.Flavour]error
-}
+// Close is for a shared server.
+func (m *mysqld) Close() error { return m.my.Close() }
 
-var mysqls = sharedMySQL{
-	servers: map[mysqlserver.Flavour]*mysqlCore{},
-	errs:    map[mysqlserver.Flavour]error{},
-}
-
-func (all *sharedMySQL) begin() {
-	all.mu.Lock()
-	defer all.mu.Unlock()
-	all.running = true
-}
-
-func (all *sharedMySQL) end() error {
-	all.mu.Lock()
-	defer all.mu.Unlock()
-	all.running = false
-	var errs []error
-	for _, core := range all.servers {
-		errs = append(errs, core.my.Close())
-	}
-	clear(all.servers)
-	return errors.Join(errs...)
-}
-
-func (all *sharedMySQL) server(t testing.TB, f mysqlserver.Flavour) *MySQLServer {
+func sharedMySQL(t testing.TB, f mysqlserver.Flavour) *MySQLServer {
 	t.Helper()
-	all.mu.Lock()
-	defer all.mu.Unlock()
-	if !all.running {
-		t.Fatal("dbtest: TestMain must call dbtest.Main, which stops the shared server")
-	}
-	if all.servers[f] == nil && all.errs[f] == nil {
+	m, err := sharedServer(t, string(f), func() (*mysqld, error) {
 		my, err := mysqlserver.Start(t.Context(), f, mysqlserver.Config{})
-		if err == nil {
-			all.servers[f] = &mysqlCore{my: my}
-		}
-		// Otherwise every later test would wait for the same failure.
-		all.errs[f] = err
-	}
-	if err := all.errs[f]; err != nil {
+		return &mysqld{my: my}, err
+	})
+	if err != nil {
 		missingMySQL(t, f, err)
 	}
-	return &MySQLServer{mysqlCore: all.servers[f], t: t, shared: true}
+	return &MySQLServer{Control{t: t, server: m.my.Server, shared: true}, m}
 }
 
 // missingMySQL ends the test. MySQL comes from a place where it is not always
@@ -113,13 +73,13 @@ func NeedMariaDB(t testing.TB) {
 // commits and cannot be stopped, killed, paused or restarted by a test.
 func MariaDB(t testing.TB) *MySQLServer {
 	t.Helper()
-	return mysqls.server(t, mysqlserver.MariaDB)
+	return sharedMySQL(t, mysqlserver.MariaDB)
 }
 
 // MySQL returns the shared MySQL of this test binary, as MariaDB does.
 func MySQL(t testing.TB) *MySQLServer {
 	t.Helper()
-	return mysqls.server(t, mysqlserver.MySQL)
+	return sharedMySQL(t, mysqlserver.MySQL)
 }
 
 // StartMariaDB starts a MariaDB that belongs to the test, which may stop, kill
@@ -141,22 +101,14 @@ func startMySQL(t testing.TB, f mysqlserver.Flavour, cfg MySQLConfig) *MySQLServ
 	if err != nil {
 		missingMySQL(t, f, err)
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("end of the server's log:\n%s", tail(my.Log(), 4000))
-		}
-		if err := my.Close(); err != nil {
-			t.Error("dbtest:", err)
-		}
-	})
-	return &MySQLServer{mysqlCore: &mysqlCore{my: my}, t: t}
+	return &MySQLServer{own(t, my.Server), &mysqld{my: my}}
 }
 
 // EachMySQL runs a test on the shared MariaDB and on the shared MySQL, in
 // parallel subtests. That of MySQL is skipped where it cannot be had.
 func EachMySQL(t *testing.T, test func(t *testing.T, s *MySQLServer)) {
 	t.Helper()
-	eachMySQL(t, func(t *testing.T, f mysqlserver.Flavour) { test(t, mysqls.server(t, f)) })
+	eachMySQL(t, func(t *testing.T, f mysqlserver.Flavour) { test(t, sharedMySQL(t, f)) })
 }
 
 // StartEachMySQL runs a test on a MariaDB and on a MySQL of its own, as
@@ -183,42 +135,6 @@ func (s *MySQLServer) DSN(database string) string { return s.my.DSN(database) }
 // IsMariaDB tells the two flavours apart.
 func (s *MySQLServer) IsMariaDB() bool {
 	return s.my.Installation().Flavour == mysqlserver.MariaDB
-}
-
-// Port is the TCP port on 127.0.0.1. A restart keeps it.
-func (s *MySQLServer) Port() int { return s.my.Port() }
-
-// Log returns what the server has printed so far.
-func (s *MySQLServer) Log() string { return s.my.Log() }
-
-// Stop shuts the server down. Restart starts it again.
-func (s *MySQLServer) Stop() { s.control("stop", s.my.Stop) }
-
-// Kill ends the server and all its connections at once, like a crash.
-// Restart starts it again; acknowledged commits are then still there.
-func (s *MySQLServer) Kill() { s.control("kill", s.my.Kill) }
-
-// Pause stops the whole server: everything hangs, open connections too.
-func (s *MySQLServer) Pause() { s.control("pause", s.my.Pause) }
-
-// Resume ends a Pause.
-func (s *MySQLServer) Resume() { s.control("resume", s.my.Resume) }
-
-// Restart stops the server if it runs and starts it again on the same port.
-func (s *MySQLServer) Restart(t testing.TB) {
-	t.Helper()
-	s.control("restart", func() error { return s.my.Restart(t.Context()) })
-}
-
-func (s *MySQLServer) control(what string, do func() error) {
-	s.t.Helper()
-	if s.shared {
-		s.t.Errorf("dbtest: %s: other tests use this server; start one of your own", what)
-		return
-	}
-	if err := do(); err != nil {
-		s.t.Errorf("dbtest: %s: %v", what, err)
-	}
 }
 
 // Database creates a database and returns its DSN. It is dropped when the test

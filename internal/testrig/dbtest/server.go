@@ -22,21 +22,36 @@ type Config struct {
 	Bin      string            // folder of the server programs; "" is PG_BIN or what is installed
 }
 
-// Server is a running Postgres, as seen by one test. Its methods may be called
-// from any goroutine of the test.
+// Server is a running Postgres, as seen by one test.
 type Server struct {
-	*core
-	t      testing.TB
-	shared bool
+	Control
+	*postgres
 }
 
-// core is what all views of a server have in common.
-type core struct {
+// postgres is what all views of a server have in common.
+type postgres struct {
 	pg      *pgserver.Server
 	number  atomic.Int64
 	mu      sync.Mutex
 	schemas bool              // the database that holds all schemas exists
 	filled  map[string]string // databases that Copy copies, by name
+}
+
+// Close is for a shared server.
+func (p *postgres) Close() error { return p.pg.Close() }
+
+// Postgres returns the shared server of this test binary. It has fsync off and
+// cannot be stopped, killed, paused or restarted by a test.
+func Postgres(t testing.TB) *Server {
+	t.Helper()
+	p, err := sharedServer(t, "Postgres", func() (*postgres, error) {
+		pg, err := pgserver.Start(t.Context(), pgserver.Config{})
+		return &postgres{pg: pg}, err
+	})
+	if err != nil {
+		missing(t, err, pgserver.ErrNotInstalled, pgserver.InstallHint())
+	}
+	return &Server{Control{t: t, server: p.pg.Server, shared: true}, p}
 }
 
 // Start starts a server that belongs to the test, which may stop, kill and
@@ -47,22 +62,8 @@ func Start(t testing.TB, cfg Config) *Server {
 	if err != nil {
 		missing(t, err, pgserver.ErrNotInstalled, pgserver.InstallHint())
 	}
-	return own(t, pg)
+	return &Server{own(t, pg.Server), &postgres{pg: pg}}
 }
-
-func own(t testing.TB, pg *pgserver.Server) *Server {
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("end of the server's log:\n%s", tail(pg.Log(), 4000))
-		}
-		if err := pg.Close(); err != nil {
-			t.Error("dbtest:", err)
-		}
-	})
-	return &Server{core: &core{pg: pg}, t: t}
-}
-
-func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 
 // Need ends a test that starts its servers by other means than this package if
 // Postgres is not installed.
@@ -108,48 +109,6 @@ func (s *Server) DSN(database string) string { return s.pg.DSN(database) }
 
 // Version is the major version, such as 15.
 func (s *Server) Version() int { return s.pg.Version() }
-
-// Port is the TCP port on 127.0.0.1. A restart keeps it.
-func (s *Server) Port() int { return s.pg.Port() }
-
-// DataDir is the server's data folder.
-func (s *Server) DataDir() string { return s.pg.DataDir() }
-
-// LogPath is the file that holds what the server printed, over all restarts.
-func (s *Server) LogPath() string { return s.pg.LogPath() }
-
-// Log returns what the server has printed so far.
-func (s *Server) Log() string { return s.pg.Log() }
-
-// Stop shuts the server down. Restart starts it again.
-func (s *Server) Stop() { s.control("stop", s.pg.Stop) }
-
-// Kill ends the server and all its connections at once, like a crash.
-// Restart starts it again; acknowledged commits are then still there.
-func (s *Server) Kill() { s.control("kill", s.pg.Kill) }
-
-// Pause stops the postmaster: open connections go on, new ones hang.
-func (s *Server) Pause() { s.control("pause", s.pg.Pause) }
-
-// Resume ends a Pause.
-func (s *Server) Resume() { s.control("resume", s.pg.Resume) }
-
-// Restart stops the server if it runs and starts it again on the same port.
-func (s *Server) Restart(t testing.TB) {
-	t.Helper()
-	s.control("restart", func() error { return s.pg.Restart(t.Context()) })
-}
-
-func (s *Server) control(what string, do func() error) {
-	s.t.Helper()
-	if s.shared {
-		s.t.Errorf("dbtest: %s: other tests use this server; Start one of your own", what)
-		return
-	}
-	if err := do(); err != nil {
-		s.t.Errorf("dbtest: %s: %v", what, err)
-	}
-}
 
 // Database creates a database and returns its DSN. It is dropped when the test
 // ends, whoever is still connected.

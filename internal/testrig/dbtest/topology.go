@@ -40,13 +40,13 @@ func Standby(t testing.TB, primary *Server) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return own(t, pg)
+	return &Server{own(t, pg.Server), &postgres{pg: pg}}
 }
 
 // Promote makes a standby a primary and returns when it accepts writes.
 func (s *Server) Promote(t testing.TB) {
 	t.Helper()
-	s.control("promote", func() error { return s.pg.Promote(t.Context()) })
+	s.do("promote", func() error { return s.pg.Promote(t.Context()) })
 }
 
 // Proxy starts a proxy that can break the connections to the server of dsn, and

@@ -1,10 +1,10 @@
 // Package mysqlserver finds, installs and runs throwaway MariaDB and MySQL
 // servers.
 //
-// A server lives in a folder of its own, in memory or else below the system's
-// temporary folder, listens on 127.0.0.1 only and belongs to the process that started it: see
-// package throwaway. Its superuser root has a random password, because one
-// without would let every other user of the machine write files as ours.
+// A server listens on 127.0.0.1 only and belongs to the process that started it:
+// see package throwaway, which starts, stops and breaks it. Its superuser root has
+// a random password, because one without would let every other user of the machine
+// write files as ours.
 //
 // MariaDB is that of the system's packages. MySQL is not in every system's: on
 // Debian [Install] unpacks the package of its newest suite into the user's cache

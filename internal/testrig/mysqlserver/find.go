@@ -1,7 +1,6 @@
 package mysqlserver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -50,39 +49,31 @@ func programName(f Flavour) string {
 	return "mariadbd"
 }
 
-// Find returns the installed servers of a flavour, the one to use first. When
-// the environment variable MARIADB_BIN or MYSQL_BIN names a folder, the program
-// in it is the only candidate; otherwise the system's folders are searched, then
-// PATH, and for MySQL what Install has unpacked. It returns ErrNotInstalled when
-// there is none.
-func Find(ctx context.Context, f Flavour) ([]Installation, error) {
+// Find returns the installed server of a flavour to use. When the environment
+// variable MARIADB_BIN or MYSQL_BIN names a folder, the program in it is the
+// only candidate; otherwise the system's folders are searched, then PATH, and
+// for MySQL what Install has unpacked. It returns ErrNotInstalled when there is
+// none.
+func Find(ctx context.Context, f Flavour) (Installation, error) {
 	variable := environmentName(f)
 	if dir := os.Getenv(variable); dir != "" {
 		found, err := inspect(ctx, f, filepath.Join(dir, programName(f)))
 		if err != nil {
-			return nil, fmt.Errorf("mysqlserver: %s=%s: %w", variable, dir, err)
+			return found, fmt.Errorf("mysqlserver: %s=%s: %w", variable, dir, err)
 		}
-		return []Installation{found}, nil
+		return found, nil
 	}
-	var found []Installation
 	for _, program := range candidates(f) {
-		known := func(i Installation) bool { return i.Program == program }
-		if slices.ContainsFunc(found, known) {
-			continue
-		}
-		if i, err := inspect(ctx, f, program); err == nil {
-			found = append(found, i)
+		if found, err := inspect(ctx, f, program); err == nil {
+			return found, nil
 		}
 	}
 	if f == MySQL {
-		if i, err := inspectUnpacked(ctx); err == nil {
-			found = append(found, i)
+		if found, err := inspectUnpacked(ctx); err == nil {
+			return found, nil
 		}
 	}
-	if len(found) == 0 {
-		return nil, fmt.Errorf("%w: %s", ErrNotInstalled, f)
-	}
-	return found, nil
+	return Installation{}, fmt.Errorf("%w: %s", ErrNotInstalled, f)
 }
 
 func candidates(f Flavour) []string {
@@ -112,29 +103,24 @@ func inspect(ctx context.Context, f Flavour, program string) (Installation, erro
 	return inst, inst.ask(ctx)
 }
 
-// ask fills in the version. It runs the program as the user that will do so
-// later: programs below root's home cannot be executed by anyone else.
+// ask fills in the version.
 func (i *Installation) ask(ctx context.Context) error {
 	acct, err := serverAccount()
 	if err != nil {
 		return err
 	}
-	var stderr bytes.Buffer
-	cmd := i.build(ctx, "--version")
-	acct.Prepare(cmd, configPrefixes...)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	i.Release, err = acct.Release(i.build(ctx, "--version"), configPrefixes...)
 	if err != nil {
-		return fmt.Errorf("%s --version: %w: %s", i.Program, err, strings.TrimSpace(stderr.String()))
+		return err
 	}
-	m := versionLine.FindSubmatch(out)
+	m := versionLine.FindStringSubmatch(i.Release)
 	if m == nil {
-		return fmt.Errorf("%s --version: cannot read the version from %q", i.Program, out)
+		return fmt.Errorf("%s --version: cannot read the version from %q", i.Program, i.Release)
 	}
-	if is := len(m[2]) > 0; is != (i.Flavour == MariaDB) {
-		return fmt.Errorf("%s is not %s: %s", i.Program, i.Flavour, bytes.TrimSpace(out))
+	if is := m[2] != ""; is != (i.Flavour == MariaDB) {
+		return fmt.Errorf("%s is not %s: %s", i.Program, i.Flavour, i.Release)
 	}
-	i.Version, i.Release = string(m[1]), strings.TrimSpace(string(out))
+	i.Version = m[1]
 	return nil
 }
 

@@ -25,13 +25,13 @@ func TestOneFlavourIsNotTakenForTheOther(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		other := found[0]
+		other := found
 		other.Flavour = map[Flavour]Flavour{MariaDB: MySQL, MySQL: MariaDB}[f]
 		if err := other.ask(t.Context()); err == nil || !strings.Contains(err.Error(), "is not "+string(other.Flavour)) {
 			t.Errorf("got %v, want an error", err)
 		}
-		if found[0].Version == "" || !strings.Contains(found[0].Release, found[0].Version) {
-			t.Errorf("got %+v", found[0])
+		if found.Version == "" || !strings.Contains(found.Release, found.Version) {
+			t.Errorf("got %+v", found)
 		}
 	})
 }

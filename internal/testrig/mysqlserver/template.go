@@ -3,8 +3,6 @@ package mysqlserver
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -15,29 +13,12 @@ import (
 	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
 
-// initialise makes a data folder at dir, owned by acct, and returns the
-// superuser's password.
-func initialise(ctx context.Context, inst Installation, acct *throwaway.Account, dir string) (password string, err error) {
-	key, err := templateKey(inst, acct)
-	if err != nil {
-		return "", err
-	}
+// template is the data folder of an installation.
+func template(inst Installation, acct *throwaway.Account) throwaway.Template {
 	return throwaway.Template{
-		Cache: "sojourn-mysql", Key: key, HomePrefix: homePrefix,
-		Make: func(ctx context.Context, dir string) (string, error) { return initialiseNew(ctx, inst, acct, dir) },
-	}.Copy(ctx, dir)
-}
-
-// templateKey tells builds apart that call themselves the same, and not where
-// they are unpacked.
-func templateKey(inst Installation, acct *throwaway.Account) (string, error) {
-	program, err := os.Stat(inst.Program)
-	if err != nil {
-		return "", err
+		Name: programName(inst.Flavour) + "-" + inst.Version, Program: inst.Program, Release: inst.Release, Account: acct, Recipe: superuser(""),
+		Make: func(ctx context.Context, dir string) (string, error) { return initialise(ctx, inst, acct, dir) },
 	}
-	id := fmt.Sprintf("%s\n%d\n%d\n%v\n%s", inst.Release, program.Size(), program.ModTime().UnixNano(), acct, superuser(""))
-	sum := sha256.Sum256([]byte(id))
-	return fmt.Sprintf("%s-%s-%s", programName(inst.Flavour), inst.Version, hex.EncodeToString(sum[:8])), nil
 }
 
 // superuser makes root the only user that can log in, with a password.
@@ -50,23 +31,15 @@ GRANT ALL PRIVILEGES ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;
 `
 }
 
-func initialiseNew(ctx context.Context, inst Installation, acct *throwaway.Account, dir string) (string, error) {
+func initialise(ctx context.Context, inst Installation, acct *throwaway.Account, dir string) (string, error) {
 	password := rand.Text()
 	tmp := dir + ".tmp" // the system's may be out of the account's reach
-	for _, folder := range []string{dir, tmp} {
-		if err := errors.Join(os.Mkdir(folder, 0o700), acct.Own(folder)); err != nil {
-			return "", err
-		}
+	file := dir + ".sql"
+	if err := errors.Join(acct.Mkdir(dir), acct.Mkdir(tmp), acct.WriteFile(file, superuser(password))); err != nil {
+		return "", err
 	}
 	defer os.RemoveAll(tmp)
-	file := dir + ".sql"
-	if err := os.WriteFile(file, []byte(superuser(password)), 0o600); err != nil {
-		return "", err
-	}
 	defer os.Remove(file)
-	if err := acct.Own(file); err != nil {
-		return "", err
-	}
 	var cmd *exec.Cmd
 	if inst.Flavour == MySQL {
 		cmd = inst.build(ctx, "--initialize-insecure", "--datadir="+dir, "--tmpdir="+tmp, "--init-file="+file,

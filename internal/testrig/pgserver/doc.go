@@ -1,10 +1,7 @@
 // Package pgserver finds, installs and runs throwaway Postgres servers.
 //
-// A server lives in a folder of its own, in memory or else below the system's
-// temporary folder, listens on 127.0.0.1 only and belongs to the process that started it: on
-// Linux it ends with that process even when it is killed, elsewhere the next
-// Start removes what a killed process left behind. The data folder is a copy of
-// an initialised one that is kept in the user's cache folder for a day.
+// A server listens on 127.0.0.1 only and belongs to the process that started it:
+// see package throwaway, which starts, stops and breaks it.
 //
 // The superuser has a random password, because a local superuser without one
 // would let every other user of the machine run programs as ours. Other roles

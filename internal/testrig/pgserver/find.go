@@ -1,7 +1,6 @@
 package pgserver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,51 +25,59 @@ type Installation struct {
 	BinDir  string // folder with postgres, initdb and pg_ctl
 }
 
-// Find returns the installed Postgres servers, the one to use first. When the
-// environment variable PG_BIN names a folder it is the only candidate;
-// otherwise Debian's folders are searched (highest version first), then
-// pg_config, Homebrew and PATH. It returns ErrNotInstalled when there is none.
-func Find(ctx context.Context) ([]Installation, error) {
+func (i Installation) program() string { return filepath.Join(i.BinDir, "postgres") }
+
+// Find returns the installed Postgres to use. When the environment variable
+// PG_BIN names a folder it is the only candidate; otherwise Debian's folders are
+// searched (highest version first), then pg_config, Homebrew and PATH. It
+// returns ErrNotInstalled when there is none.
+func Find(ctx context.Context) (Installation, error) {
 	if dir := os.Getenv("PG_BIN"); dir != "" {
 		found, err := inspect(ctx, dir)
 		if err != nil {
-			return nil, fmt.Errorf("pgserver: PG_BIN=%s: %w", dir, err)
+			return found, fmt.Errorf("pgserver: PG_BIN=%s: %w", dir, err)
 		}
-		return []Installation{found}, nil
+		return found, nil
 	}
-	var found []Installation
-	for _, dir := range candidates(ctx) {
-		known := func(i Installation) bool { return i.BinDir == dir }
-		if slices.ContainsFunc(found, known) {
-			continue
-		}
-		if i, err := inspect(ctx, dir); err == nil {
-			found = append(found, i)
+	for _, candidates := range []func(context.Context) []string{packaged, configured, brewed, onPath} {
+		for _, dir := range candidates(ctx) {
+			if found, err := inspect(ctx, dir); err == nil {
+				return found, nil
+			}
 		}
 	}
-	if len(found) == 0 {
-		return nil, ErrNotInstalled
-	}
-	return found, nil
+	return Installation{}, ErrNotInstalled
 }
 
-func candidates(ctx context.Context) []string {
-	dirs := versioned("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
-	if out, err := exec.CommandContext(ctx, "pg_config", "--bindir").Output(); err == nil {
-		dirs = append(dirs, strings.TrimSpace(string(out)))
+func packaged(context.Context) []string {
+	return versioned("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
+}
+
+func configured(ctx context.Context) []string {
+	out, err := exec.CommandContext(ctx, "pg_config", "--bindir").Output()
+	if err != nil {
+		return nil
 	}
-	dirs = append(dirs, versioned(
+	return []string{strings.TrimSpace(string(out))}
+}
+
+func brewed(context.Context) []string {
+	return versioned(
 		"/opt/homebrew/opt/postgresql@*/bin",
 		"/usr/local/opt/postgresql@*/bin",
 		"/home/linuxbrew/.linuxbrew/opt/postgresql@*/bin",
-	)...)
-	if path, err := exec.LookPath("postgres"); err == nil {
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			path = real
-		}
-		dirs = append(dirs, filepath.Dir(path))
+	)
+}
+
+func onPath(context.Context) []string {
+	path, err := exec.LookPath("postgres")
+	if err != nil {
+		return nil
 	}
-	return dirs
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	return []string{filepath.Dir(path)}
 }
 
 var digits = regexp.MustCompile(`\d+`)
@@ -92,35 +99,28 @@ func versioned(patterns ...string) []string {
 
 var versionLine = regexp.MustCompile(`\(PostgreSQL\) (\d+)\S*`)
 
-// inspect asks the programs in dir for their version, as the user that will run
-// them: programs below root's home cannot be executed by anyone else.
+// inspect asks the programs in dir for their version.
 func inspect(ctx context.Context, dir string) (Installation, error) {
 	acct, err := serverAccount()
 	if err != nil {
 		return Installation{}, err
 	}
-	for _, name := range []string{"initdb", "postgres"} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+	i := Installation{BinDir: dir}
+	for _, path := range []string{filepath.Join(dir, "initdb"), i.program()} {
+		if _, err := os.Stat(path); err != nil {
 			return Installation{}, err
 		}
 	}
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version")
-	acct.Prepare(cmd, configPrefix)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	i.Release, err = acct.Release(exec.CommandContext(ctx, i.program(), "--version"), configPrefix)
 	if err != nil {
-		return Installation{}, fmt.Errorf("postgres --version: %w: %s", err, strings.TrimSpace(stderr.String()))
+		return Installation{}, err
 	}
-	m := versionLine.FindSubmatch(out)
+	m := versionLine.FindStringSubmatch(i.Release)
 	if m == nil {
-		return Installation{}, fmt.Errorf("postgres --version: cannot read the version from %q", out)
+		return Installation{}, fmt.Errorf("postgres --version: cannot read the version from %q", i.Release)
 	}
-	major, err := strconv.Atoi(string(m[1]))
-	if err != nil {
-		return Installation{}, fmt.Errorf("postgres --version: %w", err)
-	}
-	return Installation{Version: major, Release: strings.TrimSpace(string(out)), BinDir: dir}, nil
+	i.Version, err = strconv.Atoi(m[1])
+	return i, err
 }
 
 // configPrefix begins the environment variables that the programs read.

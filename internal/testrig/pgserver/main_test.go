@@ -1,13 +1,9 @@
 package pgserver
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -15,65 +11,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-const childEnv = "SOJOURN_PGSERVER_CHILD"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) != "" {
-		os.Exit(child())
-	}
-	goleak.VerifyTestMain(m)
-}
-
-// child starts a server, says where, and waits for its end.
-func child() int {
-	s, err := Start(context.Background(), Config{})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	fmt.Println(s.home.Dir)
-	fmt.Println(s.DSN("postgres"))
-	_, _ = io.Copy(io.Discard, os.Stdin)
-	return 0
-}
-
-// startChild runs a server in a process of its own, which kill ends.
-func startChild(t *testing.T) (home, dsn string, kill func()) {
-	t.Helper()
-	skipWithoutPostgres(t)
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"=1")
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var ended bool
-	kill = func() {
-		if !ended {
-			ended = true
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-			_ = stdin.Close()
-		}
-	}
-	t.Cleanup(kill)
-	lines := bufio.NewScanner(stdout)
-	for _, to := range []*string{&home, &dsn} {
-		if !lines.Scan() {
-			t.Fatal("the child process started no server:", lines.Err())
-		}
-		*to = lines.Text()
-	}
-	return home, dsn, kill
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func skipWithoutPostgres(t *testing.T) {
 	t.Helper()
@@ -140,7 +78,7 @@ func eventually(t *testing.T, what string, cond func() bool) {
 		select {
 		case <-tick.C:
 		case <-limit.C:
-			t.Fatal("not within 30 s:", what)
+			t.Fatal("not within 5 minutes:", what)
 		}
 	}
 }

@@ -3,13 +3,9 @@ package pgserver
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"net/url"
 	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,33 +13,6 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
-
-func TestServerKeepsCommitsOverAKill(t *testing.T) {
-	t.Parallel()
-	s := run(t, Config{})
-	conn := connect(t, s.DSN("postgres"))
-	exec1(t, conn, "CREATE TABLE t (n int)")
-	exec1(t, conn, "INSERT INTO t VALUES (7)")
-	if err := s.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.Ping(t.Context()); err == nil {
-		t.Fatal("the connection outlived a kill")
-	}
-	if err := connects(t.Context(), s.DSN("postgres")); err == nil {
-		t.Fatal("a killed server accepts connections")
-	}
-	port := s.Port()
-	if err := s.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if s.Port() != port {
-		t.Errorf("port %d after a restart, want %d", s.Port(), port)
-	}
-	if got := ask[int](t, connect(t, s.DSN("postgres")), "SELECT n FROM t"); got != 7 {
-		t.Errorf("got %d, want 7", got)
-	}
-}
 
 func TestKillEndsAStatementThatRuns(t *testing.T) {
 	t.Parallel()
@@ -76,62 +45,6 @@ func TestKillEndsAStatementThatRuns(t *testing.T) {
 	}
 }
 
-func TestPausedServerLetsNewConnectionsWait(t *testing.T) {
-	t.Parallel()
-	s := run(t, Config{})
-	conn := connect(t, s.DSN("postgres"))
-	if err := s.Pause(); err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.Ping(t.Context()); err != nil {
-		t.Errorf("an open connection: %v", err)
-	}
-	if err := connects(t.Context(), s.DSN("postgres")); err == nil {
-		t.Error("a paused server accepts new connections")
-	}
-	if err := s.Resume(); err != nil {
-		t.Fatal(err)
-	}
-	if err := connects(t.Context(), s.DSN("postgres")); err != nil {
-		t.Error(err)
-	}
-	// Ending a paused server must not wait for anyone to resume it.
-	if err := s.Pause(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestClosedServerLeavesNothing(t *testing.T) {
-	t.Parallel()
-	s := run(t, Config{})
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Pause(); !errors.Is(err, ErrNotRunning) {
-		t.Errorf("Pause of a stopped server: %v, want ErrNotRunning", err)
-	}
-	if err := s.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := os.Stat(s.home.Dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("its folder: %v, want none", err)
-	}
-	if err := connects(t.Context(), s.DSN("postgres")); err == nil {
-		t.Error("a closed server accepts connections")
-	}
-	if err := s.Restart(t.Context()); !errors.Is(err, ErrClosed) {
-		t.Errorf("Restart: %v, want ErrClosed", err)
-	}
-}
-
 func TestSettingsWinOverTheDefaults(t *testing.T) {
 	t.Parallel()
 	s := run(t, Config{Durable: true, Settings: map[string]string{"timezone": "Asia/Kolkata", "max_connections": "20"}})
@@ -146,19 +59,6 @@ func TestSettingsWinOverTheDefaults(t *testing.T) {
 	exec1(t, conn, "DO $$ BEGIN RAISE LOG 'marker 4711'; END $$")
 	if n := strings.Count(s.Log(), "LOG:  marker 4711"); n != 1 {
 		t.Errorf("%d lines in the log, want 1:\n%s", n, s.Log())
-	}
-}
-
-func TestBadSettingIsReportedWithTheServersWords(t *testing.T) {
-	t.Parallel()
-	skipWithoutPostgres(t)
-	s, err := Start(t.Context(), Config{Settings: map[string]string{"no_such_setting": "1"}})
-	if err == nil {
-		s.Close()
-		t.Fatal("it started")
-	}
-	if !strings.Contains(err.Error(), `"no_such_setting"`) {
-		t.Errorf("the error does not name the setting: %v", err)
 	}
 }
 
@@ -179,95 +79,4 @@ func TestSuperuserNeedsItsPasswordAndOthersNone(t *testing.T) {
 	if err := connects(t.Context(), u.String()); err != nil {
 		t.Errorf("another role: %v", err)
 	}
-}
-
-func TestManyServersStartAtOnceFromAnEmptyCache(t *testing.T) {
-	skipWithoutPostgres(t)
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			s, err := Start(t.Context(), Config{Settings: map[string]string{"max_connections": "10"}})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-}
-
-func TestOldTemplatesAreReplaced(t *testing.T) {
-	skipWithoutPostgres(t)
-	cache := t.TempDir()
-	t.Setenv("XDG_CACHE_HOME", cache)
-	cache = filepath.Join(cache, "sojourn-postgres")
-	if err := os.MkdirAll(filepath.Join(cache, "9-other"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"9-other.lock", "9-other/password"} {
-		if err := os.WriteFile(filepath.Join(cache, name), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	passwords := func() (paths []string) {
-		t.Helper()
-		paths, err := filepath.Glob(filepath.Join(cache, "*", "password"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return paths
-	}
-	startOnce := func() string {
-		t.Helper()
-		s, err := Start(t.Context(), Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		return s.password
-	}
-	first := startOnce()
-	if again := startOnce(); again != first {
-		t.Error("a fresh template was not used again")
-	}
-	yesterday := time.Now().Add(-throwaway.TemplateAge - time.Hour)
-	for _, path := range passwords() {
-		if err := os.Chtimes(path, yesterday, yesterday); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if again := startOnce(); again == first {
-		t.Error("an old template was used")
-	}
-	if left := passwords(); len(left) != 1 {
-		t.Errorf("%d templates are left, want the new one: %v", len(left), left)
-	}
-}
-
-func TestServerOfAKilledProcessEndsAndItsFolderIsRemoved(t *testing.T) {
-	t.Parallel()
-	home, dsn, kill := startChild(t)
-	if err := connects(t.Context(), dsn); err != nil {
-		t.Fatal(err)
-	}
-	sweep(t.Context())
-	if err := connects(t.Context(), dsn); err != nil {
-		t.Fatalf("the server of a living process was swept: %v", err)
-	}
-	kill()
-	if runtime.GOOS == "linux" {
-		eventually(t, "the server ends by itself", func() bool { return connects(t.Context(), dsn) != nil })
-	}
-	sweep(t.Context())
-	if err := connects(t.Context(), dsn); err == nil {
-		t.Error("the server runs after a sweep")
-	}
-	eventually(t, "the folder is gone", func() bool {
-		_, err := os.Stat(home)
-		return errors.Is(err, fs.ErrNotExist)
-	})
 }

@@ -7,7 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,29 +22,12 @@ host replication postgres 127.0.0.1/32 scram-sha-256
 host all         all      127.0.0.1/32 trust
 `
 
-// initialise makes a data folder at dir, owned by acct, and returns the
-// superuser's password.
-func initialise(ctx context.Context, inst Installation, acct *throwaway.Account, dir string) (password string, err error) {
-	key, err := templateKey(inst, acct)
-	if err != nil {
-		return "", err
-	}
+// template is the data folder of an installation.
+func template(inst Installation, acct *throwaway.Account) throwaway.Template {
 	return throwaway.Template{
-		Cache: "sojourn-postgres", Key: key, HomePrefix: homePrefix,
+		Name: fmt.Sprint("postgres-", inst.Version), Program: inst.program(), Release: inst.Release, Account: acct, Recipe: hba,
 		Make: func(ctx context.Context, dir string) (string, error) { return initdb(ctx, inst, acct, dir) },
-	}.Copy(ctx, dir)
-}
-
-// templateKey tells builds apart that call themselves the same, and not where
-// they are unpacked.
-func templateKey(inst Installation, acct *throwaway.Account) (string, error) {
-	program, err := os.Stat(filepath.Join(inst.BinDir, "postgres"))
-	if err != nil {
-		return "", err
 	}
-	id := fmt.Sprintf("%s\n%d\n%d\n%v\n%s", inst.Release, program.Size(), program.ModTime().UnixNano(), acct, hba)
-	sum := sha256.Sum256([]byte(id))
-	return fmt.Sprintf("%d-%s", inst.Version, hex.EncodeToString(sum[:8])), nil
 }
 
 func initdb(ctx context.Context, inst Installation, acct *throwaway.Account, dir string) (string, error) {
@@ -53,20 +36,11 @@ func initdb(ctx context.Context, inst Installation, acct *throwaway.Account, dir
 	if err != nil {
 		return "", err
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return "", err
-	}
-	if err := acct.Own(dir); err != nil {
-		return "", err
-	}
 	pwfile := dir + ".pwfile"
-	if err := os.WriteFile(pwfile, []byte(verifier), 0o600); err != nil {
+	if err := errors.Join(acct.Mkdir(dir), acct.WriteFile(pwfile, verifier)); err != nil {
 		return "", err
 	}
 	defer os.Remove(pwfile)
-	if err := acct.Own(pwfile); err != nil {
-		return "", err
-	}
 	cmd := exec.CommandContext(ctx, filepath.Join(inst.BinDir, "initdb"),
 		"-D", dir, "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync",
 		"-A", "scram-sha-256", "--pwfile="+pwfile)

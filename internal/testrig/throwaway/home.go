@@ -7,10 +7,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 )
 
-const ownerFile = "owner.lock"
+// The names of homes, and of what is in each.
+const (
+	homePrefix = "sojourn-server-"
+	ownerFile  = "owner.lock"
+	pidFile    = "pid" // the server's process
+)
 
 // Home is the folder of one server.
 type Home struct {
@@ -18,10 +22,10 @@ type Home struct {
 	owner *os.File // holds the lock that tells other processes that we live
 }
 
-// NewHome creates a folder whose name begins with prefix. Every user can pass
-// through it and only we can list it. It is in [TempDir], unless it is
-// durable: what is in memory ends with the machine.
-func NewHome(prefix string, durable bool) (*Home, error) {
+// NewHome creates a folder. Every user can pass through it and only we can list
+// it. It is in [TempDir], unless it is durable: what is in memory ends with the
+// machine.
+func NewHome(durable bool) (*Home, error) {
 	parent := os.TempDir()
 	if !durable {
 		parent = TempDir()
@@ -36,7 +40,7 @@ func NewHome(prefix string, durable bool) (*Home, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	home := filepath.Join(filepath.Dir(dir), prefix+strings.TrimPrefix(filepath.Base(dir), fresh))
+	home := filepath.Join(filepath.Dir(dir), homePrefix+strings.TrimPrefix(filepath.Base(dir), fresh))
 	err = Lock(owner, true)
 	if err == nil {
 		err = os.Chmod(dir, 0o711) // the server's user must get through
@@ -53,52 +57,54 @@ func NewHome(prefix string, durable bool) (*Home, error) {
 // Close removes the folder, whose server must have ended.
 func (h *Home) Close() error { return errors.Join(os.RemoveAll(h.Dir), h.owner.Close()) }
 
-// Sweep removes the folders with the prefix of processes that died without
-// cleaning up; end is called before with each of them, to end its server. What
-// cannot be removed is left for the next time.
-func Sweep(prefix string, end func(home string)) {
+// Sweep ends the servers and removes the homes of processes that died without
+// cleaning up. What cannot be removed is left for the next time.
+func Sweep(ctx context.Context) {
 	for _, parent := range []string{os.TempDir(), memoryDir} {
 		if parent == "" {
 			continue
 		}
-		files, _ := filepath.Glob(filepath.Join(parent, prefix+"*", ownerFile)) // a constant pattern is never malformed
-		sweep(files, end)
+		owners, _ := filepath.Glob(filepath.Join(parent, homePrefix+"*", ownerFile)) // a constant pattern is never malformed
+		for _, path := range owners {
+			sweepHome(ctx, path)
+		}
 	}
 }
 
-func sweep(files []string, end func(home string)) {
-	for _, path := range files {
-		info, err := os.Lstat(path)
-		if err != nil || !info.Mode().IsRegular() || !ours(info) {
-			continue
-		}
-		owner, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			continue
-		}
-		if TryLock(owner) {
-			home := filepath.Dir(path)
-			end(home)
-			os.RemoveAll(home)
-		}
-		owner.Close()
+// sweepHome removes the home of an owner's file if its owner is dead.
+func sweepHome(ctx context.Context, path string) {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() || !ours(info) {
+		return
 	}
+	owner, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer owner.Close()
+	if !TryLock(owner) {
+		return
+	}
+	home := filepath.Dir(path)
+	if server := orphan(ctx, home); server != nil {
+		killTree(ctx, server)
+	}
+	_ = os.RemoveAll(home)
 }
 
-// Orphan returns the process that wrote its number into the first line of
-// pidFile, or nil if it has ended. The number may belong to another process by
-// now: the command line of the right one names dataDir.
-func Orphan(ctx context.Context, pidFile, dataDir string) *os.Process {
-	lines, err := os.ReadFile(pidFile)
+// orphan returns the process that still serves a home, or nil. The number that
+// was written there may belong to another process: the command line of the
+// right one names the home.
+func orphan(ctx context.Context, home string) *os.Process {
+	text, err := os.ReadFile(filepath.Join(home, pidFile))
 	if err != nil {
 		return nil
 	}
-	first, _, _ := strings.Cut(string(lines), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	pid, err := strconv.Atoi(string(text))
 	if err != nil || pid <= 1 {
 		return nil
 	}
-	if line, err := CommandLine(ctx, pid); err != nil || !strings.Contains(line, dataDir) {
+	if line, err := CommandLine(ctx, pid); err != nil || !strings.Contains(line, home) {
 		return nil
 	}
 	p, err := os.FindProcess(pid)
@@ -106,20 +112,4 @@ func Orphan(ctx context.Context, pidFile, dataDir string) *os.Process {
 		return nil
 	}
 	return p
-}
-
-// AwaitEnd returns when the process has ended, reaped or not, or ctx has.
-func AwaitEnd(ctx context.Context, pid int) {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
-		if line, err := CommandLine(ctx, pid); err != nil || line == "" { // no command line: a zombie
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
 }

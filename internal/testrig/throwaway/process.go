@@ -1,6 +1,7 @@
 package throwaway
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"runtime"
@@ -74,5 +75,49 @@ func (p *Process) Ended(d time.Duration) bool {
 		return true
 	case <-timer.C:
 		return false
+	}
+}
+
+// pauseTree stops a process, so that it starts no more children, and those that
+// it has. It returns them.
+func pauseTree(ctx context.Context, parent *os.Process) (children []*os.Process, err error) {
+	if err := parent.Signal(Pause); err != nil {
+		return nil, err
+	}
+	pids, err := Children(ctx, parent.Pid)
+	for _, pid := range pids {
+		if child, err := os.FindProcess(pid); err == nil && child.Signal(Pause) == nil {
+			children = append(children, child)
+		}
+	}
+	return children, err
+}
+
+// killTree ends a process and its children without a chance to say goodbye, and
+// waits until they are gone: until then they hold shared memory, and the home
+// cannot be used again.
+func killTree(ctx context.Context, parent *os.Process) {
+	children, _ := pauseTree(ctx, parent) // without the list the parent's death still ends them, only later
+	for _, p := range append(children, parent) {
+		_ = p.Kill()
+	}
+	for _, p := range append(children, parent) {
+		awaitEnd(ctx, p.Pid)
+	}
+}
+
+// awaitEnd returns when the process has ended, reaped or not, or ctx has.
+func awaitEnd(ctx context.Context, pid int) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if line, err := CommandLine(ctx, pid); err != nil || line == "" { // no command line: a zombie
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
 	}
 }

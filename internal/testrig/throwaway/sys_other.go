@@ -36,6 +36,12 @@ func (*Account) Prepare(*exec.Cmd, ...string) {}
 // Own is not supported here.
 func (*Account) Own(string) error { return errors.ErrUnsupported }
 
+// WriteFile is not supported here.
+func (*Account) WriteFile(string, string) error { return errors.ErrUnsupported }
+
+// Mkdir is not supported here.
+func (*Account) Mkdir(string) error { return errors.ErrUnsupported }
+
 // Lock is not supported here.
 func Lock(*os.File, bool) error { return errors.ErrUnsupported }
 

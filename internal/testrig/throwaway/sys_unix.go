@@ -71,6 +71,16 @@ func (a *Account) Own(path string) error {
 	return os.Chown(path, int(a.uid), int(a.gid))
 }
 
+// WriteFile makes a file that only the account can read.
+func (a *Account) WriteFile(path, text string) error {
+	return errors.Join(os.WriteFile(path, []byte(text), 0o600), a.Own(path))
+}
+
+// Mkdir makes a folder that only the account can enter.
+func (a *Account) Mkdir(path string) error {
+	return errors.Join(os.Mkdir(path, 0o700), a.Own(path))
+}
+
 // Lock takes an advisory lock on f; it ends when f is closed or we die.
 func Lock(f *os.File, exclusive bool) error {
 	how := syscall.LOCK_SH

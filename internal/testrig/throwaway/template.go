@@ -2,6 +2,8 @@ package throwaway
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -16,17 +18,32 @@ import (
 // break every server made from it.
 const TemplateAge = 24 * time.Hour
 
+// templatesFolder is below the user's cache folder.
+const templatesFolder = "sojourn-servers"
+
 // Template is an initialised data folder that servers get copies of.
 type Template struct {
-	// Cache is the name of the folder below the user's cache folder, and Key
-	// that of the template in it.
-	Cache, Key string
-	// HomePrefix is that of the folder in which the template is made, as the
-	// cache may be out of reach for the server's user.
-	HomePrefix string
+	Name    string   // begins the name of its folder, such as postgres-15
+	Program string   // path of the program that makes it
+	Release string   // what that says of itself
+	Account *Account // owns the files
+	Recipe  string   // what else a template differs by
+
 	// Make makes a data folder at dir and returns the password of its
 	// superuser.
 	Make func(ctx context.Context, dir string) (password string, err error)
+}
+
+// key tells builds apart that call themselves the same, and not where they are
+// unpacked.
+func (t Template) key() (string, error) {
+	program, err := os.Stat(t.Program)
+	if err != nil {
+		return "", err
+	}
+	id := fmt.Sprintf("%s\n%d\n%d\n%v\n%s", t.Release, program.Size(), program.ModTime().UnixNano(), t.Account, t.Recipe)
+	sum := sha256.Sum256([]byte(id))
+	return t.Name + "-" + hex.EncodeToString(sum[:8]), nil
 }
 
 // Copy makes a data folder at dir and returns its superuser's password. The
@@ -36,11 +53,15 @@ func (t Template) Copy(ctx context.Context, dir string) (password string, err er
 	if err != nil {
 		return t.Make(ctx, dir) // no home, no cache
 	}
-	cache = filepath.Join(cache, t.Cache)
+	cache = filepath.Join(cache, templatesFolder)
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return "", err
 	}
-	path := filepath.Join(cache, t.Key)
+	key, err := t.key()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(cache, key)
 
 	// Several test programs start at the same time: one of them makes the
 	// template, and nobody replaces it while others copy it.
@@ -100,7 +121,7 @@ func fresh(path string) bool {
 // make initialises in a folder that the server's user can reach and copies the
 // result to path.
 func (t Template) make(ctx context.Context, path string) (err error) {
-	home, err := NewHome(t.HomePrefix, false)
+	home, err := NewHome(false)
 	if err != nil {
 		return err
 	}

@@ -1,40 +1,49 @@
-package mysqlserver
+package throwaway
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 )
 
-func TestServerOutlivesTheThreadThatAskedForIt(t *testing.T) {
+func TestAChildOutlivesTheThreadThatAskedForIt(t *testing.T) {
 	t.Parallel()
-	skipWithout(t, MariaDB)
-	var s *Server
+	var child *Process
 	var thread int
 	onEndingThread(func() {
 		thread = syscall.Gettid()
+		cmd := exec.Command("sleep", "1000")
+		(*Account)(nil).Prepare(cmd)
 		var err error
-		if s, err = Start(t.Context(), MariaDB, Config{}); err != nil {
+		if child, err = Spawn(cmd, Terminate); err != nil {
 			t.Error(err)
 		}
 	})
-	if s == nil {
+	if child == nil {
 		return
 	}
-	defer s.Close()
-	eventually(t, "the thread is gone", func() bool {
+	gone := func() bool {
 		_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", thread))
 		return errors.Is(err, fs.ErrNotExist)
-	})
-	if err := connects(t.Context(), s.DSN("")); err != nil {
-		t.Error(err)
 	}
-	if err := s.Err(); err != nil {
-		t.Error(err)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !gone() {
+		<-tick.C
+	}
+	// A signal of the thread's end has been sent by now, and comes before this one.
+	if err := child.OS().Signal(Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	<-child.Done()
+	if status := child.State().Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGINT {
+		t.Errorf("it ended by %v", child.State())
 	}
 }
 
