@@ -2,13 +2,16 @@ package invalidation_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/invalidation"
@@ -192,13 +195,18 @@ func TestHeartbeatsThatCannotComeBackAreExplainedOnce(t *testing.T) {
 			n := start(t, tc.setup(t))
 			n.awaitError(t, tc.want)
 			dbtest.Eventually(t, "it goes on trying", func() bool { return n.dials.Load() >= 4 })
-			if told := n.errors(); len(told) != 1 || n.leased() {
-				t.Errorf("told %v, want it once and no lease", told)
+			// A busy machine has heartbeats that were not sent in time too.
+			told := slices.DeleteFunc(n.errors(), func(err error) bool { return !errors.Is(err, tc.want) })
+			if len(told) != 1 || n.leased() {
+				t.Fatalf("told %v, want it once and no lease", n.errors())
 			}
-			if got := n.logs.FilterLevelExact(zap.WarnLevel).Len(); got != 1 {
+			warned := n.logs.FilterLevelExact(zap.WarnLevel).Filter(func(e observer.LoggedEntry) bool {
+				return e.ContextMap()["error"] == told[0].Error()
+			})
+			if got := warned.Len(); got != 1 {
 				t.Errorf("%d warnings, want one", got)
 			}
-			if text := n.errors()[0].Error(); strings.Contains(text, "password") {
+			if text := told[0].Error(); strings.Contains(text, "password") {
 				t.Errorf("it says %s", text)
 			}
 		})

@@ -18,7 +18,7 @@ import (
 func test(r *runner) error {
 	// Nothing may be skipped: what the tests need is there now.
 	r.env = append(r.env, "CI=true")
-	sample := []string{fmt.Sprint(mutants, "=", rand.Uint32()), modelSeeds + "=2500"}
+	sample := []string{fmt.Sprint(mutants, "=", rand.Uint32()), modelSeeds + "=1000"}
 	r.note("The cache's protocol is tried with a sample, %s; nightly does more.", strings.Join(sample, " "))
 	r.env = append(r.env, sample...)
 	packages := fmt.Sprint("-p=", min(runtime.NumCPU(), 4)) // each package runs servers of its own
