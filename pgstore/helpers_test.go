@@ -55,7 +55,8 @@ func migrated(t testing.TB) place { return migratedWith(t, migrations.Settings{}
 // which these statements were run before.
 func migratedWith(t testing.TB, settings migrations.Settings, before ...string) place {
 	t.Helper()
-	dsn := dbtest.Postgres(t).Copy(t, fmt.Sprintf("%+v %q", settings, before), func(dsn string) {
+	hour := time.Now().Unix() / 3600 // the partitions are for it and later ones
+	dsn := dbtest.Postgres(t).Copy(t, fmt.Sprintf("%d %+v %q", hour, settings, before), func(dsn string) {
 		execAll(t, dsn, before)
 		migrateAt(t, dsn, migrations.DefaultSchema, settings)
 	})

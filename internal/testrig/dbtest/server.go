@@ -35,10 +35,18 @@ type postgres struct {
 	mu      sync.Mutex
 	schemas bool              // the database that holds all schemas exists
 	filled  map[string]string // databases that Copy copies, by name
+
+	adminMu sync.Mutex
+	admins  map[string]*pgx.Conn // of the shared server, by database
 }
 
 // Close is for a shared server.
-func (p *postgres) Close() error { return p.pg.Close() }
+func (p *postgres) Close() error {
+	for _, conn := range p.admins {
+		_ = conn.Close(context.Background()) // the server ends it anyway
+	}
+	return p.pg.Close()
+}
 
 // Postgres returns the shared server of this test binary. It has fsync off and
 // cannot be stopped, killed, paused or restarted by a test.
@@ -46,7 +54,7 @@ func Postgres(t testing.TB) *Server {
 	t.Helper()
 	p, err := sharedServer(t, "Postgres", func() (*postgres, error) {
 		pg, err := pgserver.Start(t.Context(), pgserver.Config{})
-		return &postgres{pg: pg}, err
+		return &postgres{pg: pg, admins: map[string]*pgx.Conn{}}, err
 	})
 	if err != nil {
 		missing(t, err, pgserver.ErrNotInstalled, pgserver.InstallHint())
@@ -210,16 +218,26 @@ func (s *Server) atEnd(t testing.TB, database, stmt string) {
 	})
 }
 
-func (s *Server) try(ctx context.Context, database string, stmts ...string) error {
-	conn, err := pgx.Connect(ctx, s.DSN(database))
-	if err != nil {
-		return err
-	}
-	for _, stmt := range stmts {
-		if _, err = conn.Exec(ctx, stmt); err != nil {
-			err = fmt.Errorf("%s: %w", stmt, err)
-			break
+// try keeps its connections to the shared server: to make one costs as much as
+// to make a database. A server of a test's own may break them any time.
+func (s *Server) try(ctx context.Context, database string, stmts ...string) (err error) {
+	s.adminMu.Lock()
+	defer s.adminMu.Unlock()
+	conn := s.admins[database]
+	if conn == nil || conn.IsClosed() {
+		if conn, err = pgx.Connect(ctx, s.DSN(database)); err != nil {
+			return err
+		}
+		if s.shared {
+			s.admins[database] = conn
+		} else {
+			defer func() { err = errors.Join(err, conn.Close(ctx)) }()
 		}
 	}
-	return errors.Join(err, conn.Close(ctx))
+	for _, stmt := range stmts {
+		if _, err := conn.Exec(ctx, stmt); err != nil {
+			return fmt.Errorf("%s: %w", stmt, err)
+		}
+	}
+	return nil
 }
