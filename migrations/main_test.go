@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -54,6 +55,10 @@ var strangeNames = []struct{ schema, table string }{
 	{strings.Repeat(`"`, 63), strings.Repeat(`'`, 63)},
 	{"-- ; DROP TABLE x", "/* :name :'name'"},
 }
+
+// fewPartitions is for tests that many partitions tell nothing: they are most of
+// what Up takes.
+var fewPartitions = Settings{PartitionWidth: 15 * 24 * time.Hour}
 
 func parse(t testing.TB, dsn string) *pgx.ConnConfig {
 	t.Helper()

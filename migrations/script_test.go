@@ -58,7 +58,7 @@ func TestSQLGivesWhatUpGives(t *testing.T) {
 			roles := roleNames(t, s, "Owner", `main"tainer'`, "$app\\")
 			cfg := Config{
 				Schema: name.schema, Table: name.table,
-				Settings: Settings{Lease: 3e9},
+				Settings: Settings{Lease: 3e9, PartitionWidth: fewPartitions.PartitionWidth},
 				Roles:    Roles{Owner: roles[0], Maintainer: roles[1], App: roles[2]},
 			}
 			n := mustNames(t, cfg)
@@ -123,7 +123,7 @@ func TestSQLRunsInPsql(t *testing.T) {
 	}
 	for _, name := range strangeNames {
 		dsn := dbtest.Postgres(t).Database(t)
-		cfg := Config{Schema: name.schema, Table: name.table}
+		cfg := Config{Schema: name.schema, Table: name.table, Settings: fewPartitions}
 		text, err := SQL(cfg)
 		if err != nil {
 			t.Fatal(err)

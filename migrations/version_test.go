@@ -189,7 +189,7 @@ func TestInterruptedAnywhereUpCanBeRepeated(t *testing.T) {
 	t.Parallel()
 	s := dbtest.Postgres(t)
 	roles := roleNames(t, s, "own", "app")
-	cfg := Config{Roles: Roles{Owner: roles[0], App: roles[1]}}
+	cfg := Config{Settings: fewPartitions, Roles: Roles{Owner: roles[0], App: roles[1]}}
 	for what, interrupt := range map[string]func(t *testing.T, admin *pgx.Conn, conn *pgx.Conn, cancel func()){
 		"cancelled": func(_ *testing.T, _, _ *pgx.Conn, cancel func()) { cancel() },
 		"connection lost": func(t *testing.T, admin, conn *pgx.Conn, _ func()) {
