@@ -24,7 +24,7 @@ func (s *Store) WaitForAllNodes(ctx context.Context) error {
 // from then on.
 func (s *Store) outwait(ctx context.Context) error {
 	var lease int64
-	err := s.queryRow(ctx, s.control, func(row pgx.Row) error { return row.Scan(&lease) }, s.parent.longestLease)
+	err := s.control.QueryRow(ctx, func(row pgx.Row) error { return row.Scan(&lease) }, s.parent.longestLease)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -53,7 +54,7 @@ func (s *Store) GetFresh(ctx context.Context, key session.Key) (session.Record, 
 		return session.Record{}, wrap("get", err)
 	}
 	s.stats.gets.add(key)
-	ctx, cancel := s.withinRead(ctx)
+	ctx, cancel := s.conns.WithinRead(ctx)
 	defer cancel()
 	at, err := s.locate(ctx, s.app, key)
 	if err != nil {
@@ -90,10 +91,10 @@ func renamed(rec session.Record, at, key session.Key) session.Record {
 
 // written is the row that a write has left. It has a life only if the given
 // server wrote it, the one that is listened to. ran is a time before the write.
-func written(server time.Time, rec session.Record, ran serverTime) invalidation.Row {
+func written(server time.Time, rec session.Record, ran db.ServerTime) invalidation.Row {
 	row := invalidation.Row{Record: rec}
-	if !server.IsZero() && ran.server.Equal(server) {
-		row.Life = rec.Expires.Sub(ran.clock)
+	if !server.IsZero() && ran.Server.Equal(server) {
+		row.Life = rec.Expires.Sub(ran.Clock)
 	}
 	return row
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -77,7 +78,7 @@ func (s *Store) clearPart(ctx context.Context, part partition, later []partition
 	last := session.Key{}
 	for {
 		var page clearedPage
-		err := s.untilKnown(ctx, s.control, nil, func(ctx context.Context, r road) (err error) {
+		err := s.untilKnown(ctx, s.control, nil, func(ctx context.Context, r db.Road) (err error) {
 			page, err = s.clearPage(ctx, r, part, last, since)
 			return err
 		}, nil) // doing it again does no harm
@@ -108,11 +109,11 @@ type clearedPage struct {
 	live    int64         // how many it ended
 }
 
-func (s *Store) clearPage(ctx context.Context, r road, part partition, after session.Key, since time.Time) (page clearedPage, err error) {
+func (s *Store) clearPage(ctx context.Context, r db.Road, part partition, after session.Key, since time.Time) (page clearedPage, err error) {
 	err = s.onPartition(part, func(q *queries) error {
 		page = clearedPage{}
 		ended := map[session.Key]bool{}
-		b := s.newNotifyingBatch(ctx, r, s.cache.Sender().All())
+		b := r.NewNotifyingBatch(ctx, s.cache.Sender().All())
 		b.Queue(q.clear, after.Hash[:], after.Bucket, endBatch, part.lo, part.hi, since).Query(func(rows pgx.Rows) error {
 			var hash []byte
 			var bucket int32
@@ -135,7 +136,7 @@ func (s *Store) clearPage(ctx context.Context, r road, part partition, after ses
 			page.renewed = slices.DeleteFunc(page.renewed, func(key session.Key) bool { return ended[key] })
 			return err
 		})
-		return send(ctx, r, b)
+		return r.Send(ctx, b)
 	})
 	return page, err
 }
@@ -147,13 +148,13 @@ func (s *Store) endRenewed(ctx context.Context, keys []session.Key, ahead func(s
 	}
 	hashes, buckets := arraysOf(keys)
 	var heads []session.Key
-	err = s.ask(ctx, s.control, func(ctx context.Context, conn *pgxpool.Conn) error {
-		b := s.newBatch(ctx, s.control)
+	err = s.control.Ask(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
+		b := s.control.NewBatch(ctx)
 		b.Queue(s.parent.heads, hashes, buckets).Query(func(rows pgx.Rows) (err error) {
 			heads, err = pgx.CollectRows(rows, scanKey)
 			return err
 		})
-		return commit(ctx, conn, &b.Batch, false)
+		return b.CommitOn(ctx, conn)
 	})
 	if err != nil {
 		return 0, err

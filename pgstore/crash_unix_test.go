@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -40,7 +41,7 @@ func (c *undurableConn) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	send := b
-	if text := bytes.Index(b, []byte(makeDurable)); text >= 0 {
+	if text := bytes.Index(b, []byte(db.MakeDurable)); text >= 0 {
 		c.held = true
 		send = b[:bytes.LastIndexByte(b[:text], 'P')] // where its message begins
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -68,12 +69,12 @@ func (s *Store) inPartition(ctx context.Context, bucket int32, write func() erro
 		return err
 	}
 	err := write()
-	if outcomeOf(err) == txNoPartition && known {
+	if db.OutcomeOf(err) == db.TxNoPartition && known {
 		if _, refreshErr := s.refresh(ctx); refreshErr == nil && s.needPartition(ctx, bucket) == nil {
 			err = write()
 		}
 	}
-	if outcomeOf(err) == txNoPartition && !errors.Is(err, session.ErrNoPartition) {
+	if db.OutcomeOf(err) == db.TxNoPartition && !errors.Is(err, session.ErrNoPartition) {
 		err = fmt.Errorf("%w: %w", session.ErrNoPartition, err)
 	}
 	return err
@@ -113,7 +114,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 	slices.Sort(stripes)
 	stripes = slices.Compact(stripes)
 
-	b := s.newBatch(ctx, mode.road)
+	b := mode.road.NewBatch(ctx)
 	switch mode.patience {
 	case waitLocked:
 		b.Queue(waitForStripes, s.lockClass, stripes)
@@ -145,13 +146,13 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 		})
 	}
 	if mode.patience != optimistic {
-		b.Queue(databaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(nil, &now) })
+		b.Queue(db.DatabaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(nil, &now) })
 	}
-	if err := send(ctx, mode.road, b); err != nil {
+	if err := mode.road.Send(ctx, b); err != nil {
 		return nil, err
 	}
 	s.stats.flushes.Add(1)
-	s.compare(before, b.began.clock)
+	s.compare(before, b.Began.Clock)
 
 	var held []*op
 	for _, o := range ops {
@@ -159,7 +160,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 		switch {
 		case ok:
 			o.rec.Expires, o.rec.Deadline, o.rec.Created = r.expires.UTC(), r.deadline.UTC(), r.created.UTC()
-			o.ran = b.began
+			o.ran = b.Began
 			s.creates.Finish(o, nil)
 		case mode.patience == optimistic:
 			held = append(held, o)

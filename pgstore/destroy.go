@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -107,12 +108,12 @@ func (s *Store) endHeads(ctx context.Context, keys []session.Key) (live int64, e
 func (s *Store) endHeadOf(ctx context.Context, key session.Key) (wasLive bool, err error) {
 	w := s.cache.Begin()
 	defer w.End()
-	err = s.untilKnown(ctx, s.control, nil, func(ctx context.Context, r road) error {
-		return s.begin(ctx, r, func(ctx context.Context, tx *transaction) error {
+	err = s.untilKnown(ctx, s.control, nil, func(ctx context.Context, r db.Road) error {
+		return r.Begin(ctx, func(ctx context.Context, tx *db.Transaction) error {
 			head, live, err := s.endHead(ctx, tx, key)
 			wasLive = live
 			w.Add(head)
-			tx.notify(s.cache.Sender().Keys(head)...)
+			tx.Notify(s.cache.Sender().Keys(head)...)
 			return err
 		})
 	}, nil) // doing it again does no harm

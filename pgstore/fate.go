@@ -17,7 +17,7 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 		return session.FateUnknown, wrap("fate", err)
 	}
 	s.stats.gets.add(key)
-	ctx, cancel := s.withinRead(ctx)
+	ctx, cancel := s.conns.WithinRead(ctx)
 	defer cancel()
 	at, err := s.locate(ctx, s.app, key)
 	if isNotFound(err) {
@@ -39,7 +39,7 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 func (s *Store) askFate(ctx context.Context, at session.Key) (session.Fate, error) {
 	var live, renewed, ended bool
 	ask := func(q *queries) error {
-		return s.queryRow(ctx, s.app, func(row pgx.Row) error { return row.Scan(&live, &renewed, &ended) }, q.fate, at.Hash[:], at.Bucket)
+		return s.app.QueryRow(ctx, func(row pgx.Row) error { return row.Scan(&live, &renewed, &ended) }, q.fate, at.Hash[:], at.Bucket)
 	}
 	var err error
 	if part := s.facts.Load().find(at.Bucket); part != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/internal/testrig/faultproxy"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -110,13 +111,13 @@ func holdConns(t testing.TB, pools ...*pgxpool.Pool) (release func()) {
 
 // holdRoad takes all connections that statements of a road could have, so that
 // what they send waits.
-func holdRoad(t testing.TB, r road) (release func()) {
+func holdRoad(t testing.TB, r db.Road) (release func()) {
 	t.Helper()
-	if r.control {
-		return holdConns(t, r.conns.app, r.conns.own)
+	if r.Control {
+		return holdConns(t, r.App, r.Own)
 	}
-	free := holdPlaces(t, r.spare)
-	conns := holdConns(t, r.conns.app)
+	free := holdPlaces(t, r.Spare)
+	conns := holdConns(t, r.App)
 	return func() { conns(); free() }
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/internal/testrig/faultproxy"
 	"github.com/sojourn-go/sojourn/internal/testrig/rounds"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -94,10 +95,10 @@ func (k trialKind) madeUpFor(t *testing.T, p place, mods ...func(*pgxpool.Config
 func (k trialKind) holdOthers(t testing.TB, s *Store) (release func()) {
 	t.Helper()
 	if !strings.HasPrefix(k.name, "Destroy") {
-		return holdPlaces(t, s.conns.spare)
+		return holdPlaces(t, s.conns.Spare)
 	}
-	s.conns.own.Reset()
-	if err := s.conns.own.Ping(t.Context()); err != nil {
+	s.conns.Own.Reset()
+	if err := s.conns.Own.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return holdConns(t, s.pool)
@@ -223,7 +224,7 @@ func TestALostAnswerIsNotTakenForWhatOthersDidSince(t *testing.T) {
 					want = []error{nil}
 				}
 				wantErr(t, "a write that happened, session then "+c.name, err, want...)
-				if errors.Is(err, session.ErrUnknown) && isRefusal(err) {
+				if errors.Is(err, session.ErrUnknown) && db.IsRefusal(err) {
 					t.Errorf("session then %s: unknown and refused: %v", c.name, err)
 				}
 				mend(t, p, s, proxy)

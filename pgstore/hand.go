@@ -12,6 +12,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/leader"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 )
 
 // hand is the connection that a pass of maintenance works with. A connection to
@@ -102,8 +103,8 @@ func (h hand) transact(ctx context.Context, lockTimeout string, ddl bool, do fun
 	for try := 1; ; {
 		err := h.attempt(ctx, lockTimeout, ddl, do)
 		again := false
-		switch outcomeOf(err) {
-		case txLocked, txConflict:
+		switch db.OutcomeOf(err) {
+		case db.TxLocked, db.TxConflict:
 			again = err != nil && try < lockTries && storekit.Backoff().Pause(ctx, 4+try)
 			try++
 		default:
@@ -120,7 +121,7 @@ func (h hand) transact(ctx context.Context, lockTimeout string, ddl bool, do fun
 }
 
 func (h hand) attempt(ctx context.Context, lockTimeout string, ddl bool, do func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, h.conn, pgx.TxOptions{BeginQuery: beginSQL}, func(tx pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, h.conn, pgx.TxOptions{BeginQuery: db.BeginSQL}, func(tx pgx.Tx) error {
 		var got bool
 		err := tx.QueryRow(ctx, startMaintaining, lockTimeout, silentFor, h.passKey(), h.s.names.DDLKey, ddl).Scan(nil, nil, nil, nil, nil, &got)
 		switch {
@@ -136,7 +137,7 @@ func (h hand) attempt(ctx context.Context, lockTimeout string, ddl bool, do func
 const startMaintaining = `
 SELECT pg_catalog.set_config('lock_timeout', $1, true),
        pg_catalog.set_config('idle_in_transaction_session_timeout', $2, true),
-       pg_catalog.set_config('statement_timeout', '0', true),` + pins + `,
+       pg_catalog.set_config('statement_timeout', '0', true),` + db.Pins + `,
        CASE WHEN pg_catalog.pg_try_advisory_xact_lock($3::bigint)
          THEN CASE WHEN $5::boolean THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE true END
          ELSE false END`
@@ -199,7 +200,7 @@ func (s *Store) ownHand(ctx context.Context) (h hand, done func(), err error) {
 // pooledHand opens a connection through the pooler. Sessions do not use this
 // connection, because maintenance waits for locks.
 func (s *Store) pooledHand(ctx context.Context) (h hand, done func(), err error) {
-	pool, err := ownPool(ctx, s.pool, 1)
+	pool, err := db.OwnPool(ctx, s.pool, 1)
 	if err != nil {
 		return hand{}, nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/handover"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -30,7 +31,7 @@ type op struct {
 
 	expired bool // touch: it was not ended, its time was over
 
-	ran serverTime // the transaction that wrote it
+	ran db.ServerTime // the transaction that wrote it
 }
 
 func (o *op) size() int { return len(o.rec.Data) + 200 }
@@ -46,13 +47,13 @@ type lane struct {
 	s       *Store
 	kind    string
 	flush   flushFunc
-	road    road
+	road    db.Road
 	overdue chan struct{} // places for batches that the lane has left behind
 }
 
 // flushMode is how a flush is to be done.
 type flushMode struct {
-	road     road
+	road     db.Road
 	parent   bool // through the parent, because a partition was not there
 	patience patience
 }
@@ -78,7 +79,7 @@ const (
 // wrote or refused, and returns as held what needs more patience.
 type flushFunc func(ctx context.Context, ops []*op, mode flushMode) (held []*op, err error)
 
-func newLane(s *Store, kind string, flush flushFunc, road road) *lane {
+func newLane(s *Store, kind string, flush flushFunc, road db.Road) *lane {
 	return &lane{
 		Queue: handover.New(handover.Rules[session.Key, *op]{
 			Items: s.opts.BatchItems, Bytes: s.opts.BatchBytes,
@@ -130,8 +131,8 @@ func (l *lane) replacedWhenOverdue(ctx context.Context) (replaced func() bool) {
 			return
 		}
 		left = true
-		if !l.road.control {
-			l.road.doubt()
+		if !l.road.Control {
+			l.road.Doubt()
 		}
 		l.s.lanes.Go(func() { l.run(ctx) })
 	})
@@ -152,8 +153,8 @@ func (l *lane) replacedWhenOverdue(ctx context.Context) (replaced func() bool) {
 // looks beside the lane into what was not written at once, and waits for it
 // there.
 func (l *lane) write(ctx context.Context, ops []*op) {
-	call, cancel := l.s.lasting(ctx, l.kind, l.Until(ops))
-	held := l.attempt(call, ops, flushMode{road: l.road.waitBriefly()})
+	call, cancel := l.road.Lasting(ctx, l.kind, l.Until(ops))
+	held := l.attempt(call, ops, flushMode{road: l.road.WaitBriefly()})
 	l.Release(without(ops, held)...)
 	if len(held) == 0 {
 		cancel()
@@ -161,7 +162,7 @@ func (l *lane) write(ctx context.Context, ops []*op) {
 	}
 	l.s.lanes.Go(func() {
 		defer cancel()
-		rest := l.attempt(call, held, flushMode{road: l.road.waitBriefly(), patience: skipLocked})
+		rest := l.attempt(call, held, flushMode{road: l.road.WaitBriefly(), patience: skipLocked})
 		l.Release(without(held, rest)...)
 		l.retryLocked(call, rest)
 	})
@@ -183,12 +184,12 @@ func (l *lane) retryLocked(ctx context.Context, ops []*op) {
 		var held []*op
 		queued := false
 		select {
-		case l.road.places <- struct{}{}:
-			held = l.attempt(ctx, ops, flushMode{road: l.road.waitLonger(try), patience: waitLocked})
-			<-l.road.places
+		case l.road.Places <- struct{}{}:
+			held = l.attempt(ctx, ops, flushMode{road: l.road.WaitLonger(try), patience: waitLocked})
+			<-l.road.Places
 			queued = true
 		case <-time.After(storekit.Backoff().Before(try)):
-			held = l.attempt(ctx, ops, flushMode{road: l.road.waitBriefly(), patience: skipLocked})
+			held = l.attempt(ctx, ops, flushMode{road: l.road.WaitBriefly(), patience: skipLocked})
 		case <-ctx.Done():
 			l.fail(ctx, ops, errors.New("others hold the row or lock"))
 		}
@@ -214,7 +215,7 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 			return nil
 		}
 		now := mode
-		now.road = mode.road.until(l.Soonest(ops)).try(try)
+		now.road = mode.road.Until(l.Soonest(ops)).Try(try)
 		held, err := l.flush(ctx, ops, now)
 		if err == nil {
 			return held
@@ -222,19 +223,19 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 		// While a write is open after a lost answer, it is worth asking for
 		// until time is up.
 		again := slices.ContainsFunc(ops, func(o *op) bool { return o.lost != nil })
-		switch outcomeOf(err) {
-		case txOpen:
+		switch db.OutcomeOf(err) {
+		case db.TxOpen:
 			for _, o := range ops {
 				o.lost = err
 			}
 			l.s.cache.Disown() // it may still be committed
-			again, mode.road.own = true, true
-		case txConflict:
+			again, mode.road.OwnFirst = true, true
+		case db.TxConflict:
 			again = true
-		case txPartition:
+		case db.TxPartition:
 			again, mode.parent = again || !mode.parent, true
 			l.s.refreshSoon()
-		case txNoPartition:
+		case db.TxNoPartition:
 			l.s.refreshSoon()
 			if mode.parent && len(ops) > 1 { // the others have their partition
 				return l.halves(ctx, ops, mode)
@@ -243,24 +244,24 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 				err = fmt.Errorf("%w: %w", session.ErrNoPartition, err)
 			}
 			again, mode.parent = again || !mode.parent, true
-		case txLocked:
+		case db.TxLocked:
 			if mode.patience == optimistic {
 				mode.patience = skipLocked
 				continue
 			}
-			if l.road.mayWait(ctx) {
-				l.s.stats.retries.Add(1)
+			if l.road.MayWait(ctx) {
+				l.s.conns.Retries.Add(1)
 				return ops
 			}
 			<-ctx.Done()
-		case txItem:
+		case db.TxItem:
 			if len(ops) > 1 {
 				return l.halves(ctx, ops, mode)
 			}
 			again = false
 		}
 		if again && storekit.Backoff().Pause(ctx, try) {
-			l.s.stats.retries.Add(1)
+			l.s.conns.Retries.Add(1)
 			continue
 		}
 		l.fail(ctx, ops, err)
@@ -272,7 +273,7 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 // of keeping their data for another attempt. Logouts have no data, and are to
 // happen.
 func (l *lane) wanted(ctx context.Context, ops []*op) []*op {
-	if l.road.control {
+	if l.road.Control {
 		return ops
 	}
 	left := l.Left(ops)

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -16,7 +17,7 @@ func (s *Store) Len(ctx context.Context) (int64, error) {
 		return 0, wrap("len", err)
 	}
 	var n int64
-	err := s.queryRow(ctx, road{conns: s.conns}, func(row pgx.Row) error { return row.Scan(&n) }, s.parent.count)
+	err := s.conns.Unbounded().QueryRow(ctx, func(row pgx.Row) error { return row.Scan(&n) }, s.parent.count)
 	return n, wrap("len", err)
 }
 
@@ -86,13 +87,13 @@ func pages[T any](ctx context.Context, s *Store, text func(*queries) string, siz
 
 func readPage[T any](ctx context.Context, s *Store, part partition, text func(*queries) string, last session.Key, size int, scan pgx.RowToFunc[T]) (page []T, err error) {
 	err = s.onPartition(part, func(q *queries) error {
-		return s.ask(ctx, s.app, func(ctx context.Context, conn *pgxpool.Conn) error {
-			b := s.newBatch(ctx, s.app)
+		return s.app.Ask(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
+			b := s.app.NewBatch(ctx)
 			b.Queue(text(q), last.Hash[:], last.Bucket, size, part.lo, part.hi).Query(func(rows pgx.Rows) (err error) {
 				page, err = pgx.CollectRows(rows, scan)
 				return err
 			})
-			return commit(ctx, conn, &b.Batch, false)
+			return b.CommitOn(ctx, conn)
 		})
 	})
 	return page, err
@@ -102,7 +103,7 @@ func readPage[T any](ctx context.Context, s *Store, part partition, text func(*q
 // gone or not ours to use, it runs do with the statements of the parent.
 func (s *Store) onPartition(part partition, do func(*queries) error) error {
 	err := do(part.q)
-	if err != nil && outcomeOf(err) == txPartition {
+	if err != nil && db.OutcomeOf(err) == db.TxPartition {
 		s.refreshSoon()
 		err = do(s.onParent)
 	}

@@ -33,7 +33,7 @@ func (s *Store) listen(ctx context.Context) {
 // beat sends a heartbeat the way writes go, but on a connection of its own, so
 // that it waits for none.
 func (s *Store) beat(ctx context.Context, payload string) (wrote invalidation.Server, err error) {
-	b := s.newRead()
+	b := s.conns.NewRead()
 	b.Queue(heartbeat, s.channel, payload).QueryRow(func(row pgx.Row) error { return row.Scan(nil, &wrote.Started, &wrote.Database) })
 	if err = s.pulse.SendBatch(ctx, b).Close(); err != nil {
 		// What is wrong with this connection may be wrong with the other one: a

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/pgschema"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -139,9 +140,9 @@ func (m *maintenance) makeAhead(ctx context.Context) error {
 		switch {
 		case err == nil:
 			m.done.Made++
-		case isCode(err, "42501"): // insufficient_privilege
+		case db.IsCode(err, "42501"): // insufficient_privilege
 			return fmt.Errorf("this role may not call %s; grant it EXECUTE: %w", m.s.names.MakePartition, err)
-		case isCode(err, "42883"): // undefined_function
+		case db.IsCode(err, "42883"): // undefined_function
 			return fmt.Errorf("there is no function %s; migrations.Up makes it: %w", m.s.names.MakePartition, err)
 		default:
 			return err

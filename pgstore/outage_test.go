@@ -12,6 +12,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -63,7 +64,7 @@ func TestAnOutageGivesClearErrorsAndIsSurvived(t *testing.T) {
 		t.Helper()
 		dbtest.Eventually(t, what, func() bool {
 			err := do()
-			if err != nil && !isRefusal(err) && !errors.Is(err, context.DeadlineExceeded) {
+			if err != nil && !db.IsRefusal(err) && !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("%s: %v", what, err)
 			}
 			return !errors.Is(err, context.DeadlineExceeded)
@@ -251,7 +252,7 @@ func TestDestroyWorksWhileThePoolIsExhausted(t *testing.T) {
 		t.Fatal(err)
 	}
 	unknown := session.ForeignKey("test", "unknown")
-	holdPlaces(t, s.conns.spare)
+	holdPlaces(t, s.conns.Spare)
 	// More than may search at a time.
 	searching, stop := context.WithCancel(t.Context())
 	asleep, wake := context.WithCancel(t.Context())
@@ -308,7 +309,7 @@ func TestTooManyConnectionsIsAClearError(t *testing.T) {
 	s := p.node(t, Options{WriteTimeout: 2 * time.Second}, 4)
 	rec := create(t, s, "ada")
 	s.pool.Reset()
-	s.conns.own.Reset()
+	s.conns.Own.Reset()
 	p.pool.Reset()
 	hog := dbtest.Pool(t, server.DSN("postgres"), func(c *pgxpool.Config) { c.MaxConns = 8 })
 	var conns []*pgxpool.Conn

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -106,7 +107,7 @@ func (s *Store) readFacts(ctx context.Context, db batcher, known *facts) (*facts
 			texts[part.table] = part.q
 		}
 	}
-	b := s.newRead()
+	b := s.conns.NewRead()
 	b.Queue(s.parent.meta).QueryRow(func(row pgx.Row) error {
 		var longest, width, lease, grace, graceInForce int64
 		duties := []*session.Duty{&f.maintained, &f.made, &f.retired, &f.thinned}
@@ -189,11 +190,11 @@ func parseBound(text string) (lo, hi int64, ok bool) {
 // makePartition has the database make the partition of bucket, if it lacks one.
 // Any node that needs a partition may call it; the database checks that the
 // bucket is in range.
-func (s *Store) makePartition(ctx context.Context, r road, bucket int32) error {
-	r.lockWait = 200 * time.Millisecond
+func (s *Store) makePartition(ctx context.Context, r db.Road, bucket int32) error {
+	r.LockWait = 200 * time.Millisecond
 	return s.retry(ctx, func(ctx context.Context) error {
-		b := s.newBatch(ctx, r)
+		b := r.NewBatch(ctx)
 		b.Queue(s.parent.makePartition, bucket)
-		return send(ctx, r, b)
+		return r.Send(ctx, b)
 	})
 }

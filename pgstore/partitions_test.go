@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -331,7 +332,7 @@ func TestARenamedSchemaIsAnErrorUntilItIsBack(t *testing.T) {
 	}
 	p.exec(t, `ALTER SCHEMA `+p.schema+` RENAME TO elsewhere`)
 	for name, do := range operations {
-		if err := do(); err == nil || errors.Is(err, session.ErrNotFound) || !isCode(err, "42P01") && !isCode(err, "3F000") && !isCode(err, "42883") {
+		if err := do(); err == nil || errors.Is(err, session.ErrNotFound) || !db.IsCode(err, "42P01") && !db.IsCode(err, "3F000") && !db.IsCode(err, "42883") {
 			t.Errorf("%s without the schema: %v", name, err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -173,7 +174,7 @@ func (p place) reportAll(t testing.TB, s *Store) {
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND application_name <> 'reader'`
 	p.exec(t, `SELECT pg_terminate_backend(pid)`+others)
 	s.pool.Reset()
-	s.conns.own.Reset()
+	s.conns.Own.Reset()
 	dbtest.Eventually(t, "all connections ended", func() bool {
 		return query[int](t, p, `SELECT count(*)::int`+others) == 0
 	})
@@ -318,7 +319,7 @@ func TestBatchesReadByIndexWhateverTheStatistics(t *testing.T) {
 				p.exec(t, `DELETE FROM `+l.table)
 				p.exec(t, fillSQL(l.table, bucket, 1, rows, 600, "now() + interval '1 hour'"))
 				p.exec(t, `VACUUM (ANALYZE, TRUNCATE off) `+l.table)
-				pl := p.planner(t, `BEGIN`, strings.NewReplacer("$1", "'1s'", "$2", "'0'", "$3", "'0'").Replace(startBatch), `PREPARE batch (`+c.types+`) AS`+c.text)
+				pl := p.planner(t, `BEGIN`, strings.NewReplacer("$1", "'1s'", "$2", "'0'", "$3", "'0'").Replace(db.StartBatch), `PREPARE batch (`+c.types+`) AS`+c.text)
 				plan := pl.explain(`EXECUTE batch (` + c.args + `)`)
 				// An index that is read without a condition is read as a whole.
 				lines := strings.Split(plan, "\n")

@@ -86,7 +86,7 @@ func (s *Store) Leader(ctx context.Context) (string, error) {
 		return "", wrap("leader", err)
 	}
 	var info pglock.Info
-	err := s.ask(ctx, s.app, func(ctx context.Context, conn *pgxpool.Conn) (err error) {
+	err := s.app.Ask(ctx, func(ctx context.Context, conn *pgxpool.Conn) (err error) {
 		info, err = pglock.Holder(ctx, conn, s.lockKey("leader"))
 		return err
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -70,12 +71,12 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 	w := s.cache.Begin(rec.Key)
 	defer w.End()
 	var out session.Record
-	attempt := func(ctx context.Context, r road) error {
-		return s.begin(ctx, r, func(ctx context.Context, tx *transaction) error {
+	attempt := func(ctx context.Context, r db.Road) error {
+		return r.Begin(ctx, func(ctx context.Context, tx *db.Transaction) error {
 			var err error
 			out, err = s.putLocked(ctx, tx, rec, bucket, replace)
 			if replace {
-				tx.notify(s.cache.Sender().Keys(rec.Key)...)
+				tx.Notify(s.cache.Sender().Keys(rec.Key)...)
 			}
 			return err
 		})
@@ -213,11 +214,11 @@ func (s *Store) markForeign(ctx context.Context) error {
 	if s.facts.Load().foreign {
 		return nil
 	}
-	call, cancel := s.within(ctx, "the note")
+	call, cancel := s.conns.Within(ctx, "the note")
 	defer cancel()
-	b := s.newBatch(call, s.control)
+	b := s.control.NewBatch(call)
 	b.Queue(s.parent.markForeign)
-	if err := send(call, s.control, b); err != nil {
+	if err := s.control.Send(call, b); err != nil {
 		return fmt.Errorf("note that keys without a bucket are in use: %w", err)
 	}
 	_, err := s.refresh(ctx)

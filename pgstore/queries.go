@@ -1,7 +1,6 @@
 package pgstore
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/sojourn-go/sojourn/internal/pgschema"
@@ -204,105 +203,6 @@ WHERE (key, bucket) OPERATOR(pg_catalog.>) ($1, $2) AND bucket >= $4::bigint AND
 ORDER BY key, bucket LIMIT $3`,
 	}
 }
-
-// beginSQL names everything that a role, a database or a pooler may have set
-// otherwise. READ COMMITTED is needed, because a statement that looks again
-// after a lock needs a new snapshot.
-const beginSQL = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE`
-
-// The second statement of every batch tells which server answers, and its time
-// before anything else is done. Its settings last until the end of the
-// transaction, so they also work behind a transaction pooler.
-const (
-	// pins are settings that no statement may inherit from role, database or
-	// connection. Names are looked up in pg_catalog first and then where the
-	// role has it, for the triggers that a table may have.
-	pins = `
-       pg_catalog.set_config('search_path', CASE WHEN pg_catalog.texteq(pg_catalog.current_setting('search_path'), '') THEN 'pg_catalog'
-         ELSE pg_catalog.concat('pg_catalog, ', pg_catalog.current_setting('search_path')) END, true),
-       pg_catalog.set_config('client_encoding', 'UTF8', true)`
-
-	// pinText has values that are sent as text mean the same everywhere. It
-	// goes before the statement that tells the time.
-	pinText = `
-SELECT pg_catalog.set_config('DateStyle', 'ISO', true), pg_catalog.set_config('TimeZone', 'UTC', true),
-       pg_catalog.set_config('bytea_output', 'hex', true), pg_catalog.set_config('array_nulls', 'on', true),
-       pg_catalog.set_config('quote_all_identifiers', 'off', true)`
-
-	// limitAll has the server end a transaction that is waited for too long, or
-	// whose client is not heard of anymore. Servers before 17 have no limit for
-	// the whole. There only the client's host has to answer, within some 10 s;
-	// see also endSilent.
-	limitAll = `
-       pg_catalog.set_config('lock_timeout', $1, true), pg_catalog.set_config('statement_timeout', $2, true),
-       CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
-         THEN pg_catalog.set_config('transaction_timeout', $3, true)
-         ELSE pg_catalog.concat(pg_catalog.set_config('tcp_keepalives_idle', '1', true), pg_catalog.set_config('tcp_keepalives_interval', '1', true)) END,
-       pg_catalog.set_config('idle_in_transaction_session_timeout', '5s', true)`
-
-	startLone = `
-SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp(),` + pins + `,` + limitAll
-
-	// A plan made from the statistics of an empty or tiny partition would scan it, and
-	// stay cached while the partition grows. The generic plan is the right one for
-	// every batch size. Statements for one row have no plan but the right one.
-	startBatch = startLone + `,
-       pg_catalog.set_config('enable_seqscan', 'off', true), pg_catalog.set_config('enable_hashjoin', 'off', true),
-       pg_catalog.set_config('enable_mergejoin', 'off', true), pg_catalog.set_config('enable_bitmapscan', 'off', true),
-       pg_catalog.set_config('enable_indexscan', 'on', true), pg_catalog.set_config('enable_nestloop', 'on', true),
-       pg_catalog.set_config('enable_partition_pruning', 'on', true),
-       pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),
-       pg_catalog.set_config('jit', 'off', true)`
-
-	// Touches commit asynchronously: one that a crash undoes ends a session a
-	// little early.
-	asyncCommit     = `, pg_catalog.set_config('synchronous_commit', 'off', true)`
-	startLoneAsync  = startLone + asyncCommit
-	startBatchAsync = startBatch + asyncCommit
-
-	// pinSession is for connections of maintenance, which sets its own limits.
-	pinSession = `
-SELECT pg_catalog.set_config('search_path', 'pg_catalog', false), pg_catalog.set_config('client_encoding', 'UTF8', false),
-       pg_catalog.set_config('DateStyle', 'ISO', false), pg_catalog.set_config('TimeZone', 'UTC', false),
-       pg_catalog.set_config('bytea_output', 'hex', false), pg_catalog.set_config('array_nulls', 'on', false),
-       pg_catalog.set_config('default_transaction_deferrable', 'off', false),
-       pg_catalog.set_config('default_transaction_isolation', 'read committed', false)`
-
-	// A read is one statement whatever the isolation level. A heartbeat is sent
-	// like one: it waits for a lock when it commits.
-	startRead = `
-SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', '5s', true), pg_catalog.set_config('lock_timeout', '5s', true),` + pins
-)
-
-// startAlone begins a transaction of several round trips with startBatch. It is
-// sent as one text: a role may not have left time between two.
-func startAlone(limits []any) string {
-	text := beginSQL + `; ` + pinText + `; ` + startBatch
-	for i, limit := range limits {
-		text = strings.ReplaceAll(text, fmt.Sprint("$", i+1), fmt.Sprint("'", limit, "'"))
-	}
-	return text
-}
-
-// A transaction that notifies holds a lock of the whole cluster while it
-// commits. So its commit does not wait for the disk, or for a standby.
-// makeDurable, a transaction of its own, waits for them, and nothing is
-// acknowledged before.
-const (
-	notify = `(SELECT pg_catalog.count(pg_catalog.pg_notify($4, p)) FROM pg_catalog.unnest($5::pg_catalog.text[]) AS p)`
-
-	startNotifying     = startBatchAsync + `, ` + notify
-	startLoneNotifying = startLoneAsync + `, ` + notify
-
-	notifyAtLast = `
-SELECT pg_catalog.set_config('synchronous_commit', 'off', true),
-       (SELECT pg_catalog.count(pg_catalog.pg_notify($1, p)) FROM pg_catalog.unnest($2::pg_catalog.text[]) AS p)`
-
-	makeDurable = `SELECT pg_catalog.pg_logical_emit_message(true, 'sojourn', '')`
-
-	heartbeat = `
-SELECT pg_catalog.pg_notify($1, $2), pg_catalog.pg_postmaster_start_time(), pg_catalog.current_database()`
-)
 
 // parentQueries are the statements that always go through the parent.
 type parentQueries struct {
@@ -507,6 +407,17 @@ WHERE a.datname = pg_catalog.current_database() AND a.usename = CURRENT_USER AND
       l.locktype = 'advisory' AND l.classid = $2::integer::oid AND l.objsubid = 2
       OR l.locktype = 'relation' AND l.mode IN ('RowShareLock', 'RowExclusiveLock') AND (
         l.relation = $1::text::regclass OR l.relation IN (SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = $1::text::regclass))))`
+)
 
-	databaseTime = `SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp()`
+const (
+	// pinSession is for connections of maintenance, which sets its own limits.
+	pinSession = `
+SELECT pg_catalog.set_config('search_path', 'pg_catalog', false), pg_catalog.set_config('client_encoding', 'UTF8', false),
+       pg_catalog.set_config('DateStyle', 'ISO', false), pg_catalog.set_config('TimeZone', 'UTC', false),
+       pg_catalog.set_config('bytea_output', 'hex', false), pg_catalog.set_config('array_nulls', 'on', false),
+       pg_catalog.set_config('default_transaction_deferrable', 'off', false),
+       pg_catalog.set_config('default_transaction_isolation', 'read committed', false)`
+
+	heartbeat = `
+SELECT pg_catalog.pg_notify($1, $2), pg_catalog.pg_postmaster_start_time(), pg_catalog.current_database()`
 )

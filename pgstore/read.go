@@ -15,6 +15,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -27,7 +28,7 @@ func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error
 	if rec, ok := s.cache.Session(key); ok {
 		return rec, nil
 	}
-	ctx, cancel := s.withinRead(ctx)
+	ctx, cancel := s.conns.WithinRead(ctx)
 	defer cancel()
 	at, err := s.locate(ctx, s.app, key)
 	if err != nil {
@@ -51,7 +52,7 @@ func (s *Store) selectRow(ctx context.Context, key session.Key, server time.Time
 	found := &foundRow{row: invalidation.Row{Record: session.Record{Key: key}}}
 	var err error
 	if part := s.facts.Load().find(key.Bucket); part != nil {
-		if err = found.ask(ctx, s, part.q, server); err != nil && outcomeOf(err) == txPartition {
+		if err = found.ask(ctx, s, part.q, server); err != nil && db.OutcomeOf(err) == db.TxPartition {
 			s.refreshSoon()
 			err = found.ask(ctx, s, s.onParent, server) // the parent's word counts: a partition may be gone or not ours to use
 		}
@@ -84,10 +85,10 @@ func (f *foundRow) ask(ctx context.Context, s *Store, q *queries, server time.Ti
 	scan := func(row pgx.Row) error {
 		return row.Scan(&rec.Version, &rec.Expires, &rec.Deadline, &rec.Created, &f.user, &rec.Data, &f.next, &f.nextBucket, &f.clock)
 	}
-	if s.text {
-		return s.queryRow(ctx, s.app, scan, q.get, rec.Key.Hash[:], rec.Key.Bucket, nullServer(server))
+	if s.conns.Text {
+		return s.app.QueryRow(ctx, scan, q.get, rec.Key.Hash[:], rec.Key.Bucket, nullServer(server))
 	}
-	return s.ask(ctx, s.app, func(ctx context.Context, conn *pgxpool.Conn) error {
+	return s.app.Ask(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
 		return scan(conn.QueryRow(ctx, q.get, rec.Key.Hash[:], rec.Key.Bucket, nullServer(server)))
 	})
 }
@@ -103,7 +104,7 @@ func (t *utf8Text) ScanBytes(b []byte) error {
 }
 
 // locateToWrite is locate for writes, for which the zero key is a mistake.
-func (s *Store) locateToWrite(ctx context.Context, r road, key session.Key) (session.Key, error) {
+func (s *Store) locateToWrite(ctx context.Context, r db.Road, key session.Key) (session.Key, error) {
 	if key.IsZero() {
 		return session.Key{}, storekit.Invalid("the key is zero")
 	}
@@ -112,7 +113,7 @@ func (s *Store) locateToWrite(ctx context.Context, r road, key session.Key) (ses
 
 // locate returns key with the bucket that its row is in. The error is
 // ErrNotFound if there can be no session of key.
-func (s *Store) locate(ctx context.Context, r road, key session.Key) (session.Key, error) {
+func (s *Store) locate(ctx context.Context, r db.Road, key session.Key) (session.Key, error) {
 	if key.Hash == [sha256.Size]byte{} {
 		return session.Key{}, session.ErrNotFound
 	}
@@ -157,8 +158,8 @@ func absurd(bucket int32, now time.Time) bool {
 	return bucket < session.BucketOf(now.Add(-most)) || bucket > session.BucketOf(now.Add(most))
 }
 
-func (s *Store) probe(ctx context.Context, r road, key session.Key) (session.Key, error) {
-	if !r.control { // our own is small enough
+func (s *Store) probe(ctx context.Context, r db.Road, key session.Key) (session.Key, error) {
+	if !r.Control { // our own is small enough
 		select {
 		case s.probes <- struct{}{}:
 		case <-ctx.Done():
@@ -168,7 +169,7 @@ func (s *Store) probe(ctx context.Context, r road, key session.Key) (session.Key
 	}
 	s.stats.probes.Add(1)
 	at := session.Key{Hash: key.Hash}
-	err := s.queryRow(ctx, r, func(row pgx.Row) error { return row.Scan(&at.Bucket) }, s.parent.probe, key.Hash[:])
+	err := r.QueryRow(ctx, func(row pgx.Row) error { return row.Scan(&at.Bucket) }, s.parent.probe, key.Hash[:])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return session.Key{}, session.ErrNotFound
 	}

@@ -146,7 +146,7 @@ func (s *Store) readFor(ctx context.Context, r *reading) {
 }
 
 func (s *Store) askFacts(ctx context.Context) (f *facts, err error) {
-	err = s.ask(ctx, s.control, func(ctx context.Context, conn *pgxpool.Conn) error {
+	err = s.control.Ask(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
 		f, err = s.readFacts(ctx, conn, s.facts.Load())
 		return err
 	})

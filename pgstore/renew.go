@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -63,24 +64,24 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	var evicted []session.Key
 	w := s.cache.Begin(oldAt)
 	defer w.End()
-	var ran serverTime
+	var ran db.ServerTime
 	ticket := s.cache.Reserve(at)
-	attempt := func(ctx context.Context, road road) error {
-		ran = serverTime{}
+	attempt := func(ctx context.Context, road db.Road) error {
+		ran = db.ServerTime{}
 		r := &renewal{old: oldAt, at: at, version: version, rec: &rec, grace: grace}
 		if limit.Max == 0 && rec.Key.Bucket != 0 { // one round trip
-			b := s.newNotifyingBatch(ctx, road, s.cache.Sender().Keys(oldAt)...)
+			b := road.NewNotifyingBatch(ctx, s.cache.Sender().Keys(oldAt)...)
 			b.Queue(waitForStripes, s.lockClass, []int32{stripeOf(rec.User)})
 			s.queueRenewal(&b.Batch, r)
-			if err := send(ctx, road, b); err != nil {
+			if err := road.Send(ctx, b); err != nil {
 				return err
 			}
 			ran = r.ran
 			return r.verdict()
 		}
 		var ended []session.Key
-		err := s.begin(ctx, road, func(ctx context.Context, tx *transaction) error {
-			tx.notify(s.cache.Sender().Keys(oldAt)...)
+		err := road.Begin(ctx, func(ctx context.Context, tx *db.Transaction) error {
+			tx.Notify(s.cache.Sender().Keys(oldAt)...)
 			var err error
 			if ended, err = s.makeRoom(ctx, tx, w, rec.User, limit, oldAt); err != nil {
 				return err
@@ -97,7 +98,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 			}
 			return r.verdict()
 		})
-		if err == nil || outcomeOf(err) == txOpen {
+		if err == nil || db.OutcomeOf(err) == db.TxOpen {
 			evicted = ended
 		}
 		return err
@@ -122,12 +123,12 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	}
 	err = s.inPartition(ctx, at.Bucket, func() error { return s.untilKnown(ctx, s.app, same, attempt, landed) })
 	if err != nil {
-		if isCode(err, "23505") { // unique_violation: the new key
+		if db.IsCode(err, "23505") { // unique_violation: the new key
 			err = errors.Join(session.ErrExists, err)
 		}
 		return none, nil, s.correct(ctx, s.refused(err))
 	}
-	if ran != (serverTime{}) {
+	if ran != (db.ServerTime{}) {
 		s.cache.Fill(ticket, written(ticket.Server(), rec, ran))
 	}
 	s.stats.renews.Add(1)
@@ -145,7 +146,7 @@ type renewal struct {
 
 	was  state
 	made bool
-	ran  serverTime // from after the write
+	ran  db.ServerTime // from after the write
 }
 
 // queueRenewal adds the statements. The user's stripe is locked before them, so
@@ -168,7 +169,7 @@ func (s *Store) queueRenewal(b *pgx.Batch, r *renewal) {
 		})
 		return err
 	})
-	b.Queue(databaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(&r.ran.server, &r.ran.clock) })
+	b.Queue(db.DatabaseTime).QueryRow(func(row pgx.Row) error { return row.Scan(&r.ran.Server, &r.ran.Clock) })
 }
 
 // verdict says why nothing was made, if nothing was.
@@ -177,20 +178,20 @@ func (r *renewal) verdict() error {
 	case r.made:
 		return nil
 	case !r.was.live && r.was.inGrace:
-		return notDone{error: session.ErrConflict}
+		return db.NotDone(session.ErrConflict)
 	case !r.was.live:
-		return notDone{error: session.ErrNotFound}
+		return db.NotDone(session.ErrNotFound)
 	case r.was.version != r.version:
-		return notDone{error: session.ErrConflict}
-	case !r.rec.Expires.After(r.ran.clock), r.rec.Deadline.After(r.ran.clock.Add(r.longest)):
-		return notDone{error: fmt.Errorf("%w: Record.Expires has passed or Record.Deadline is beyond the longest lifetime", session.ErrDeadline)}
+		return db.NotDone(session.ErrConflict)
+	case !r.rec.Expires.After(r.ran.Clock), r.rec.Deadline.After(r.ran.Clock.Add(r.longest)):
+		return db.NotDone(fmt.Errorf("%w: Record.Expires has passed or Record.Deadline is beyond the longest lifetime", session.ErrDeadline))
 	}
-	return notDone{error: session.ErrNotFound} // the old one expired while we looked
+	return db.NotDone(session.ErrNotFound) // the old one expired while we looked
 }
 
 // lookOld reads the row of key without locking it.
 func (s *Store) lookOld(ctx context.Context, key session.Key) (was state, err error) {
-	err = s.queryRow(ctx, s.app, func(row pgx.Row) error {
+	err = s.app.QueryRow(ctx, func(row pgx.Row) error {
 		was, err = scanOld(row)
 		return err
 	}, s.parent.lookOld, key.Hash[:], key.Bucket)

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -60,7 +61,7 @@ func (m *maintenance) retirePartition(ctx context.Context, part partition) error
 		return err
 	})
 	switch {
-	case isCode(err, "42P01"): // undefined_table: retired by another since we looked
+	case db.IsCode(err, "42P01"): // undefined_table: retired by another since we looked
 		return nil
 	case err != nil:
 		return err
@@ -68,7 +69,7 @@ func (m *maintenance) retirePartition(ctx context.Context, part partition) error
 		return liveRows(live)
 	}
 	if err := m.hand.detach(ctx, part.table); err != nil {
-		if isCode(err, "42P01") { // detached by another
+		if db.IsCode(err, "42P01") { // detached by another
 			return nil
 		}
 		return err
@@ -221,7 +222,7 @@ func (m *maintenance) reattachOrDrop(ctx context.Context, name string, lo, hi in
 		return err
 	})
 	switch {
-	case gone || isCode(err, "42P01"):
+	case gone || db.IsCode(err, "42P01"):
 		return nil
 	case err != nil && !dropped:
 		return fmt.Errorf("it was detached before its time and cannot be brought back: %w", err)

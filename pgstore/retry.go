@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 )
 
 const lockTries = 5
@@ -12,12 +13,12 @@ const lockTries = 5
 func (s *Store) retry(ctx context.Context, do func(context.Context) error) error {
 	for try := 1; ; try++ {
 		err := do(ctx)
-		if f := outcomeOf(err); err == nil || (f != txConflict && f != txLocked) {
+		if f := db.OutcomeOf(err); err == nil || (f != db.TxConflict && f != db.TxLocked) {
 			return err
 		}
 		if try == lockTries || !storekit.Backoff().Pause(ctx, try) {
 			return err
 		}
-		s.stats.retries.Add(1)
+		s.conns.Retries.Add(1)
 	}
 }

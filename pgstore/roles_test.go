@@ -18,6 +18,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -169,7 +170,7 @@ func TestWithoutTheRightToMakePartitions(t *testing.T) {
 		}
 		mustGet(t, s, old.Key)
 	}
-	if _, err := s.PruneNow(t.Context()); err == nil || !strings.Contains(err.Error(), "grant it EXECUTE") || !isCode(err, "42501") {
+	if _, err := s.PruneNow(t.Context()); err == nil || !strings.Contains(err.Error(), "grant it EXECUTE") || !db.IsCode(err, "42501") {
 		t.Errorf("PruneNow: %v, want what right is missing", err)
 	}
 }

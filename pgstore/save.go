@@ -60,7 +60,7 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 		switch {
 		case written:
 			o.saved(now)
-			o.ran = w.batch.began
+			o.ran = w.batch.Began
 			s.saves.Finish(o, nil)
 		case w.held(o):
 			held = append(held, o)
@@ -79,7 +79,7 @@ func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*o
 			s.saves.Finish(o, session.ErrUserChanged)
 		case was.version != o.rec.Version:
 			s.saves.Finish(o, session.ErrConflict)
-		case !ends(o) && !o.rec.Expires.After(w.batch.began.clock):
+		case !ends(o) && !o.rec.Expires.After(w.batch.Began.Clock):
 			s.saves.Finish(o, errLags)
 		case mode.patience == skipLocked:
 			// Another write came between the statement's snapshot and its lock.

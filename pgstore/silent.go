@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 )
 
 // Servers before 17 have no limit for a transaction whose client has sent a
@@ -23,7 +25,7 @@ type silent struct{ asked atomic.Int64 } // when, in nanoseconds
 
 // endSilent does nothing if it was called a moment ago. Its own failure is no
 // error: the write that waits for the lock reports that.
-func (s *Store) endSilent(ctx context.Context, r road) {
+func (s *Store) endSilent(ctx context.Context, r db.Road) {
 	now, last := time.Now().UnixNano(), s.silent.asked.Load()
 	if now-last < int64(askForSilentEvery) || !s.silent.asked.CompareAndSwap(last, now) {
 		return
@@ -31,7 +33,7 @@ func (s *Store) endSilent(ctx context.Context, r road) {
 	ctx, cancel := context.WithTimeout(ctx, askForSilentIn)
 	defer cancel()
 	ended := 0
-	err := s.query(ctx, r, func(rows pgx.Rows) error {
+	err := r.Query(ctx, func(rows pgx.Rows) error {
 		for rows.Next() {
 			ended++
 		}

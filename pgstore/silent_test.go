@@ -81,13 +81,13 @@ func TestATransactionEndsWhenItsHostIsGone(t *testing.T) {
 	t.Parallel()
 	p := migrated(t)
 	s := p.open(t, quiet)
-	ctx, cancel := s.within(t.Context(), "the write")
+	ctx, cancel := s.conns.Within(t.Context(), "the write")
 	defer cancel()
-	b := s.newBatch(ctx, s.control)
+	b := s.control.NewBatch(ctx)
 	var idle, interval, whole string
 	b.Queue(`SELECT current_setting('tcp_keepalives_idle'), current_setting('tcp_keepalives_interval'), COALESCE(current_setting('transaction_timeout', true), '')`).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&idle, &interval, &whole) })
-	if err := send(ctx, s.control, b); err != nil {
+	if err := s.control.Send(ctx, b); err != nil {
 		t.Fatal(err)
 	}
 	if whole != "8s" && (whole != "" || idle != "1" || interval != "1") {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/internal/testrig/faultproxy"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -29,7 +30,7 @@ func (p place) warmed(t testing.TB, opts Options) (*Store, *faultproxy.Proxy) {
 
 func (s *Store) warm(t testing.TB) {
 	t.Helper()
-	holdConns(t, s.pool, s.conns.own)()
+	holdConns(t, s.pool, s.conns.Own)()
 }
 
 // stallable are the writes, each to a session of its own.
@@ -182,22 +183,22 @@ func TestAnExhaustedPoolOnAFullServerIsExplained(t *testing.T) {
 	rec := create(t, s, "ada")
 	holdConns(t, s.pool)
 	p.pool.Reset()
-	s.conns.own.Reset()
+	s.conns.Own.Reset()
 	hog := dbtest.Pool(t, server.DSN("postgres"), func(c *pgxpool.Config) { c.MaxConns = 16 })
 	dbtest.Eventually(t, "the server is full", func() bool {
 		conn, err := hog.Acquire(t.Context())
 		if err == nil {
 			t.Cleanup(conn.Release)
 		}
-		return isCode(err, "53300")
+		return db.IsCode(err, "53300")
 	})
 	for _, w := range stallable() {
 		err := w.do(within(t), s, rec)
-		if !isCode(err, "53300") || !strings.Contains(err.Error(), "2 of 2") || !strings.Contains(err.Error(), "MaxConns") {
+		if !db.IsCode(err, "53300") || !strings.Contains(err.Error(), "2 of 2") || !strings.Contains(err.Error(), "MaxConns") {
 			t.Errorf("%s: %v", w.kind, err)
 		}
 	}
-	if _, err := s.GetFresh(within(t), rec.Key); !isCode(err, "53300") {
+	if _, err := s.GetFresh(within(t), rec.Key); !db.IsCode(err, "53300") {
 		t.Errorf("GetFresh: %v", err)
 	}
 }
@@ -321,11 +322,11 @@ func TestThoseWhoWaitHoldFewConnections(t *testing.T) {
 	for _, wait := range waits {
 		got = append(got, async(wait))
 	}
-	dbtest.Eventually(t, "all have found the lock", func() bool { return s.stats.retries.Load() > uint64(3*len(waits)) })
+	dbtest.Eventually(t, "all have found the lock", func() bool { return s.conns.Retries.Load() > uint64(3*len(waits)) })
 	least := s.pool.Stat().AcquiredConns()
 	for range 50 {
 		least = min(least, s.pool.Stat().AcquiredConns())
-		if n := blocked(t, p); n > 2*waiters+2*4 { // those in a place, and glances
+		if n := blocked(t, p); n > 2*cap(s.app.Places)+2*4 { // those in a place, and glances
 			t.Errorf("%d connections wait for locks", n)
 		}
 		wantErr(t, "a save of another session", saving(s, others, "x")(), nil)

@@ -11,7 +11,7 @@ type counters struct {
 	probes                                    atomic.Uint64
 	creates, saves, touches, renews, destroys atomic.Uint64
 	refused                                   atomic.Uint64
-	flushes, retries, unknown                 atomic.Uint64
+	flushes, unknown                          atomic.Uint64
 	backgroundErrors, lateFailures            atomic.Uint64
 	refusedByServer                           atomic.Uint64
 }
@@ -40,7 +40,7 @@ func (s *Store) Stats() session.Stats {
 		Gets: c.gets.load(), Probes: c.probes.Load(),
 		Creates: c.creates.Load(), Saves: c.saves.Load(), Touches: c.touches.Load(),
 		Renews: c.renews.Load(), Destroys: c.destroys.Load(), Refused: c.refused.Load(),
-		Flushes: c.flushes.Load(), Retries: c.retries.Load(), Unknown: c.unknown.Load(),
+		Flushes: c.flushes.Load(), Retries: s.conns.Retries.Load(), Unknown: c.unknown.Load(),
 		BackgroundErrors: c.backgroundErrors.Load(),
 		LateTouches:      s.promised.len(), LateTouchFailures: c.lateFailures.Load(),
 		Partitions: len(f.partitions),

@@ -20,6 +20,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -45,11 +46,10 @@ type Store struct {
 	names pgschema.Names
 
 	pool    *pgxpool.Pool // the caller's
-	conns   *conns
-	app     road          // for what may use the caller's pool
-	control road          // for what must not queue behind the caller's queries
+	conns   *db.Conns
+	app     db.Road       // for what may use the caller's pool
+	control db.Road       // for what must not queue behind the caller's queries
 	pulse   *pgxpool.Pool // ours, for heartbeats, which must not queue at all
-	text    bool          // results come as text
 	turns   turns
 	silent  silent
 
@@ -76,7 +76,6 @@ type Store struct {
 
 	closed       atomic.Bool
 	stop         context.CancelCauseFunc // ends what goes on by itself
-	cut          func()                  // breaks connections
 	promisedLoop sync.WaitGroup
 	lanes        sync.WaitGroup
 	loops        sync.WaitGroup
@@ -136,7 +135,6 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		log:      opts.Logger.Named("pgstore").With(zap.String("table", opts.Schema+"."+opts.Table)),
 		names:    names,
 		pool:     pool,
-		text:     textResults(pool.Config().ConnConfig.DefaultQueryExecMode),
 		onParent: newQueries(names.Sessions),
 		parent:   newParentQueries(names.Sessions, names.Meta, names.MakePartition),
 		readings: newReadings(),
@@ -152,32 +150,24 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		return nil, wrap("new", err)
 	}
 	s.lockClass, s.keyLock = int32(s.lockKey("users")), s.lockKey("keys")
-	if s.pulse, err = ownPool(ctx, pool, pulseConns); err != nil {
+	if s.pulse, err = db.OwnPool(ctx, pool, pulseConns); err != nil {
 		return nil, wrap("new", err)
 	}
-	cut, stop := context.WithCancelCause(context.Background())
-	if s.conns, err = newConns(ctx, pool, cut); err != nil {
+	s.conns, err = db.New(ctx, pool, db.Options{
+		Channel: s.channel, ReadTimeout: opts.ReadTimeout, WriteTimeout: opts.WriteTimeout, Unhurried: opts.unhurried,
+	})
+	if err != nil {
 		s.pulse.Close()
-		stop(nil)
 		return nil, wrap("new", err)
 	}
-	s.cut = func() { stop(session.ErrClosed) }
-	s.app = road{
-		conns: s.conns, limit: attemptLimit(opts.WriteTimeout), fixed: opts.unhurried,
-		lastWait: lastWait(opts.WriteTimeout), lockWait: briefWait, places: make(chan struct{}, waiters),
-	}
-	if opts.unhurried {
-		s.app.limit = opts.WriteTimeout
-	}
-	s.control = s.app
-	s.control.control, s.control.places = true, make(chan struct{}, waiters)
+	s.app, s.control = s.conns.Roads()
 	first, err := s.askFacts(ctx)
 	if err == nil {
 		err = agree(opts, first)
 	}
 	if err != nil {
-		s.cut()
-		s.conns.close()
+		s.conns.Break()
+		s.conns.Close()
 		s.pulse.Close()
 		return nil, wrap("new", err)
 	}
@@ -187,14 +177,9 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 	return s, nil
 }
 
-// textResults reports whether results come as text, whose form is a setting.
-func textResults(mode pgx.QueryExecMode) bool {
-	return mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol
-}
-
 // validate looks at the table whatever the settings of the pool's role.
 func validate(ctx context.Context, pool *pgxpool.Pool, names pgschema.Names) error {
-	tx, err := pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: `BEGIN; ` + startRead + `; ` + pinText})
+	tx, err := pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: db.BeginRead})
 	if err != nil {
 		return err
 	}
@@ -232,7 +217,7 @@ func (s *Store) start() {
 	s.touches = newLane(s, "touch", s.flushTouches, s.app)
 	s.destroys = newLane(s, "destroy", s.flushDestroys, s.control)
 	for _, l := range s.allLanes() {
-		s.lanes.Go(func() { l.run(s.conns.cut) })
+		s.lanes.Go(func() { l.run(s.conns.Cut) })
 	}
 	s.loops.Go(func() { s.refreshLoop(run) })
 	s.promisedLoop.Go(s.writePromised)
@@ -266,9 +251,9 @@ func (s *Store) Close(ctx context.Context) error {
 			s.stop(session.ErrClosed)
 			_ = s.pruning.worker.Close(context.Background()) // which does not end
 			s.loops.Wait()
-			s.conns.close()
+			s.conns.Close()
 			s.pulse.Close()
-			s.cut()
+			s.conns.Break()
 		}()
 	})
 	select {
@@ -276,7 +261,7 @@ func (s *Store) Close(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		s.stop(session.ErrClosed)
-		s.cut()
+		s.conns.Break()
 		return wrap("close", wait.Ended(ctx))
 	}
 }
@@ -326,7 +311,7 @@ func (s *Store) countError(err error) {
 
 // refused counts a write that was refused for a reason of its own.
 func (s *Store) refused(err error) error {
-	if isRefusal(err) {
+	if db.IsRefusal(err) {
 		s.stats.refused.Add(1)
 	}
 	return err

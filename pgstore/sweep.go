@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 )
 
 // Sessions that go idle long before their deadline would stay on disk until
@@ -57,7 +58,7 @@ func (m *maintenance) thin(ctx context.Context) error {
 		switch {
 		case errors.Is(err, errLater):
 			return err
-		case isCode(err, "42P01"): // undefined_table: retired meanwhile
+		case db.IsCode(err, "42P01"): // undefined_table: retired meanwhile
 			sw.table = ""
 		case err != nil:
 			return fmt.Errorf("%s: %w", part.table, err)
@@ -101,8 +102,8 @@ WHERE ctid >= $2::tid AND ctid < $3::tid AND ` + idleExpired
 	skipped := false
 	for sw.page < pages {
 		rows, err := m.hand.exec(ctx, lockBriefly, false, sql, grace, fmt.Sprintf("(%d,0)", sw.page), fmt.Sprintf("(%d,0)", sw.page+sweepPages))
-		switch f := outcomeOf(err); {
-		case err != nil && (f == txLocked || f == txConflict):
+		switch f := db.OutcomeOf(err); {
+		case err != nil && (f == db.TxLocked || f == db.TxConflict):
 			skipped = true
 		case err != nil:
 			return err

@@ -60,7 +60,7 @@ func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]
 		case there && was.live && mode.patience == skipLocked:
 			held = append(held, o) // see flushSaves
 		default:
-			o.expired = there && !was.live && !was.expires.After(w.batch.began.clock)
+			o.expired = there && !was.live && !was.expires.After(w.batch.Began.Clock)
 			s.touches.Finish(o, session.ErrNotFound)
 		}
 	}

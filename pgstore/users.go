@@ -11,6 +11,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/invalidation"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -25,7 +26,7 @@ func (s *Store) ListUser(ctx context.Context, user string) ([]session.Record, er
 		return nil, wrap("list user", err)
 	}
 	var out []session.Record
-	err := s.query(ctx, s.app, func(rows pgx.Rows) (err error) {
+	err := s.app.Query(ctx, func(rows pgx.Rows) (err error) {
 		out, err = pgx.CollectRows(rows, scanSession)
 		return err
 	}, s.parent.userList, user)
@@ -38,7 +39,7 @@ func (s *Store) CountUser(ctx context.Context, user string) (int64, error) {
 		return 0, wrap("count user", err)
 	}
 	var n int64
-	err := s.queryRow(ctx, s.app, func(row pgx.Row) error { return row.Scan(&n) }, s.parent.userCount, user)
+	err := s.app.QueryRow(ctx, func(row pgx.Row) error { return row.Scan(&n) }, s.parent.userCount, user)
 	return n, wrap("count user", err)
 }
 
@@ -59,7 +60,7 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 	var total int64
 	for {
 		var rows, live int64
-		err := s.untilKnown(ctx, s.control, stripeOf(user), func(ctx context.Context, r road) error {
+		err := s.untilKnown(ctx, s.control, stripeOf(user), func(ctx context.Context, r db.Road) error {
 			var err error
 			rows, live, err = s.endUserBatch(ctx, r, user, spared)
 			return err
@@ -75,9 +76,9 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 	}
 }
 
-func (s *Store) endUserBatch(ctx context.Context, r road, user string, spared [][]byte) (rows, live int64, err error) {
+func (s *Store) endUserBatch(ctx context.Context, r db.Road, user string, spared [][]byte) (rows, live int64, err error) {
 	stripe := stripeOf(user)
-	b := s.newNotifyingBatch(ctx, r, s.cache.Sender().User(user))
+	b := r.NewNotifyingBatch(ctx, s.cache.Sender().User(user))
 	b.Queue(takeStripes, s.lockClass, stripe, stripe)
 	b.Queue(s.parent.userEnd, user, endBatch, spared).Query(func(found pgx.Rows) error {
 		var wasLive bool
@@ -90,7 +91,7 @@ func (s *Store) endUserBatch(ctx context.Context, r road, user string, spared []
 		})
 		return err
 	})
-	err = send(ctx, r, b)
+	err = r.Send(ctx, b)
 	return rows, live, err
 }
 
@@ -130,9 +131,9 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	var evicted []session.Key
 	w := s.cache.Begin()
 	defer w.End()
-	attempt := func(ctx context.Context, r road) error {
+	attempt := func(ctx context.Context, r db.Road) error {
 		var ended []session.Key
-		err := s.begin(ctx, r, func(ctx context.Context, tx *transaction) error {
+		err := r.Begin(ctx, func(ctx context.Context, tx *db.Transaction) error {
 			var err error
 			if ended, err = s.makeRoom(ctx, tx, w, rec.User, limit, session.Key{}); err != nil {
 				return err
@@ -140,7 +141,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 			out, err = s.putLocked(ctx, tx, rec, bucket, false)
 			return err
 		})
-		if err == nil || outcomeOf(err) == txOpen {
+		if err == nil || db.OutcomeOf(err) == db.TxOpen {
 			evicted = ended
 		}
 		return err
@@ -158,7 +159,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 
 // makeRoom locks the user's stripe, alone if there is a limit, and makes room
 // for one more session. It adds to w what it ends.
-func (s *Store) makeRoom(ctx context.Context, tx *transaction, w *invalidation.Write, user string, limit session.UserLimit, replaced session.Key) ([]session.Key, error) {
+func (s *Store) makeRoom(ctx context.Context, tx *db.Transaction, w *invalidation.Write, user string, limit session.UserLimit, replaced session.Key) ([]session.Key, error) {
 	stripe := stripeOf(user)
 	if limit.Max == 0 {
 		_, err := tx.Exec(ctx, waitForStripes, s.lockClass, []int32{stripe})
@@ -185,7 +186,7 @@ func (s *Store) makeRoom(ctx context.Context, tx *transaction, w *invalidation.W
 	}
 	evicted := live[:over]
 	w.Add(evicted...)
-	tx.notify(s.cache.Sender().Keys(evicted...)...)
+	tx.Notify(s.cache.Sender().Keys(evicted...)...)
 	hashes, buckets := arraysOf(evicted)
 	_, err := tx.Exec(ctx, s.parent.end, hashes, buckets)
 	return evicted, err
@@ -208,7 +209,7 @@ func (s *Store) withRoom(ctx context.Context, user string, limit session.UserLim
 			return session.Record{}, nil, err
 		}
 		var live []session.Key
-		err = s.query(ctx, s.app, func(rows pgx.Rows) (err error) {
+		err = s.app.Query(ctx, func(rows pgx.Rows) (err error) {
 			live, err = pgx.CollectRows(rows, scanKey)
 			return err
 		}, s.parent.userLive, user, []byte{}, 0)

@@ -277,7 +277,7 @@ func TestCloseWaitsForWritesThatWaitForOthers(t *testing.T) {
 	rec := create(t, s, "")
 	_, commit := p.lockRows(t, rec.Key)
 	first := async(saving(s, rec, "first"))
-	dbtest.Eventually(t, "the first save waits beside the lane", func() bool { return blocked(t, p) == 1 && s.stats.retries.Load() > 0 })
+	dbtest.Eventually(t, "the first save waits beside the lane", func() bool { return blocked(t, p) == 1 && s.conns.Retries.Load() > 0 })
 	second := async(saving(s, rec, "second"))
 	dbtest.Eventually(t, "the second save waits for the first", func() bool { return s.saves.queued() == 1 })
 	closed := async(func() error { return s.Close(context.Background()) })

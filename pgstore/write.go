@@ -8,16 +8,17 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
 // write is one flush of saves, touches or destroys, and what came of it.
 type write struct {
 	s     *Store
-	road  road
+	road  db.Road
 	mode  flushMode
 	spans []span
-	batch *batch
+	batch *db.Batch
 
 	was, now map[*op]state // as found under the lock, and as written
 }
@@ -51,19 +52,15 @@ func (s *Store) newWrite(ctx context.Context, ops []*op, mode flushMode, notifie
 	if mode.patience == optimistic {
 		lone = !slices.ContainsFunc(w.spans, func(sp span) bool { return len(sp.ops) > 1 })
 	}
-	if notifies {
-		w.batch = s.notifyingFrom(either(lone, startLoneNotifying, startNotifying), w.road.limits(ctx), s.notifyKeys(ops))
-	} else {
-		w.batch = s.batchFrom(either(lone, startLoneAsync, startBatchAsync), w.road.limits(ctx))
+	switch {
+	case !notifies:
+		w.batch = w.road.NewAsyncBatch(ctx, lone)
+	case lone:
+		w.batch = w.road.NewLoneNotifyingBatch(ctx, s.notifyKeys(ops)...)
+	default:
+		w.batch = w.road.NewNotifyingBatch(ctx, s.notifyKeys(ops)...)
 	}
 	return w
-}
-
-func either(first bool, a, b string) string {
-	if first {
-		return a
-	}
-	return b
 }
 
 // held reports whether o, which was not written, is to be tried again with more
@@ -79,10 +76,10 @@ func (w *write) send(ctx context.Context, texts func(*queries) batchTexts, input
 		w.queue(sp, texts(sp.q), inputs)
 	}
 	before := w.s.Now()
-	err := send(ctx, w.road, w.batch)
+	err := w.road.Send(ctx, w.batch)
 	if err == nil {
 		w.s.stats.flushes.Add(1)
-		w.s.compare(before, w.batch.began.clock)
+		w.s.compare(before, w.batch.Began.Clock)
 	}
 	return err
 }

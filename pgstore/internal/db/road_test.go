@@ -1,4 +1,4 @@
-package pgstore
+package db
 
 import (
 	"testing"
@@ -9,10 +9,10 @@ import (
 // connection when the first one is silent.
 func TestAnAttemptLeavesItsCallerTimeForAnother(t *testing.T) {
 	t.Parallel()
-	option := road{limit: attemptLimit(10 * time.Second)}
+	option := Road{limit: attemptLimit(10 * time.Second)}
 	tests := []struct {
 		name string
-		road road
+		road Road
 		left time.Duration // 0: without an end
 		want time.Duration
 	}{
@@ -22,7 +22,7 @@ func TestAnAttemptLeavesItsCallerTimeForAnother(t *testing.T) {
 		{"much less", option, 3 * time.Second, time.Second},
 		{"too little for two", option, 500 * time.Millisecond, 500 * time.Millisecond},
 		{"no end", option, 0, 2500 * time.Millisecond},
-		{"a fixed limit", road{limit: time.Hour, fixed: true}, 3 * time.Second, time.Hour},
+		{"a fixed limit", Road{limit: time.Hour, fixed: true}, 3 * time.Second, time.Hour},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -30,7 +30,7 @@ func TestAnAttemptLeavesItsCallerTimeForAnother(t *testing.T) {
 			if tt.left > 0 {
 				end = time.Now().Add(tt.left)
 			}
-			got := tt.road.until(end).limit
+			got := tt.road.Until(end).limit
 			if got > tt.want || tt.road.fixed && got != tt.want || got < tt.want-tt.want/2 {
 				t.Errorf("an attempt may take %v, want %v", got, tt.want)
 			}
