@@ -138,7 +138,7 @@ func TestTheLongestLeaseInForceIsWaitedFor(t *testing.T) {
 		t.Errorf("when all know of it, the longest lease is %v, want %v, which WaitForAllNodes waits for", longest(), 2*brief)
 	}
 	for _, s := range []*Store{a, b} { // they follow
-		if _, err := s.refresh(t.Context()); err != nil {
+		if _, err := s.table.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if lease, err := s.lease(); lease != 2*brief || err != nil {
@@ -167,16 +167,16 @@ func TestANodeThatKnowsNoLeaseServesNothingFromItsMemory(t *testing.T) {
 	s := p.cached(t, Options{OnError: background.add})
 	rec := create(t, s, "ada")
 	warm(t, rec.Key, s)
-	old := *s.facts.Load()
-	old.readAt, old.databaseTime = old.readAt.Add(-pgschema.LeaseMemory/2), old.databaseTime.Add(-pgschema.LeaseMemory/2)
-	s.facts.Store(&old)
+	old := *s.table.Known.Load()
+	old.ReadAt, old.DatabaseTime = old.ReadAt.Add(-pgschema.LeaseMemory/2), old.DatabaseTime.Add(-pgschema.LeaseMemory/2)
+	s.table.Known.Store(&old)
 	awaitNoLease(t, s)
 	mustGet(t, s, rec.Key)
 	if remembers(s, rec.Key) {
 		t.Error("it answers from its memory")
 	}
 	dbtest.Eventually(t, "OnError is told", func() bool { return len(background.list()) == 1 })
-	if _, err := s.refresh(t.Context()); err != nil {
+	if _, err := s.table.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	awaitLease(t, s)

@@ -104,7 +104,7 @@ var payload = make([]byte, 600)
 // fill creates n sessions with deadlines all over the lifetime, and flat rows.
 func fill(b *testing.B, p place, s *Store, n int) []session.Key {
 	keys := make([]session.Key, n)
-	longest := s.facts.Load().longest
+	longest := s.table.Known.Load().Longest
 	rows := make([][]any, n)
 	flat := make([][]any, n)
 	now := s.Now()
@@ -170,8 +170,8 @@ func BenchmarkGetUnknownBucket(b *testing.B) {
 		p := benchPlace(b, migrations.Settings{LongestLifetime: longest, PartitionWidth: width})
 		s := p.open(b, quiet)
 		keys := fill(b, p, s, size(100_000))
-		newest := s.facts.Load().partitions
-		first := newest[len(newest)-3].lo // the newest that is full, the last being made ahead
+		newest := s.table.Known.Load().Partitions
+		first := newest[len(newest)-3].Lo // the newest that is full, the last being made ahead
 		var recent []session.Key
 		for _, k := range keys {
 			if int64(k.Bucket) >= first {
@@ -254,9 +254,9 @@ func BenchmarkWrite(b *testing.B) {
 	}}
 	// Sessions of all ages are in all partitions, those that began lately in one.
 	var young []int
-	newest := s.facts.Load().find(session.BucketOf(s.Now().Add(s.facts.Load().longest - 80*time.Hour)))
+	newest := s.table.Known.Load().Find(session.BucketOf(s.Now().Add(s.table.Known.Load().Longest - 80*time.Hour)))
 	for i, k := range keys {
-		if newest.lo <= int64(k.Bucket) && int64(k.Bucket) < newest.hi {
+		if newest.Lo <= int64(k.Bucket) && int64(k.Bucket) < newest.Hi {
 			young = append(young, i)
 		}
 	}
@@ -317,7 +317,7 @@ func BenchmarkRetire(b *testing.B) {
 	p := benchPlace(b, migrations.Settings{})
 	s := p.open(b, quiet)
 	keys := fill(b, p, s, size(50_000))
-	past := int32(s.facts.Load().partitions[0].lo) - 20
+	past := int32(s.table.Known.Load().Partitions[0].Lo) - 20
 	p.exec(b, `CREATE TABLE bench.past (LIKE bench.sessions INCLUDING ALL) WITH (fillfactor = 85)`)
 	p.exec(b, `INSERT INTO bench.past (key, bucket, version, expires_at, deadline, created_at, data)
 		SELECT sha256(int8send(i)), $1, 1, t, t, t, $2 FROM generate_series(1, $3::bigint) AS i, to_timestamp($1::double precision * 3600) AS t`, past, payload, n)

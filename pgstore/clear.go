@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
+	"github.com/sojourn-go/sojourn/pgstore/internal/partition"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -32,13 +33,13 @@ func (s *Store) Clear(ctx context.Context) (int64, error) {
 }
 
 func (s *Store) clear(ctx context.Context) (total int64, err error) {
-	f, err := s.refresh(ctx)
+	f, err := s.table.Refresh(ctx)
 	if err != nil {
 		return 0, err
 	}
 	for {
-		began := f.now()
-		since := began.Add(-f.graceInForce) // no write that had begun lasts longer
+		began := f.Now()
+		since := began.Add(-f.GraceInForce) // no write that had begun lasts longer
 		parts := s.allParts(f)
 		for i, part := range parts {
 			ended, err := s.clearPart(ctx, part, parts[i+1:], since)
@@ -47,12 +48,12 @@ func (s *Store) clear(ctx context.Context) (total int64, err error) {
 				return total, err
 			}
 		}
-		if f, err = s.refresh(ctx); err != nil {
+		if f, err = s.table.Refresh(ctx); err != nil {
 			return total, err
 		}
 		left := s.allParts(f)
-		gone := slices.ContainsFunc(parts, func(was partition) bool {
-			return was.hi > began.Unix()/3600 && !slices.ContainsFunc(left, func(part partition) bool { return part.lo == was.lo && part.hi == was.hi })
+		gone := slices.ContainsFunc(parts, func(was partition.Partition) bool {
+			return was.Hi > began.Unix()/3600 && !slices.ContainsFunc(left, func(part partition.Partition) bool { return part.Lo == was.Lo && part.Hi == was.Hi })
 		})
 		if !gone {
 			return total, nil
@@ -64,17 +65,18 @@ func (s *Store) clear(ctx context.Context) (total int64, err error) {
 
 // allParts are all partitions in order. Some can be reached through the parent
 // alone.
-func (s *Store) allParts(f *facts) []partition {
-	parts := slices.Clone(f.partitions)
-	for _, o := range f.others {
-		parts = append(parts, partition{lo: o.lo, hi: o.hi, q: s.onParent})
+func (s *Store) allParts(f *partition.Facts) []partition.Partition {
+	parts := slices.Clone(f.Partitions)
+	for _, part := range f.Others {
+		part.Texts = s.onParent
+		parts = append(parts, part)
 	}
-	slices.SortFunc(parts, func(a, b partition) int { return cmp.Compare(a.lo, b.lo) })
+	slices.SortFunc(parts, func(a, b partition.Partition) int { return cmp.Compare(a.Lo, b.Lo) })
 	return parts
 }
 
 // clearPart walks through part. The walk goes on through the later ones.
-func (s *Store) clearPart(ctx context.Context, part partition, later []partition, since time.Time) (total int64, err error) {
+func (s *Store) clearPart(ctx context.Context, part partition.Partition, later []partition.Partition, since time.Time) (total int64, err error) {
 	last := session.Key{}
 	for {
 		var page clearedPage
@@ -91,8 +93,8 @@ func (s *Store) clearPart(ctx context.Context, part partition, later []partition
 		}
 		last = slices.MaxFunc(page.met, pageOrder)
 		ahead := func(key session.Key) bool { // a partition that was made since is not ahead
-			return part.takes(key.Bucket) && pageOrder(key, last) > 0 ||
-				slices.ContainsFunc(later, func(part partition) bool { return part.takes(key.Bucket) })
+			return part.Takes(key.Bucket) && pageOrder(key, last) > 0 ||
+				slices.ContainsFunc(later, func(part partition.Partition) bool { return part.Takes(key.Bucket) })
 		}
 		ended, err := s.endRenewed(ctx, page.renewed, ahead)
 		total += ended
@@ -109,12 +111,12 @@ type clearedPage struct {
 	live    int64         // how many it ended
 }
 
-func (s *Store) clearPage(ctx context.Context, r db.Road, part partition, after session.Key, since time.Time) (page clearedPage, err error) {
-	err = s.onPartition(part, func(q *queries) error {
+func (s *Store) clearPage(ctx context.Context, r db.Road, part partition.Partition, after session.Key, since time.Time) (page clearedPage, err error) {
+	err = s.onPartition(&part, func(q *texts) error {
 		page = clearedPage{}
 		ended := map[session.Key]bool{}
 		b := r.NewNotifyingBatch(ctx, s.cache.Sender().All())
-		b.Queue(q.clear, after.Hash[:], after.Bucket, endBatch, part.lo, part.hi, since).Query(func(rows pgx.Rows) error {
+		b.Queue(q.clear, after.Hash[:], after.Bucket, endBatch, part.Lo, part.Hi, since).Query(func(rows pgx.Rows) error {
 			var hash []byte
 			var bucket int32
 			var written, marked bool

@@ -170,7 +170,7 @@ func BenchmarkClear(b *testing.B) {
 	n := size(1_000_000)
 	p := benchPlace(b, hourly)
 	s := p.open(b, quiet)
-	hour := int32(s.facts.Load().partitions[0].lo)
+	hour := int32(s.table.Known.Load().Partitions[0].Lo)
 	fill := func(rows int) {
 		b.Helper()
 		for i := range int32(8) {

@@ -87,10 +87,10 @@ func TestAClockThatJumpsHidesNoSession(t *testing.T) {
 			t.Parallel()
 			p, jump := jumping(t, migrations.Settings{LongestLifetime: 24 * time.Hour, PartitionWidth: time.Hour, Lease: migrations.MinLease})
 			s := p.open(t, quiet)
-			known := s.facts.Load()
+			known := s.table.Known.Load()
 			jump(c.interval)
 			other := p.open(t, quiet)
-			usesOf(t, s, func() { s.facts.Store(known); s.hints.InvalidateAll() }, func() session.Record {
+			usesOf(t, s, func() { s.table.Known.Store(known); s.hints.InvalidateAll() }, func() session.Record {
 				rec := session.Record{Deadline: other.Now().Add(c.life), User: "ada", Data: []byte("x")}
 				rec.Key = session.NewID(rec.Deadline).Key()
 				rec, err := other.Create(t.Context(), rec)
@@ -100,7 +100,7 @@ func TestAClockThatJumpsHidesNoSession(t *testing.T) {
 				return rec
 			})
 			n := 0
-			usesOf(t, s, func() { s.facts.Store(known); s.hints.InvalidateAll() }, func() session.Record {
+			usesOf(t, s, func() { s.table.Known.Store(known); s.hints.InvalidateAll() }, func() session.Record {
 				n++
 				rec := session.Record{Key: session.ForeignKey("test", fmt.Sprint(n)), Deadline: other.Now().Add(c.life), User: "ada", Data: []byte("x")}
 				rec, err := other.Create(t.Context(), rec)
@@ -148,7 +148,7 @@ func TestANodeWhoseClockLagsIsSetRight(t *testing.T) {
 	t.Parallel()
 	p, jump := jumping(t, migrations.Settings{LongestLifetime: 24 * time.Hour, Lease: migrations.MinLease})
 	s := p.open(t, quiet)
-	known := s.facts.Load()
+	known := s.table.Known.Load()
 	jump("2 hours")
 	other := p.open(t, quiet)
 	ctx := t.Context()
@@ -177,7 +177,7 @@ func TestANodeWhoseClockLagsIsSetRight(t *testing.T) {
 			return err
 		},
 	} {
-		s.facts.Store(known)
+		s.table.Known.Store(known)
 		wantErr(t, name+" by a clock that lags", write(), session.ErrDeadline)
 		if off := other.Now().Sub(s.Now()).Abs(); off > time.Minute {
 			t.Errorf("%s: the clock is still %v off", name, off)
@@ -189,7 +189,7 @@ func TestANodeWhoseClockLagsIsSetRight(t *testing.T) {
 		"Put":  func(rec session.Record) error { _, err := s.Put(ctx, rec); return err },
 	} {
 		rec := create(t, other, "ada")
-		s.facts.Store(known)
+		s.table.Known.Store(known)
 		rec.Expires = s.Now().Add(30 * time.Minute)
 		err := save(rec)
 		wantErr(t, name+" by a clock that lags", err, session.ErrDeadline)
@@ -209,7 +209,7 @@ func TestANodeWhoseClockLagsIsSetRight(t *testing.T) {
 		t.Error("it is live")
 	}
 	// Where the database's clock stepped back, and a deadline is too far for it.
-	s.facts.Store(known)
+	s.table.Known.Store(known)
 	jump("-2 hours")
 	wantErr(t, "Create by a clock that is ahead", func() error { _, err := s.Create(ctx, soon(24*time.Hour)); return err }(), session.ErrDeadline)
 	wantErr(t, "Create by one that was set right", func() error { _, err := s.Create(ctx, soon(24*time.Hour)); return err }(), nil)

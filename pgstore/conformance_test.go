@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/pgstore/internal/partition"
 	"github.com/sojourn-go/sojourn/session"
 	"github.com/sojourn-go/sojourn/session/sessiontest"
 )
@@ -201,23 +203,13 @@ INSERT INTO `+table+` (key, bucket, version, expires_at, deadline, created_at, e
 SELECT key, bucket - $1, version, expires_at - $2::interval, deadline - $2::interval, created_at - $2::interval, ended_at - $2::interval,
        renewed_to, renewed_bucket - $1, grace_until - $2::interval, chain_until - $1, user_id, data
 FROM gone ORDER BY bucket`, hours, d)
-	f, err := s.refresh(t.Context())
+	f, err := s.table.Refresh(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := pgx.ConnectConfig(t.Context(), around.Config().ConnConfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, l := range f.partitions {
-		pages := query[int64](t, p, `SELECT pg_relation_size($1::text::regclass) / 8192`, l.table)
-		m := &maintenance{s: s, hand: hand{s: s, conn: conn}, sweep: &sweeper{table: l.table}}
-		if err := m.walk(t.Context(), l, pages, f.graceInForce.Seconds(), time.Now().Add(time.Hour)); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := conn.Close(t.Context()); err != nil {
-		t.Error(err)
+	for _, l := range f.Partitions {
+		pages := query[int64](t, p, `SELECT pg_relation_size($1::text::regclass) / 8192`, l.Table)
+		p.exec(t, partition.ThinOut(l.Table), f.GraceInForce.Seconds(), "(0,0)", fmt.Sprintf("(%d,0)", pages))
 	}
 	prune(t, s)
 	s.hints.InvalidateAll()

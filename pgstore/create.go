@@ -29,7 +29,7 @@ func (s *Store) Create(ctx context.Context, rec session.Record) (session.Record,
 	}
 	rec.Version = storekit.Version(0)
 	var o *op
-	err = s.inPartition(ctx, rec.Key.Bucket, func() error {
+	err = s.table.In(ctx, rec.Key.Bucket, func() error {
 		o = &op{key: rec.Key, rec: rec}
 		t := s.cache.Reserve(rec.Key)
 		o.After = func(err error) {
@@ -55,51 +55,10 @@ func (s *Store) newRecord(ctx context.Context, rec session.Record, limits func()
 	if !errors.Is(err, session.ErrDeadline) || rec.Deadline.IsZero() {
 		return made, err
 	}
-	if _, err := s.refresh(ctx); err != nil {
+	if _, err := s.table.Refresh(ctx); err != nil {
 		return rec, err
 	}
 	return limits().New(rec, s.Now())
-}
-
-// inPartition runs write, which adds a row of that bucket. A partition that this node
-// knew of may be gone: then it is made, and write runs again.
-func (s *Store) inPartition(ctx context.Context, bucket int32, write func() error) error {
-	known := s.facts.Load().find(bucket) != nil
-	if err := s.needPartition(ctx, bucket); err != nil {
-		return err
-	}
-	err := write()
-	if db.OutcomeOf(err) == db.TxNoPartition && known {
-		if _, refreshErr := s.refresh(ctx); refreshErr == nil && s.needPartition(ctx, bucket) == nil {
-			err = write()
-		}
-	}
-	if db.OutcomeOf(err) == db.TxNoPartition && !errors.Is(err, session.ErrNoPartition) {
-		err = fmt.Errorf("%w: %w", session.ErrNoPartition, err)
-	}
-	return err
-}
-
-// needPartition makes the partition of bucket if this node knows of none. If it
-// cannot, the write goes to the parent, which has the last word.
-func (s *Store) needPartition(ctx context.Context, bucket int32) error {
-	if s.facts.Load().find(bucket) != nil {
-		return nil
-	}
-	_, err, _ := s.making.Do(fmt.Sprint(bucket), func() (any, error) {
-		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.WriteTimeout)
-		defer cancel()
-		if f, err := s.refresh(call); err != nil || f.find(bucket) != nil {
-			return nil, err
-		}
-		if err := s.makePartition(call, s.control, bucket); err != nil {
-			s.backgroundError("make a partition", err)
-			return nil, nil
-		}
-		_, err := s.refresh(call)
-		return nil, err
-	})
-	return err
 }
 
 func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
@@ -109,7 +68,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 	var now time.Time
 
 	before := s.Now()
-	longest := (s.facts.Load().longest + storekit.ClockSlack).Seconds()
+	longest := (s.table.Known.Load().Longest + storekit.ClockSlack).Seconds()
 	stripes := column(ops, func(o *op) int32 { return stripeOf(o.rec.User) })
 	slices.Sort(stripes)
 	stripes = slices.Compact(stripes)
@@ -152,7 +111,7 @@ func (s *Store) flushCreates(ctx context.Context, ops []*op, mode flushMode) ([]
 		return nil, err
 	}
 	s.stats.flushes.Add(1)
-	s.compare(before, b.Began.Clock)
+	s.table.Compare(before, b.Began.Clock)
 
 	var held []*op
 	for _, o := range ops {

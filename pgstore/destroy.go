@@ -164,7 +164,7 @@ func (s *Store) endHead(ctx context.Context, tx pgx.Tx, key session.Key) (head s
 
 func (s *Store) flushDestroys(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
 	w := s.newWrite(ctx, ops, mode, true)
-	if err := w.send(ctx, func(q *queries) batchTexts { return q.destroy }); err != nil {
+	if err := w.send(ctx, func(q *texts) batchTexts { return q.destroy }); err != nil {
 		return nil, err
 	}
 	var held []*op

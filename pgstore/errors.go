@@ -2,10 +2,12 @@ package pgstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
+	"github.com/sojourn-go/sojourn/session"
 )
 
 // wrap names the operation. It returns nil for nil.
@@ -30,4 +32,18 @@ func (s *Store) outcomeOpen(ctx context.Context, lost, err error) error {
 		err = nil
 	}
 	return storekit.StillUnknown(ctx, lost, err)
+}
+
+// errLags says that this node's clock is wrong. If the right clock counted, the
+// write would end the session, which nobody has asked for.
+var errLags = fmt.Errorf("%w: Record.Expires has passed, which it had not by this node's clock", session.ErrDeadline)
+
+// correct has the facts read anew if err says that a time was out of range.
+// Then a caller that computed the time by this node's clock can do so by the
+// right one.
+func (s *Store) correct(ctx context.Context, err error) error {
+	if errors.Is(err, session.ErrDeadline) {
+		_, _ = s.table.Refresh(ctx) // failing that, it is still out of range
+	}
+	return err
 }

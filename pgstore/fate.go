@@ -38,15 +38,10 @@ func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error)
 
 func (s *Store) askFate(ctx context.Context, at session.Key) (session.Fate, error) {
 	var live, renewed, ended bool
-	ask := func(q *queries) error {
+	ask := func(q *texts) error {
 		return s.app.QueryRow(ctx, func(row pgx.Row) error { return row.Scan(&live, &renewed, &ended) }, q.fate, at.Hash[:], at.Bucket)
 	}
-	var err error
-	if part := s.facts.Load().find(at.Bucket); part != nil {
-		err = s.onPartition(*part, ask)
-	} else {
-		err = ask(s.onParent)
-	}
+	err := s.onPartition(s.table.Find(at.Bucket), ask)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return session.FateUnknown, nil

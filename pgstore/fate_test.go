@@ -24,17 +24,17 @@ func TestAFateIsReadByThePrimaryKeyOfOnePartition(t *testing.T) {
 	p := migrated(t)
 	s := p.open(t, quiet)
 	bucket := p.hour(t) + 400
-	l := s.facts.Load().find(bucket)
-	primary := query[string](t, p, `SELECT indexrelid::regclass::text FROM pg_index WHERE indisprimary AND indrelid = $1::text::regclass`, l.table)
+	l := s.table.Known.Load().Find(bucket)
+	primary := query[string](t, p, `SELECT indexrelid::regclass::text FROM pg_index WHERE indisprimary AND indrelid = $1::text::regclass`, l.Table)
 	primary = primary[strings.LastIndexByte(primary, '.')+1:]
-	want := fmt.Sprintf("Index Scan using %s on %s", primary, l.name)
+	want := fmt.Sprintf("Index Scan using %s on %s", primary, l.Name)
 	filled := 0
 	for _, rows := range []int{0, 3, 2000} {
-		p.exec(t, fillSQL(l.table, bucket, filled+1, rows, 600, "now() + interval '1 hour'"))
+		p.exec(t, fillSQL(l.Table, bucket, filled+1, rows, 600, "now() + interval '1 hour'"))
 		filled = rows
-		p.exec(t, `VACUUM ANALYZE `+l.table)
+		p.exec(t, `VACUUM ANALYZE `+l.Table)
 		for _, mode := range []string{"force_generic_plan", "force_custom_plan"} {
-			for name, text := range map[string]string{"partition": l.q.fate, "parent": s.onParent.fate} {
+			for name, text := range map[string]string{"partition": textsOf(l).fate, "parent": s.onParent.fate} {
 				pl := p.planner(t, `SET plan_cache_mode = `+mode, `PREPARE lookup (bytea, integer) AS`+text)
 				plan := pl.explain(fmt.Sprintf(`EXECUTE lookup ('\x%x', %d)`, numbered(2, bucket).Hash, bucket))
 				if !strings.Contains(plan, want) || len(scansOf(plan)) != 1 || !strings.Contains(plan, "Index Cond: ((key = ") {

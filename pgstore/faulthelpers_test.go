@@ -284,7 +284,7 @@ func mend(t testing.TB, p place, s *Store, proxy *faultproxy.Proxy) {
 	proxy.CutAll()
 	dbtest.Eventually(t, "the store has new connections", func() bool {
 		_, err := s.Len(t.Context())
-		_, controlErr := s.refresh(t.Context())
+		_, controlErr := s.table.Refresh(t.Context())
 		return err == nil && controlErr == nil
 	})
 	quiesce(t, p, s, proxy)

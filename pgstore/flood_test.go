@@ -13,6 +13,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/pgstore/internal/partition"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -98,7 +99,7 @@ func TestAFloodOfForgedIDs(t *testing.T) {
 		_, err = s.Get(t.Context(), id.Key())
 		wantErr(t, "Get of an unknown key", err, session.ErrNotFound)
 	})
-	if n, most := asked.Load()-before, int64(time.Since(start)/askedPause)+2; n == 0 || n > most {
+	if n, most := asked.Load()-before, int64(time.Since(start)/partition.AskedPause)+2; n == 0 || n > most {
 		t.Errorf("the partitions were read %d times; want at most %d", n, most)
 	}
 	before = asked.Load()

@@ -1,16 +1,11 @@
 package pgstore
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
@@ -98,7 +93,7 @@ func TestAPartitionIsKeptWhoseCommentSaysSo(t *testing.T) {
 		if made := p.partOf(t, p.hour(t)+400); made.lo != present.lo || made.hi != present.hi {
 			t.Errorf("%v takes the place of %v", made, present)
 		}
-		if _, err := s.refresh(t.Context()); err != nil {
+		if _, err := s.table.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Get(t.Context(), rec.Key); !errors.Is(err, session.ErrNotFound) {
@@ -106,7 +101,7 @@ func TestAPartitionIsKeptWhoseCommentSaysSo(t *testing.T) {
 		}
 		p.exec(t, `COMMENT ON TABLE `+p.table(t, present.name)+` IS '`+s.names.PartitionComment(present.lo, present.hi)+`'`)
 		prune(t, s)
-		if _, err := s.refresh(t.Context()); err != nil {
+		if _, err := s.table.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		mustGet(t, s, rec.Key)
@@ -137,7 +132,7 @@ func TestThePassesAreNotedByDuty(t *testing.T) {
 		past := p.ended(t, 10)
 		duties := func(s *Store) (made, retired, thinned, all session.Duty) {
 			t.Helper()
-			if _, err := s.refresh(t.Context()); err != nil {
+			if _, err := s.table.Refresh(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			st := s.Stats()
@@ -166,86 +161,6 @@ func TestThePassesAreNotedByDuty(t *testing.T) {
 			t.Errorf("retired %v, all %v", retired, all)
 		}
 	})
-}
-
-// Who holds the locks of maintenance and is frozen loses them.
-func TestAFrozenPassGivesItsLocksBack(t *testing.T) {
-	t.Parallel()
-	p := migrated(t)
-	s := p.open(t, quiet)
-	own := func() (hand, func()) {
-		h, done, err := s.ownHand(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return h, done
-	}
-	frozen, bye := own()
-	if err := frozen.begin(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	h, done := own()
-	if err := h.begin(within(t)); err != nil {
-		t.Errorf("the lock of a silent session stays: %v", err)
-	}
-	h.end(t.Context())
-	done()
-	_ = frozen.conn.Close(t.Context())
-	bye()
-
-	pooled, letGo, err := p.pooled(t, pgx.QueryExecModeExec).open(t, quiet).pooledHand(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	entered, leave := make(chan struct{}), make(chan struct{})
-	ended := make(chan error, 1)
-	go func() {
-		ended <- pooled.transact(context.Background(), lockBriefly, true, func(pgx.Tx) error {
-			close(entered)
-			<-leave
-			return nil
-		})
-	}()
-	<-entered
-	h, done = own()
-	defer done()
-	if _, err := h.exec(within(t), lockBriefly, true, `SELECT 1`); err != nil {
-		t.Errorf("the locks of a silent transaction stay: %v", err)
-	}
-	close(leave)
-	if err := <-ended; err == nil {
-		t.Error("the silent transaction was committed")
-	}
-	_ = pooled.conn.Close(t.Context())
-	letGo()
-}
-
-func TestTroublesAreSaidOncePerReason(t *testing.T) {
-	t.Parallel()
-	core, logs := observer.New(zap.InfoLevel)
-	p := newPruning(&Store{log: zap.New(core)})
-	var background told
-	p.s.opts.OnError = background.add
-	for i := range 3 {
-		p.note("a", fmt.Errorf("port %d", i))
-		p.note("b", nil)
-	}
-	p.note("a", errors.New("another reason"))
-	p.note("a", nil)
-	p.note("a", nil)
-	if n := len(background.list()); n != 2 {
-		t.Errorf("told %d errors, want 2", n)
-	}
-	if n := p.s.stats.backgroundErrors.Load(); n != 4 {
-		t.Errorf("%d errors are counted, want 4", n)
-	}
-	var said []string
-	for _, e := range logs.All() {
-		said = append(said, e.Message)
-	}
-	if want := []string{"background work failed", "background work failed", "maintenance works again"}; !slices.Equal(said, want) {
-		t.Errorf("said %q, want %q", said, want)
-	}
 }
 
 // The election is open to all, but those who may retire partitions go first.

@@ -234,9 +234,9 @@ func (l *lane) attempt(ctx context.Context, ops []*op, mode flushMode) (held []*
 			again = true
 		case db.TxPartition:
 			again, mode.parent = again || !mode.parent, true
-			l.s.refreshSoon()
+			l.s.table.RefreshSoon()
 		case db.TxNoPartition:
-			l.s.refreshSoon()
+			l.s.table.RefreshSoon()
 			if mode.parent && len(ops) > 1 { // the others have their partition
 				return l.halves(ctx, ops, mode)
 			}

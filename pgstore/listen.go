@@ -21,7 +21,7 @@ func (s *Store) listen(ctx context.Context) {
 		DSN:          s.opts.DirectDSN,
 		Beat:         s.beat,
 		Lease:        s.lease,
-		OnPartitions: s.refreshSoon,
+		OnPartitions: s.table.RefreshSoon,
 		OnError:      s.countError,
 		Logger:       s.log,
 	}
@@ -47,21 +47,17 @@ func (s *Store) beat(ctx context.Context, payload string) (wrote invalidation.Se
 // lease is what the nodes have agreed on. A node that has not heard of a change
 // for too long cannot know how long others wait for it.
 func (s *Store) lease() (time.Duration, error) {
-	f := s.facts.Load()
+	f := s.table.Known.Load()
 	// The age counts by the wall clock too, which goes on while the machine is
 	// suspended.
-	if age := max(time.Since(f.readAt), time.Since(f.readAt.Round(0))); age > pgschema.LeaseMemory/2 {
+	if age := max(time.Since(f.ReadAt), time.Since(f.ReadAt.Round(0))); age > pgschema.LeaseMemory/2 {
 		return 0, fmt.Errorf("it was last read %v ago", age.Round(time.Second))
 	}
-	return f.lease, nil
+	return f.Lease, nil
 }
 
-// notifyPartitions has the other nodes look at the partitions if this pass has
-// made or retired some.
-func (m *maintenance) notifyPartitions(ctx context.Context) error {
-	if m.done.Made == 0 && m.done.Retired == 0 {
-		return nil
-	}
-	_, err := m.hand.conn.Exec(ctx, `SELECT pg_catalog.pg_notify($1, $2)`, m.s.channel, m.s.cache.Sender().Partitions())
+// notifyPartitions has the other nodes look at the partitions.
+func (s *Store) notifyPartitions(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, `SELECT pg_catalog.pg_notify($1, $2)`, s.channel, s.cache.Sender().Partitions())
 	return err
 }

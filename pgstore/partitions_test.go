@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
@@ -107,7 +105,7 @@ func TestChangedWidthAndLifetimeOnALivingSystem(t *testing.T) {
 	}
 	p.covered(t, hour+1, hour+240+24)
 
-	if _, err := s.refresh(t.Context()); err != nil {
+	if _, err := s.table.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
@@ -205,7 +203,7 @@ func TestWhoeverNeedsAPartitionMakesIt(t *testing.T) {
 				rec := lasting(s, p.hour(t)+20)
 				p.exec(t, `DROP TABLE `+p.table(t, p.partOf(t, rec.Key.Bucket).name))
 				if known {
-					if _, err := s.refresh(t.Context()); err != nil {
+					if _, err := s.table.Refresh(t.Context()); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -217,30 +215,6 @@ func TestWhoeverNeedsAPartitionMakesIt(t *testing.T) {
 				p.partOf(t, session.BucketOf(rec.Deadline))
 			})
 		}
-	}
-}
-
-// The names of relations come from another snapshot than their list.
-func TestPartitionsMayVanishWhileTheyAreListed(t *testing.T) {
-	t.Parallel()
-	p := migratedWith(t, hourly)
-	s := p.open(t, quiet)
-	tx, err := p.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
-	if _, err := tx.Exec(t.Context(), `SELECT count(*) FROM pg_class`); err != nil {
-		t.Fatal(err)
-	}
-	before := p.parts(t)
-	p.exec(t, `DROP TABLE `+p.table(t, before[10].name))
-	f, err := s.readFacts(t.Context(), tx, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(f.partitions) != len(before)-1 {
-		t.Errorf("%d partitions are listed, want %d", len(f.partitions), len(before)-1)
 	}
 }
 

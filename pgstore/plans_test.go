@@ -245,11 +245,11 @@ func TestALookupTouchesOnePartitionByIndex(t *testing.T) {
 	p := migrated(t)
 	s := p.open(t, quiet)
 	bucket := p.hour(t) + 400
-	l := s.facts.Load().find(bucket)
-	p.exec(t, fillSQL(l.table, bucket, 1, 2000, 600, "now() + interval '1 hour'"))
-	primary := query[string](t, p, `SELECT indexrelid::regclass::text FROM pg_index WHERE indisprimary AND indrelid = $1::text::regclass`, l.table)
+	l := s.table.Known.Load().Find(bucket)
+	p.exec(t, fillSQL(l.Table, bucket, 1, 2000, 600, "now() + interval '1 hour'"))
+	primary := query[string](t, p, `SELECT indexrelid::regclass::text FROM pg_index WHERE indisprimary AND indrelid = $1::text::regclass`, l.Table)
 	primary = primary[strings.LastIndexByte(primary, '.')+1:]
-	want := fmt.Sprintf("Index Scan using %s on %s", primary, l.name)
+	want := fmt.Sprintf("Index Scan using %s on %s", primary, l.Name)
 	execute := fmt.Sprintf(`EXECUTE lookup ('\x%x', %d, NULL)`, numbered(77, bucket).Hash, bucket)
 
 	check := func(t *testing.T, plan, removed string) {
@@ -259,13 +259,13 @@ func TestALookupTouchesOnePartitionByIndex(t *testing.T) {
 			t.Errorf("the plan is\n%s\nwant one %s and %q", plan, want, removed)
 		}
 	}
-	for _, statistics := range []string{"", `ANALYZE ` + l.table, `VACUUM ANALYZE ` + s.names.Sessions} {
+	for _, statistics := range []string{"", `ANALYZE ` + l.Table, `VACUUM ANALYZE ` + s.names.Sessions} {
 		if statistics != "" {
 			p.exec(t, statistics)
 		}
 		for _, mode := range []string{"auto", "force_generic_plan", "force_custom_plan"} {
 			t.Run(statistics+" "+mode, func(t *testing.T) {
-				named := p.planner(t, `SET plan_cache_mode = `+mode, `PREPARE lookup (bytea, integer, timestamptz) AS`+l.q.get)
+				named := p.planner(t, `SET plan_cache_mode = `+mode, `PREPARE lookup (bytea, integer, timestamptz) AS`+textsOf(l).get)
 				check(t, named.explain(execute), "")
 				for range 10 {
 					named.run(execute)
@@ -295,7 +295,7 @@ func TestBatchesReadByIndexWhateverTheStatistics(t *testing.T) {
 	p := migrated(t)
 	s := p.open(t, quiet)
 	bucket := p.hour(t) + 400
-	l := s.facts.Load().find(bucket)
+	l := s.table.Known.Load().Find(bucket)
 	var keys, buckets, times []string
 	for i := range 100 {
 		keys = append(keys, fmt.Sprintf(`'\x%x'::bytea`, numbered(i, bucket).Hash))
@@ -304,21 +304,21 @@ func TestBatchesReadByIndexWhateverTheStatistics(t *testing.T) {
 	}
 	array := func(items []string) string { return `ARRAY[` + strings.Join(items, ", ") + `]` }
 	for name, c := range map[string]struct{ text, types, args string }{
-		"optimistic touch": {l.q.touch.optimistic, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
-		"lone touch":       {l.q.touch.lone, "bytea, integer, timestamptz", keys[0] + ", " + buckets[0] + ", " + times[0]},
-		"skipLocked touch": {l.q.touch.skipLocked, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
-		"lock":             {l.q.lockWait, "bytea[], integer[]", array(keys) + ", " + array(buckets)},
+		"optimistic touch": {textsOf(l).touch.optimistic, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
+		"lone touch":       {textsOf(l).touch.lone, "bytea, integer, timestamptz", keys[0] + ", " + buckets[0] + ", " + times[0]},
+		"skipLocked touch": {textsOf(l).touch.skipLocked, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
+		"lock":             {textsOf(l).lockWait, "bytea[], integer[]", array(keys) + ", " + array(buckets)},
 		"end of a user's":  {s.parent.userEnd, "text, bigint, bytea[]", "'user 1', 1000, " + array(keys)},
 		"list of a user's": {s.parent.userList, "text", "'user 1'"},
-		"page":             {l.q.pageAll, "bytea, integer, bigint, bigint, bigint", keys[0] + ", 1, 500, 1, 2147483647"},
-		"end of a page":    {l.q.clear, "bytea, integer, bigint, bigint, bigint, timestamptz", keys[0] + ", 1, 500, 1, 2147483647, now()"},
+		"page":             {textsOf(l).pageAll, "bytea, integer, bigint, bigint, bigint", keys[0] + ", 1, 500, 1, 2147483647"},
+		"end of a page":    {textsOf(l).clear, "bytea, integer, bigint, bigint, bigint, timestamptz", keys[0] + ", 1, 500, 1, 2147483647, now()"},
 		"heads of chains":  {s.parent.heads, "bytea[], integer[]", array(keys) + ", " + array(buckets)},
 	} {
 		for _, rows := range []int{0, 3, 300} {
 			t.Run(fmt.Sprintf("%s of %d", name, rows), func(t *testing.T) {
-				p.exec(t, `DELETE FROM `+l.table)
-				p.exec(t, fillSQL(l.table, bucket, 1, rows, 600, "now() + interval '1 hour'"))
-				p.exec(t, `VACUUM (ANALYZE, TRUNCATE off) `+l.table)
+				p.exec(t, `DELETE FROM `+l.Table)
+				p.exec(t, fillSQL(l.Table, bucket, 1, rows, 600, "now() + interval '1 hour'"))
+				p.exec(t, `VACUUM (ANALYZE, TRUNCATE off) `+l.Table)
 				pl := p.planner(t, `BEGIN`, strings.NewReplacer("$1", "'1s'", "$2", "'0'", "$3", "'0'").Replace(db.StartBatch), `PREPARE batch (`+c.types+`) AS`+c.text)
 				plan := pl.explain(`EXECUTE batch (` + c.args + `)`)
 				// An index that is read without a condition is read as a whole.
@@ -328,8 +328,8 @@ func TestBatchesReadByIndexWhateverTheStatistics(t *testing.T) {
 						t.Errorf("the plan has %q:\n%s", line, plan)
 					}
 				}
-				if !strings.Contains(plan, "Index Scan using "+l.name) {
-					t.Errorf("the plan does not read %s:\n%s", l.name, plan)
+				if !strings.Contains(plan, "Index Scan using "+l.Name) {
+					t.Errorf("the plan does not read %s:\n%s", l.Name, plan)
 				}
 			})
 		}
@@ -342,9 +342,9 @@ func TestALookupHoldsThreeLocksAtMost(t *testing.T) {
 	p := migrated(t)
 	s := p.open(t, quiet)
 	bucket := p.hour(t) + 400
-	l := s.facts.Load().find(bucket)
-	p.exec(t, fillSQL(l.table, bucket, 1, 1000, 600, "now() + interval '1 hour'"))
-	p.exec(t, `ALTER TABLE `+l.table+` SET (autovacuum_enabled = false)`) // an autovacuum would end a plan that is kept
+	l := s.table.Known.Load().Find(bucket)
+	p.exec(t, fillSQL(l.Table, bucket, 1, 1000, 600, "now() + interval '1 hour'"))
+	p.exec(t, `ALTER TABLE `+l.Table+` SET (autovacuum_enabled = false)`) // an autovacuum would end a plan that is kept
 	p.exec(t, `VACUUM ANALYZE `+s.names.Sessions)
 	held := func(text string, uses int) int {
 		t.Helper()
@@ -364,7 +364,7 @@ func TestALookupHoldsThreeLocksAtMost(t *testing.T) {
 	}
 	// The planner locks the partition and its two indexes, a plan that is kept
 	// the partition and the primary key.
-	first, kept := held(l.q.get, 1), held(l.q.get, 10)
+	first, kept := held(textsOf(l).get, 1), held(textsOf(l).get, 10)
 	if first != 3 || kept != 2 {
 		t.Errorf("a lookup holds %d locks, and %d with a plan that is kept; want 3 and 2", first, kept)
 	}
@@ -378,9 +378,9 @@ func TestTouchesAreHeapOnly(t *testing.T) {
 	p := migratedAt(t, server.Database(t), migrations.DefaultSchema, migrations.Settings{})
 	s := p.by(t, p.dsn, nil).open(t, quiet)
 	bucket := p.hour(t) + 400
-	l := s.facts.Load().find(bucket)
+	l := s.table.Known.Load().Find(bucket)
 	const rows = 2000
-	p.exec(t, fillSQL(l.table, bucket, 1, rows, 600, "now() + interval '1 hour'"))
+	p.exec(t, fillSQL(l.Table, bucket, 1, rows, 600, "now() + interval '1 hour'"))
 
 	further := time.Hour
 	touch := func(callers, touches int, of func(i int) int) float64 {
@@ -388,7 +388,7 @@ func TestTouchesAreHeapOnly(t *testing.T) {
 		p.reportAll(t, s)
 		const updates = `SELECT n_tup_upd FROM pg_stat_user_tables WHERE relid = $1::text::regclass`
 		const heapOnly = `SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = $1::text::regclass`
-		all, hot := query[int64](t, p, updates, l.table), query[int64](t, p, heapOnly, l.table)
+		all, hot := query[int64](t, p, updates, l.Table), query[int64](t, p, heapOnly, l.Table)
 		further += time.Hour
 		var wg sync.WaitGroup
 		for c := range callers {
@@ -404,9 +404,9 @@ func TestTouchesAreHeapOnly(t *testing.T) {
 		wg.Wait()
 		p.reportAll(t, s)
 		dbtest.Eventually(t, "the server has counted the touches", func() bool {
-			return query[int64](t, p, updates, l.table)-all >= int64(touches)
+			return query[int64](t, p, updates, l.Table)-all >= int64(touches)
 		})
-		return 100 * float64(query[int64](t, p, heapOnly, l.table)-hot) / float64(touches)
+		return 100 * float64(query[int64](t, p, heapOnly, l.Table)-hot) / float64(touches)
 	}
 	spread := func(i int) int { return 1 + i*7919%rows } // each row once
 	if hot := touch(1, rows, spread); hot != 100 {
@@ -418,7 +418,7 @@ func TestTouchesAreHeapOnly(t *testing.T) {
 	// age plays no part but for how many touches there are meanwhile: in a minute
 	// one of each session in use, as touches are throttled.
 	reader := dbtest.Conn(t, p.dsn)
-	for _, sql := range []string{`SET application_name = 'reader'`, `BEGIN ISOLATION LEVEL REPEATABLE READ`, `SELECT count(*) FROM ` + l.table} {
+	for _, sql := range []string{`SET application_name = 'reader'`, `BEGIN ISOLATION LEVEL REPEATABLE READ`, `SELECT count(*) FROM ` + l.Table} {
 		if _, err := reader.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
 		}

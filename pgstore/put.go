@@ -49,14 +49,14 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 	}
 	if rec.Deadline.IsZero() {
 		if rec.Key.Bucket == 0 {
-			rec.Deadline = s.Now().Add(s.facts.Load().longest)
+			rec.Deadline = s.Now().Add(s.table.Known.Load().Longest)
 		} else {
 			rec.Deadline = time.Unix(int64(rec.Key.Bucket)*3600, 0)
 		}
 	}
 	bucket := session.BucketOf(rec.Deadline)
 	if rec.Key.Bucket != 0 {
-		if err := s.reach(ctx, rec.Key.Bucket); isNotFound(err) { // it can only be a new one
+		if err := s.table.Reach(ctx, rec.Key.Bucket); isNotFound(err) { // it can only be a new one
 			if _, err := s.limits().New(putRecord(rec), s.Now()); err != nil {
 				return none, s.refused(err)
 			}
@@ -90,7 +90,7 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 			return s.created(ctx, session.Key{Hash: rec.Key.Hash, Bucket: bucket}, &out)
 		}
 	}
-	if err := s.inPartition(ctx, bucket, func() error { return s.untilKnown(ctx, s.app, rec.Key, attempt, landed) }); err != nil {
+	if err := s.table.In(ctx, bucket, func() error { return s.untilKnown(ctx, s.app, rec.Key, attempt, landed) }); err != nil {
 		return none, s.refused(err)
 	}
 	return out, nil
@@ -133,7 +133,7 @@ func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bu
 			return none, err
 		}
 		written = tx.QueryRow(ctx, s.parent.putInsert, out.Key.Hash[:], bucket, out.Expires, out.Deadline,
-			nullText(out.User), out.Data, (s.facts.Load().longest + storekit.ClockSlack).Seconds(), out.Version)
+			nullText(out.User), out.Data, (s.table.Known.Load().Longest + storekit.ClockSlack).Seconds(), out.Version)
 	case rec.User != "" && rec.User != rows[0].user:
 		return none, session.ErrUserChanged
 	default:
@@ -161,7 +161,7 @@ func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bu
 
 // endIfPast ends the session if the expiry that was asked for has passed.
 func (s *Store) endIfPast(ctx context.Context, tx pgx.Tx, out *session.Record, bucket int32) (bool, error) {
-	ends := !out.Expires.After(s.Now().Add(clockError))
+	ends := !out.Expires.After(s.Now().Add(db.ClockError))
 	err := tx.QueryRow(ctx, s.parent.putEnd, out.Key.Hash[:], bucket, out.Expires).Scan(&out.Version, &out.Deadline, &out.Created)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -211,7 +211,7 @@ func (s *Store) claimForeign(ctx context.Context, tx pgx.Tx, key session.Key) er
 
 // markForeign notes for all nodes that keys without a bucket are in use.
 func (s *Store) markForeign(ctx context.Context) error {
-	if s.facts.Load().foreign {
+	if s.table.Known.Load().Foreign {
 		return nil
 	}
 	call, cancel := s.conns.Within(ctx, "the note")
@@ -221,6 +221,6 @@ func (s *Store) markForeign(ctx context.Context) error {
 	if err := s.control.Send(call, b); err != nil {
 		return fmt.Errorf("note that keys without a bucket are in use: %w", err)
 	}
-	_, err := s.refresh(ctx)
+	_, err := s.table.Refresh(ctx)
 	return err
 }

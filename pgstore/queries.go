@@ -6,7 +6,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/pgschema"
 )
 
-// queries are the statements that name a table: the parent's, or a partition's.
+// texts are the statements that name a table: the parent's, or a partition's.
 // Partitions have texts of their own because the server then neither plans nor
 // locks the other partitions.
 //
@@ -17,7 +17,7 @@ import (
 // plain equality the planner may choose a merge join, which looks free on an
 // empty partition. A cached plan then scans the whole index once the partition
 // fills.
-type queries struct {
+type texts struct {
 	get, fate            string
 	lockWait             string
 	create               string
@@ -48,10 +48,10 @@ type batchUpdate struct {
 	live           string // whether the session was live, or is
 }
 
-// texts makes both statements. Their results have the same columns: whether the
+// on makes both statements. Their results have the same columns: whether the
 // row is as written or as found, the place in the arrays, and what is known of
 // the session.
-func (u batchUpdate) texts(table string) batchTexts {
+func (u batchUpdate) on(table string) batchTexts {
 	names, from, carried := "key, bucket", "pg_catalog.unnest($1::bytea[]), pg_catalog.unnest($2::integer[])", ""
 	for i, name := range u.inputs {
 		names += ", " + name
@@ -102,8 +102,8 @@ SELECT true, n, version, NULL, expires_at, deadline, created_at, live, NULL, NUL
 // wrong. All places of a statement test by its start, so that they agree.
 const saveEnds = `COALESCE(i.expires_at <= pg_catalog.statement_timestamp(), false)`
 
-// newQueries takes the table's name quoted and qualified.
-func newQueries(table string) *queries {
+// newTexts takes the table's name quoted and qualified.
+func newTexts(table string) *texts {
 	save := batchUpdate{
 		inputs: []string{"version", "expires_at", "user_id", "data", "ends", "becomes"},
 		arrays: []string{"$3::bigint[]", "$4::timestamptz[]", "$5::text[]", "$6::bytea[]", "$7::boolean[]", "$8::bigint[]"},
@@ -130,7 +130,7 @@ func newQueries(table string) *queries {
 		set:  `ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL`,
 		live: `s.expires_at > s.ended_at`,
 	}
-	return &queries{
+	return &texts{
 		// Only a renewed row has a grace. The time is told by the server that is
 		// listened to. It may be sent alone: neither its operators nor its text
 		// depend on settings.
@@ -166,9 +166,9 @@ WHERE u.expires_at > pg_catalog.clock_timestamp()
 ON CONFLICT (key, bucket) DO NOTHING
 RETURNING s.key, s.bucket, s.expires_at, s.deadline, s.created_at`,
 
-		save:    save.texts(table),
-		touch:   touch.texts(table),
-		destroy: destroy.texts(table),
+		save:    save.on(table),
+		touch:   touch.on(table),
+		destroy: destroy.on(table),
 
 		// One page of a walk in key order through a range of buckets; the next
 		// page begins after its last key. First come all rows of the page,
@@ -206,18 +206,16 @@ ORDER BY key, bucket LIMIT $3`,
 
 // parentQueries are the statements that always go through the parent.
 type parentQueries struct {
-	probe                                        string
-	lookOld, renew, head, heads                  string
-	putLock, putInsert, putUpdate, putEnd        string
-	userList, userCount, userLive                string
-	end, userEnd                                 string
-	count                                        string
-	makePartition, partitions, meta, markForeign string
-	journal                                      string
-	longestLease                                 string
+	probe                                 string
+	lookOld, renew, head, heads           string
+	putLock, putInsert, putUpdate, putEnd string
+	userList, userCount, userLive         string
+	end, userEnd                          string
+	count                                 string
+	longestLease, markForeign             string
 }
 
-func newParentQueries(parent, meta, makePartition string) *parentQueries {
+func newParentQueries(parent, meta string) *parentQueries {
 	const live = `ended_at IS NULL AND expires_at > pg_catalog.clock_timestamp()`
 	return &parentQueries{
 		// probe goes newest first and stops at the first partition that has the
@@ -353,32 +351,8 @@ RETURNING s.expires_at > s.ended_at`,
 		count: `
 SELECT pg_catalog.count(*) FROM ` + parent + ` WHERE ended_at IS NULL AND expires_at > pg_catalog.now()`,
 
-		makePartition: `SELECT ` + makePartition + `($1)`,
-
-		// The bound of a partition that is being dropped reads as NULL.
-		partitions: `
-SELECT n.nspname, c.relname, COALESCE(pg_catalog.pg_get_expr(c.relpartbound, c.oid), ''), i.inhdetachpending
-FROM pg_catalog.pg_inherits AS i
-JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
-JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE i.inhparent = $1::text::regclass`,
-
-		meta: `
-SELECT longest_hours, width_hours, lease_ms, retire_grace_s, ` + pgschema.RetireGrace + `, foreign_keys,
-       maintained_at, COALESCE(maintained_by, ''), made_at, COALESCE(made_by, ''),
-       retired_at, COALESCE(retired_by, ''), thinned_at, COALESCE(thinned_by, ''),
-       pg_catalog.pg_notification_queue_usage(), pg_catalog.clock_timestamp()
-FROM ` + meta,
-
 		longestLease: `
 SELECT ` + pgschema.LongestLease + ` FROM ` + meta,
-
-		journal: `
-UPDATE ` + meta + ` SET
-  made_at = CASE WHEN $2::boolean THEN pg_catalog.clock_timestamp() ELSE made_at END, made_by = CASE WHEN $2::boolean THEN $1::text ELSE made_by END,
-  retired_at = CASE WHEN $3::boolean THEN pg_catalog.clock_timestamp() ELSE retired_at END, retired_by = CASE WHEN $3::boolean THEN $1 ELSE retired_by END,
-  thinned_at = CASE WHEN $4::boolean THEN pg_catalog.clock_timestamp() ELSE thinned_at END, thinned_by = CASE WHEN $4::boolean THEN $1 ELSE thinned_by END,
-  maintained_at = CASE WHEN $5::boolean THEN pg_catalog.clock_timestamp() ELSE maintained_at END, maintained_by = CASE WHEN $5::boolean THEN $1 ELSE maintained_by END`,
 
 		markForeign: `UPDATE ` + meta + ` SET foreign_keys = true WHERE NOT foreign_keys`,
 	}
@@ -409,15 +383,5 @@ WHERE a.datname = pg_catalog.current_database() AND a.usename = CURRENT_USER AND
         l.relation = $1::text::regclass OR l.relation IN (SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = $1::text::regclass))))`
 )
 
-const (
-	// pinSession is for connections of maintenance, which sets its own limits.
-	pinSession = `
-SELECT pg_catalog.set_config('search_path', 'pg_catalog', false), pg_catalog.set_config('client_encoding', 'UTF8', false),
-       pg_catalog.set_config('DateStyle', 'ISO', false), pg_catalog.set_config('TimeZone', 'UTC', false),
-       pg_catalog.set_config('bytea_output', 'hex', false), pg_catalog.set_config('array_nulls', 'on', false),
-       pg_catalog.set_config('default_transaction_deferrable', 'off', false),
-       pg_catalog.set_config('default_transaction_isolation', 'read committed', false)`
-
-	heartbeat = `
+const heartbeat = `
 SELECT pg_catalog.pg_notify($1, $2), pg_catalog.pg_postmaster_start_time(), pg_catalog.current_database()`
-)

@@ -410,9 +410,9 @@ func TestTheDatabasesClockDecides(t *testing.T) {
 	// shifted is a node whose clock is wrong until it reads the facts again.
 	shifted := func(t *testing.T, by time.Duration) *Store {
 		node := p.node(t, Options{}, 4)
-		f := *node.facts.Load()
-		f.databaseTime = f.databaseTime.Add(by)
-		node.facts.Store(&f)
+		f := *node.table.Known.Load()
+		f.DatabaseTime = f.DatabaseTime.Add(by)
+		node.table.Known.Store(&f)
 		return node
 	}
 	t.Run("an hour late", func(t *testing.T) {

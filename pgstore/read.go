@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/sojourn-go/sojourn/internal/pgschema"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
@@ -50,15 +49,7 @@ type foundRow struct {
 // selectRow reads one row. The row has a life if it comes from the given server.
 func (s *Store) selectRow(ctx context.Context, key session.Key, server time.Time) (invalidation.Row, error) {
 	found := &foundRow{row: invalidation.Row{Record: session.Record{Key: key}}}
-	var err error
-	if part := s.facts.Load().find(key.Bucket); part != nil {
-		if err = found.ask(ctx, s, part.q, server); err != nil && db.OutcomeOf(err) == db.TxPartition {
-			s.refreshSoon()
-			err = found.ask(ctx, s, s.onParent, server) // the parent's word counts: a partition may be gone or not ours to use
-		}
-	} else {
-		err = found.ask(ctx, s, s.onParent, server)
-	}
+	err := s.onPartition(s.table.Find(key.Bucket), func(q *texts) error { return found.ask(ctx, s, q, server) })
 	if errors.Is(err, pgx.ErrNoRows) {
 		s.cache.Invalidate(key) // GetFresh may know it before the message comes in
 		return invalidation.Row{}, session.ErrNotFound
@@ -80,7 +71,7 @@ func (s *Store) selectRow(ctx context.Context, key session.Key, server time.Time
 	return row, nil
 }
 
-func (f *foundRow) ask(ctx context.Context, s *Store, q *queries, server time.Time) error {
+func (f *foundRow) ask(ctx context.Context, s *Store, q *texts, server time.Time) error {
 	rec := &f.row.Record
 	scan := func(row pgx.Row) error {
 		return row.Scan(&rec.Version, &rec.Expires, &rec.Deadline, &rec.Created, &f.user, &rec.Data, &f.next, &f.nextBucket, &f.clock)
@@ -118,44 +109,15 @@ func (s *Store) locate(ctx context.Context, r db.Road, key session.Key) (session
 		return session.Key{}, session.ErrNotFound
 	}
 	if key.Bucket != 0 {
-		return key, s.reach(ctx, key.Bucket)
+		return key, s.table.Reach(ctx, key.Bucket)
 	}
 	// Once the hour of a hint has passed, the row may be gone and the key in
 	// use again.
-	f := s.facts.Load()
-	if bucket, ok := s.hints.GetIfPresent(key.Hash); ok && f.find(bucket) != nil && bucket >= session.BucketOf(f.now()) {
+	f := s.table.Known.Load()
+	if bucket, ok := s.hints.GetIfPresent(key.Hash); ok && f.Find(bucket) != nil && bucket >= session.BucketOf(f.Now()) {
 		return session.Key{Hash: key.Hash, Bucket: bucket}, nil
 	}
 	return s.probe(ctx, r, key)
-}
-
-// reach is ErrNotFound if no partition holds bucket, and so no session. reach
-// looks for a bucket among the partitions that exist if this node's list does
-// not have it. Neither the clock nor the longest lifetime has a say: this node
-// may know less of them than the node that made the session.
-func (s *Store) reach(ctx context.Context, bucket int32) error {
-	f := s.facts.Load()
-	if f.holds(bucket) {
-		return nil
-	}
-	if absurd(bucket, f.now()) && absurd(bucket, time.Now()) {
-		return session.ErrNotFound
-	}
-	f, err := s.refresh(ctx)
-	if err != nil {
-		return err
-	}
-	if !f.holds(bucket) {
-		return session.ErrNotFound
-	}
-	return nil
-}
-
-// absurd reports whether bucket is further from now than any setting or clock
-// can take a session.
-func absurd(bucket int32, now time.Time) bool {
-	const most = pgschema.MaxLifetime + 24*time.Hour
-	return bucket < session.BucketOf(now.Add(-most)) || bucket > session.BucketOf(now.Add(most))
 }
 
 func (s *Store) probe(ctx context.Context, r db.Road, key session.Key) (session.Key, error) {
@@ -184,7 +146,7 @@ func isNotFound(err error) bool { return errors.Is(err, session.ErrNotFound) }
 
 // Now implements session.Clock: the database's time as last read, counted on
 // by this node's monotonic clock.
-func (s *Store) Now() time.Time { return s.facts.Load().now() }
+func (s *Store) Now() time.Time { return s.table.Known.Load().Now() }
 
 // Longest implements session.Clock.
-func (s *Store) Longest() time.Duration { return s.facts.Load().longest }
+func (s *Store) Longest() time.Duration { return s.table.Known.Load().Longest }

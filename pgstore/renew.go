@@ -121,7 +121,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 	if limit.Max > 0 {
 		same = stripeOf(rec.User)
 	}
-	err = s.inPartition(ctx, at.Bucket, func() error { return s.untilKnown(ctx, s.app, same, attempt, landed) })
+	err = s.table.In(ctx, at.Bucket, func() error { return s.untilKnown(ctx, s.app, same, attempt, landed) })
 	if err != nil {
 		if db.IsCode(err, "23505") { // unique_violation: the new key
 			err = errors.Join(session.ErrExists, err)
@@ -152,7 +152,7 @@ type renewal struct {
 // queueRenewal adds the statements. The user's stripe is locked before them, so
 // that every transaction locks rows second.
 func (s *Store) queueRenewal(b *pgx.Batch, r *renewal) {
-	r.longest = s.facts.Load().longest + storekit.ClockSlack
+	r.longest = s.table.Known.Load().Longest + storekit.ClockSlack
 	b.Queue(s.parent.lookOld+` FOR UPDATE`, r.old.Hash[:], r.old.Bucket).QueryRow(func(row pgx.Row) (err error) {
 		r.was, err = scanOld(row)
 		return err

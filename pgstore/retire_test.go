@@ -215,7 +215,7 @@ func TestAPartitionDetachedBeforeItsTimeComesBack(t *testing.T) {
 					t.Fatal(err)
 				}
 				p.detach(t, l)
-				if _, err := s.refresh(t.Context()); err != nil {
+				if _, err := s.table.Refresh(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := s.Get(t.Context(), rec.Key); !errors.Is(err, session.ErrNotFound) {
@@ -235,7 +235,7 @@ func TestAPartitionDetachedBeforeItsTimeComesBack(t *testing.T) {
 					all = append(all, meanwhile)
 				}
 				prune(t, s)
-				if _, err := s.refresh(t.Context()); err != nil {
+				if _, err := s.table.Refresh(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				for i, rec := range all {
@@ -428,9 +428,9 @@ func TestAShorterRetireGraceWaitsForTheFormer(t *testing.T) {
 	s := p.open(t, quiet)
 	in := func(want time.Duration) {
 		t.Helper()
-		f, err := s.refresh(t.Context())
-		if err != nil || f.graceInForce != want {
-			t.Errorf("the grace in force is %v, %v; want %v", f.graceInForce, err, want)
+		f, err := s.table.Refresh(t.Context())
+		if err != nil || f.GraceInForce != want {
+			t.Errorf("the grace in force is %v, %v; want %v", f.GraceInForce, err, want)
 		}
 	}
 	set := func(grace time.Duration) {

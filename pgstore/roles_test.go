@@ -134,7 +134,7 @@ func TestWithoutTheRightToMakePartitions(t *testing.T) {
 	p.exec(t, `DROP TABLE `+p.table(t, p.partOf(t, hour+20).name))
 	for _, known := range []bool{false, true} {
 		if known {
-			if _, err := s.refresh(t.Context()); err != nil {
+			if _, err := s.table.Refresh(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -41,9 +42,9 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 
 func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
 	w := s.newWrite(ctx, ops, mode, true)
-	soon := s.Now().Add(clockError)
+	soon := s.Now().Add(db.ClockError)
 	ends := func(o *op) bool { return !o.rec.Expires.After(soon) }
-	err := w.send(ctx, func(q *queries) batchTexts { return q.save },
+	err := w.send(ctx, func(q *texts) batchTexts { return q.save },
 		inputOf(func(o *op) int64 { return o.rec.Version }),
 		inputOf(func(o *op) *time.Time { return nullTime(o.rec.Expires) }),
 		inputOf(func(o *op) *string { return nullText(o.rec.User) }),

@@ -30,7 +30,7 @@ func TestAClientThatFallsSilentInABatchLosesItsLocks(t *testing.T) {
 		},
 		"a row": {
 			func(s *Store, rec session.Record) string {
-				return `SELECT FROM ` + s.facts.Load().find(rec.Key.Bucket).table + ` FOR UPDATE`
+				return `SELECT FROM ` + s.table.Known.Load().Find(rec.Key.Bucket).Table + ` FOR UPDATE`
 			},
 			func(ctx context.Context, s *Store, rec session.Record) error {
 				_, err := s.Touch(ctx, rec.Key, s.Now())

@@ -216,7 +216,7 @@ func TestAReadOfADatabaseThatIsAwayEnds(t *testing.T) {
 		"Fate":            func() error { _, err := s.Fate(context.Background(), rec.Key); return err },
 		"ListUser":        func() error { _, err := s.ListUser(context.Background(), "ada"); return err },
 		"CountUser":       func() error { _, err := s.CountUser(context.Background(), "ada"); return err },
-		"refresh":         func() error { _, err := s.refresh(context.Background()); return err },
+		"refresh":         func() error { _, err := s.table.Refresh(context.Background()); return err },
 		"WaitForAllNodes": func() error { return s.WaitForAllNodes(context.Background()) },
 		"a search": func() error {
 			_, err := s.Get(context.Background(), session.ForeignKey("test", "away"))

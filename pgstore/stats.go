@@ -34,7 +34,7 @@ func (r *reads) load() (n uint64) {
 
 // Stats implements session.Statser.
 func (s *Store) Stats() session.Stats {
-	f := s.facts.Load()
+	f := s.table.Known.Load()
 	c := &s.stats
 	st := session.Stats{
 		Gets: c.gets.load(), Probes: c.probes.Load(),
@@ -43,16 +43,16 @@ func (s *Store) Stats() session.Stats {
 		Flushes: c.flushes.Load(), Retries: s.conns.Retries.Load(), Unknown: c.unknown.Load(),
 		BackgroundErrors: c.backgroundErrors.Load(),
 		LateTouches:      s.promised.len(), LateTouchFailures: c.lateFailures.Load(),
-		Partitions: len(f.partitions),
-		Maintained: f.maintained.Done, MaintainedBy: f.maintained.By,
-		MadeAhead: f.made, Retired: f.retired, Thinned: f.thinned,
-		Refreshed: f.readAt,
+		Partitions: len(f.Partitions),
+		Maintained: f.Maintained.Done, MaintainedBy: f.Maintained.By,
+		MadeAhead: f.Made, Retired: f.Retired, Thinned: f.Thinned,
+		Refreshed: f.ReadAt,
 	}
 	for _, l := range s.allLanes() {
 		st.Queue = st.Queue.Add(l.Queue.Stats())
 	}
-	s.pruning.report(&st)
+	s.pruning.Report(&st)
 	st.Cache = s.cache.Stats()
-	st.Cache.RefusedByServer, st.Cache.QueueUsage = c.refusedByServer.Load(), f.queueUsage
+	st.Cache.RefusedByServer, st.Cache.QueueUsage = c.refusedByServer.Load(), f.QueueUsage
 	return st
 }

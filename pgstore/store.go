@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/maypok86/otter/v2"
 	"go.uber.org/zap"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/sojourn-go/sojourn/internal/direct"
 	"github.com/sojourn-go/sojourn/internal/pgschema"
@@ -21,6 +20,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
+	"github.com/sojourn-go/sojourn/pgstore/internal/partition"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -53,16 +53,14 @@ type Store struct {
 	turns   turns
 	silent  silent
 
-	onParent  *queries
+	onParent  *texts
 	parent    *parentQueries
 	lockClass int32 // of advisory locks in the two-number form
 	keyLock   int64 // of advisory locks on a key
 
-	facts    atomic.Pointer[facts]
-	readings *readings
-	making   singleflight.Group
-	hints    *otter.Cache[[sha256.Size]byte, int32] // where keys without a bucket are
-	probes   chan struct{}
+	table  *partition.Table
+	hints  *otter.Cache[[sha256.Size]byte, int32] // where keys without a bucket are
+	probes chan struct{}
 
 	cache    *invalidation.Cache
 	channel  string
@@ -71,7 +69,7 @@ type Store struct {
 
 	creates, saves, touches, destroys *lane
 
-	pruning *pruning
+	pruning *partition.Pruning
 	stats   counters
 
 	closed       atomic.Bool
@@ -135,9 +133,8 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		log:      opts.Logger.Named("pgstore").With(zap.String("table", opts.Schema+"."+opts.Table)),
 		names:    names,
 		pool:     pool,
-		onParent: newQueries(names.Sessions),
-		parent:   newParentQueries(names.Sessions, names.Meta, names.MakePartition),
-		readings: newReadings(),
+		onParent: newTexts(names.Sessions),
+		parent:   newParentQueries(names.Sessions, names.Meta),
 		hints:    hints,
 		probes:   make(chan struct{}, maxProbes),
 		channel:  invalidation.Channel(opts.Schema, opts.Table),
@@ -161,9 +158,12 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		return nil, wrap("new", err)
 	}
 	s.app, s.control = s.conns.Roads()
-	first, err := s.askFacts(ctx)
+	s.table, err = partition.New(ctx, partition.Options{
+		Names: names, Conns: s.conns, Road: s.control, WriteTimeout: opts.WriteTimeout,
+		Texts: func(table string) any { return newTexts(table) }, Failed: s.backgroundError,
+	})
 	if err == nil {
-		err = agree(opts, first)
+		err = agree(opts, s.table.Known.Load())
 	}
 	if err != nil {
 		s.conns.Break()
@@ -171,7 +171,6 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 		s.pulse.Close()
 		return nil, wrap("new", err)
 	}
-	s.facts.Store(first)
 	adviseOnPool(s.log, pool)
 	s.start()
 	return s, nil
@@ -188,15 +187,15 @@ func validate(ctx context.Context, pool *pgxpool.Pool, names pgschema.Names) err
 }
 
 // agree compares what all nodes have to agree on.
-func agree(opts Options, f *facts) error {
+func agree(opts Options, f *partition.Facts) error {
 	for _, c := range []struct {
 		field         string
 		given, stored time.Duration
 	}{
-		{"LongestLifetime", opts.LongestLifetime, f.longest},
-		{"PartitionWidth", opts.PartitionWidth, f.width},
-		{"Lease", opts.Lease, f.lease},
-		{"RetireGrace", opts.RetireGrace, f.grace},
+		{"LongestLifetime", opts.LongestLifetime, f.Longest},
+		{"PartitionWidth", opts.PartitionWidth, f.Width},
+		{"Lease", opts.Lease, f.Lease},
+		{"RetireGrace", opts.RetireGrace, f.Grace},
 	} {
 		if c.given != 0 && c.given != c.stored {
 			agreed := c.stored.String()
@@ -219,12 +218,19 @@ func (s *Store) start() {
 	for _, l := range s.allLanes() {
 		s.lanes.Go(func() { l.run(s.conns.Cut) })
 	}
-	s.loops.Go(func() { s.refreshLoop(run) })
+	s.loops.Go(func() { s.table.Run(run) })
 	s.promisedLoop.Go(s.writePromised)
 	if s.opts.CacheBytes > 0 {
 		s.loops.Go(func() { s.listen(run) })
 	}
-	s.pruning = newPruning(s)
+	s.pruning = partition.NewPruning(s.table, partition.PruneOptions{
+		NodeName: s.opts.NodeName, Premake: s.opts.Premake,
+		Pause: func() time.Duration {
+			return storekit.NextPrune(s.opts.NextPrune, storekit.PruneInterval(s.opts.PruneInterval))
+		},
+		LockKey: s.lockKey, Locker: s.locker,
+		Notify: s.notifyPartitions, FailedAgain: func() { s.stats.backgroundErrors.Add(1) }, Log: s.log,
+	})
 	if s.opts.PruneInterval > 0 {
 		s.StartPruning()
 	}
@@ -249,7 +255,7 @@ func (s *Store) Close(ctx context.Context) error {
 			}
 			s.lanes.Wait()
 			s.stop(session.ErrClosed)
-			_ = s.pruning.worker.Close(context.Background()) // which does not end
+			_ = s.pruning.Close(context.Background()) // which does not end
 			s.loops.Wait()
 			s.conns.Close()
 			s.pulse.Close()

@@ -3,15 +3,14 @@ package pgstore
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"testing"
-	"time"
 
+	"github.com/sojourn-go/sojourn/pgstore/internal/partition"
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// A partition is worth a look from sweepLeast pages on.
-const sweptRows = 10 * sweepLeast
+// A partition is worth a look from partition.SweepLeast pages on.
+const sweptRows = 10 * partition.SweepLeast
 
 // idle fills a partition: the share of ten of its sessions has been idle for
 // two days.
@@ -19,7 +18,7 @@ func (p place) idle(t testing.TB, table string, bucket int32, share int) {
 	t.Helper()
 	p.exec(t, fillSQL(table, bucket, 1, sweptRows, 600,
 		fmt.Sprintf(`CASE WHEN i %% 10 < %d THEN now() - interval '2 days' ELSE now() + interval '1 hour' END`, share)))
-	if pages := query[int](t, p, `SELECT (pg_relation_size($1::text::regclass) / 8192)::int`, table); pages < sweepLeast {
+	if pages := query[int](t, p, `SELECT (pg_relation_size($1::text::regclass) / 8192)::int`, table); pages < partition.SweepLeast {
 		t.Fatalf("the partition has %d pages, too few", pages)
 	}
 }
@@ -131,40 +130,5 @@ func TestPartitionsWithLargeDataAreThinned(t *testing.T) {
 	p.exec(t, fillSQL(table, bucket, 1, 1000, 20_000, `now() - interval '2 days'`))
 	if done := prune(t, s); done.Emptied != 1000 {
 		t.Errorf("%d rows were thinned, want 1,000", done.Emptied)
-	}
-}
-
-// A walk that does not fit into a pass goes on with the next.
-func TestThinningGoesOnWhereItStopped(t *testing.T) {
-	t.Parallel()
-	p := migrated(t)
-	s := p.open(t, quiet)
-	bucket := p.hour(t) + 400
-	l := p.partOf(t, bucket)
-	p.idle(t, p.table(t, l.name), bucket, 9)
-	h, done, err := s.ownHand(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer done()
-	sw := &sweeper{}
-	rows := int64(0)
-	for pass := 1; ; pass++ {
-		m := &maintenance{s: s, hand: h, sweep: sw, may: true}
-		if err := m.look(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		i := slices.IndexFunc(m.facts.partitions, func(f partition) bool { return f.name == l.name })
-		err := m.thinPartition(t.Context(), m.facts.partitions[i], time.Now())
-		rows += m.done.Emptied
-		if err == nil {
-			if pass < 3 || rows != sweptRows*9/10 {
-				t.Errorf("%d rows in %d passes, want %d in some", rows, pass, sweptRows*9/10)
-			}
-			return
-		}
-		if !errors.Is(err, errLater) || pass > 100 {
-			t.Fatalf("pass %d: %v", pass, err)
-		}
 	}
 }

@@ -40,7 +40,7 @@ func (s *Store) newTouch(at session.Key, expires time.Time) *op {
 
 func (s *Store) flushTouches(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
 	w := s.newWrite(ctx, ops, mode, false)
-	err := w.send(ctx, func(q *queries) batchTexts { return q.touch }, inputOf(func(o *op) time.Time { return o.rec.Expires }))
+	err := w.send(ctx, func(q *texts) batchTexts { return q.touch }, inputOf(func(o *op) time.Time { return o.rec.Expires }))
 	if err != nil {
 		return nil, err
 	}

@@ -150,7 +150,7 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 		out = rec
 		return s.created(ctx, session.Key{Hash: rec.Key.Hash, Bucket: bucket}, &out)
 	}
-	if err := s.inPartition(ctx, bucket, func() error { return s.untilKnown(ctx, s.app, stripeOf(rec.User), attempt, landed) }); err != nil {
+	if err := s.table.In(ctx, bucket, func() error { return s.untilKnown(ctx, s.app, stripeOf(rec.User), attempt, landed) }); err != nil {
 		return none, nil, s.correct(ctx, s.refused(err))
 	}
 	s.stats.creates.Add(1)

@@ -71,7 +71,7 @@ func (w *write) held(o *op) bool {
 }
 
 // send writes with one of the statements of each partition.
-func (w *write) send(ctx context.Context, texts func(*queries) batchTexts, inputs ...input) error {
+func (w *write) send(ctx context.Context, texts func(*texts) batchTexts, inputs ...input) error {
 	for _, sp := range w.spans {
 		w.queue(sp, texts(sp.q), inputs)
 	}
@@ -79,7 +79,7 @@ func (w *write) send(ctx context.Context, texts func(*queries) batchTexts, input
 	err := w.road.Send(ctx, w.batch)
 	if err == nil {
 		w.s.stats.flushes.Add(1)
-		w.s.compare(before, w.batch.Began.Clock)
+		w.s.table.Compare(before, w.batch.Began.Clock)
 	}
 	return err
 }
@@ -143,7 +143,7 @@ func successor(hash []byte, bucket zeronull.Int4) session.Key {
 
 // span is the sp of a batch that one statement can write.
 type span struct {
-	q   *queries
+	q   *texts
 	ops []*op
 }
 
@@ -152,13 +152,13 @@ func (s *Store) spans(ops []*op, mode flushMode) []span {
 	if mode.parent {
 		return []span{{s.onParent, ops}}
 	}
-	f := s.facts.Load()
+	f := s.table.Known.Load()
 	var out []span
 	for start := 0; start < len(ops); {
-		part := f.find(ops[start].key.Bucket)
+		part := f.Find(ops[start].key.Bucket)
 		if part == nil { // as many as lie in the same gap
 			end := start + 1
-			for end < len(ops) && f.find(ops[end].key.Bucket) == nil {
+			for end < len(ops) && f.Find(ops[end].key.Bucket) == nil {
 				end++
 			}
 			out = append(out, span{s.onParent, ops[start:end]})
@@ -166,10 +166,10 @@ func (s *Store) spans(ops []*op, mode flushMode) []span {
 			continue
 		}
 		end := start + 1
-		for end < len(ops) && int64(ops[end].key.Bucket) < part.hi {
+		for end < len(ops) && part.Takes(ops[end].key.Bucket) {
 			end++
 		}
-		out = append(out, span{part.q, ops[start:end]})
+		out = append(out, span{textsOf(part), ops[start:end]})
 		start = end
 	}
 	return out

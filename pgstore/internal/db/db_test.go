@@ -122,8 +122,12 @@ func TestThePoolsStandInForEachOther(t *testing.T) {
 		t.Errorf("while the caller's pool is exhausted: %v", err)
 	}
 	held.Release()
-	c.Break()
-	if err := one(app); !errors.Is(err, session.ErrClosed) {
-		t.Errorf("after Break: %v, want ErrClosed", err)
+	err = app.Do(t.Context(), func(ctx context.Context, _ *pgxpool.Conn) error {
+		c.Break()
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if !errors.Is(err, session.ErrClosed) {
+		t.Errorf("a statement that is cut off: %v, want ErrClosed", err)
 	}
 }

@@ -140,3 +140,7 @@ func (r Road) Begin(ctx context.Context, do func(context.Context, *Transaction) 
 		return last.CommitOn(ctx, conn)
 	})
 }
+
+// ClockError is by how much a node may be wrong about the database's time without
+// anything being amiss: the answer that told it may have been slow.
+const ClockError = 10 * time.Second

@@ -1,4 +1,4 @@
-package pgstore
+package partition
 
 import (
 	"context"
@@ -23,7 +23,7 @@ import (
 // an operator's word that the table is not to be touched.
 
 func (m *maintenance) retire(ctx context.Context) error {
-	due := m.facts.due(m.facts.graceInForce)
+	due := m.facts.due(m.facts.GraceInForce)
 	if len(due) == 0 {
 		return nil
 	}
@@ -33,28 +33,28 @@ func (m *maintenance) retire(ctx context.Context) error {
 	var errs []error
 	for _, part := range due {
 		if err := m.retirePartition(ctx, part); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", part.table, err))
+			errs = append(errs, fmt.Errorf("%s: %w", part.Table, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // due lists the partitions whose last hour ended so long ago.
-func (f *facts) due(grace time.Duration) (due []partition) {
-	over := f.now().Add(-grace).Unix() / 3600
-	for _, part := range f.partitions {
-		if part.hi-1 <= over {
+func (f *Facts) due(grace time.Duration) (due []Partition) {
+	over := f.Now().Add(-grace).Unix() / 3600
+	for _, part := range f.Partitions {
+		if part.Hi-1 <= over {
 			due = append(due, part)
 		}
 	}
 	return due
 }
 
-func (m *maintenance) retirePartition(ctx context.Context, part partition) error {
+func (m *maintenance) retirePartition(ctx context.Context, part Partition) error {
 	var live int64
 	kept := false
 	err := m.hand.transact(ctx, lockPatiently, true, func(tx pgx.Tx) (err error) {
-		if _, live, err = census(ctx, tx, part.table); err != nil || live > 0 {
+		if _, live, err = census(ctx, tx, part.Table); err != nil || live > 0 {
 			return err
 		}
 		kept, err = m.mark(ctx, tx, part)
@@ -68,35 +68,35 @@ func (m *maintenance) retirePartition(ctx context.Context, part partition) error
 	case live > 0:
 		return liveRows(live)
 	}
-	if err := m.hand.detach(ctx, part.table); err != nil {
+	if err := m.hand.detach(ctx, part.Table); err != nil {
 		if db.IsCode(err, "42P01") { // detached by another
 			return nil
 		}
 		return err
 	}
 	if kept {
-		m.s.log.Info("a partition was detached and is kept, as its comment says", zap.String("partition", part.table))
+		m.p.opts.Log.Info("a partition was detached and is kept, as its comment says", zap.String("partition", part.Table))
 		return nil
 	}
-	return m.reattachOrDrop(ctx, part.name, int32(part.lo), int32(part.hi))
+	return m.reattachOrDrop(ctx, part.Name, int32(part.Lo), int32(part.Hi))
 }
 
 // mark prepares a partition for being detached, unless it is to be kept.
-func (m *maintenance) mark(ctx context.Context, tx pgx.Tx, part partition) (kept bool, err error) {
+func (m *maintenance) mark(ctx context.Context, tx pgx.Tx, part Partition) (kept bool, err error) {
 	var comment string
-	err = tx.QueryRow(ctx, `SELECT COALESCE(pg_catalog.obj_description($1::text::regclass, 'pg_class'), '')`, part.table).Scan(&comment)
+	err = tx.QueryRow(ctx, `SELECT COALESCE(pg_catalog.obj_description($1::text::regclass, 'pg_class'), '')`, part.Table).Scan(&comment)
 	if err != nil || strings.HasPrefix(comment, keepMark) {
 		return err == nil, err
 	}
 	// A restore without comments has lost the mark; without it nobody would
 	// find the table if the pass got no further.
-	if ours := m.s.names.PartitionComment(int32(part.lo), int32(part.hi)); comment != ours {
-		if _, err := tx.Exec(ctx, `COMMENT ON TABLE `+part.table+` IS '`+strings.ReplaceAll(ours, `'`, `''`)+`'`); err != nil {
+	if ours := m.p.table.opts.Names.PartitionComment(int32(part.Lo), int32(part.Hi)); comment != ours {
+		if _, err := tx.Exec(ctx, `COMMENT ON TABLE `+part.Table+` IS '`+strings.ReplaceAll(ours, `'`, `''`)+`'`); err != nil {
 			return false, err
 		}
 	}
 	// A vacuum under way would make detaching wait longer than it may.
-	_, err = tx.Exec(ctx, `ALTER TABLE `+part.table+` SET (autovacuum_enabled = off, toast.autovacuum_enabled = off)`)
+	_, err = tx.Exec(ctx, `ALTER TABLE `+part.Table+` SET (autovacuum_enabled = off, toast.autovacuum_enabled = off)`)
 	return false, err
 }
 
@@ -126,7 +126,7 @@ SELECT n.nspname, c.relname
 FROM pg_catalog.pg_inherits AS i
 JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE i.inhparent = $1::text::regclass AND i.inhdetachpending`, m.s.names.Sessions)
+WHERE i.inhparent = $1::text::regclass AND i.inhdetachpending`, m.p.table.opts.Names.Sessions)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ WHERE i.inhparent = $1::text::regclass AND i.inhdetachpending`, m.s.names.Sessio
 		return m.mayNot()
 	}
 	for _, table := range pending {
-		_, err := m.hand.exec(ctx, lockPatiently, true, `ALTER TABLE `+m.s.names.Sessions+` DETACH PARTITION `+table+` FINALIZE`)
+		_, err := m.hand.exec(ctx, lockPatiently, true, `ALTER TABLE `+m.p.table.opts.Names.Sessions+` DETACH PARTITION `+table+` FINALIZE`)
 		if err != nil {
 			return fmt.Errorf("%s: %w", table, err)
 		}
@@ -159,7 +159,7 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_description AS d ON d.objoid = c.oid AND d.classoid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0
 WHERE n.nspname = $1 AND c.relkind = 'r'
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid)
-  AND d.description LIKE 'sojourn partition of %'`, m.s.names.Schema)
+  AND d.description LIKE 'sojourn partition of %'`, m.p.table.opts.Names.Schema)
 	if err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ WHERE n.nspname = $1 AND c.relkind = 'r'
 	var name, mark string
 	var may bool
 	_, err = pgx.ForEachRow(rows, []any{&name, &mark, &may}, func() error {
-		if lo, hi, ok := m.s.names.ParsePartitionComment(mark); ok {
+		if lo, hi, ok := m.p.table.opts.Names.ParsePartitionComment(mark); ok {
 			orphans = append(orphans, orphan{name, lo, hi, may})
 		}
 		return nil
@@ -187,7 +187,7 @@ WHERE n.nspname = $1 AND c.relkind = 'r'
 			err = m.reattachOrDrop(ctx, o.name, o.lo, o.hi)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", m.s.names.Qualify(o.name), err))
+			errs = append(errs, fmt.Errorf("%s: %w", m.p.table.opts.Names.Qualify(o.name), err))
 		}
 	}
 	return errors.Join(errs...)
@@ -197,8 +197,8 @@ WHERE n.nspname = $1 AND c.relkind = 'r'
 // not over. It may have been detached by hand, or hold what should not be
 // there.
 func (m *maintenance) reattachOrDrop(ctx context.Context, name string, lo, hi int32) error {
-	table := m.s.names.Qualify(name)
-	over := time.Unix(int64(hi-1)*3600, 0).Before(m.facts.now().Add(-m.facts.graceInForce))
+	table := m.p.table.opts.Names.Qualify(name)
+	over := time.Unix(int64(hi-1)*3600, 0).Before(m.facts.Now().Add(-m.facts.GraceInForce))
 	var rows, live int64
 	var made int
 	var dropped, gone bool
@@ -249,7 +249,7 @@ func (m *maintenance) isGone(ctx context.Context, tx pgx.Tx, table string, lo, h
 	err = tx.QueryRow(ctx, `
 SELECT c.oid IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhrelid = c.oid)
   OR pg_catalog.obj_description(c.oid, 'pg_class') IS DISTINCT FROM $2
-FROM (SELECT pg_catalog.to_regclass($1) AS oid) AS c`, table, m.s.names.PartitionComment(lo, hi)).Scan(&gone)
+FROM (SELECT pg_catalog.to_regclass($1) AS oid) AS c`, table, m.p.table.opts.Names.PartitionComment(lo, hi)).Scan(&gone)
 	return gone, err
 }
 
@@ -258,31 +258,31 @@ FROM (SELECT pg_catalog.to_regclass($1) AS oid) AS c`, table, m.s.names.Partitio
 // they keep keys dead. Rows of hours that have passed do not move: they are not
 // needed for that.
 func (m *maintenance) reattach(ctx context.Context, tx pgx.Tx, table string, lo, hi int32) (made int, err error) {
-	f, err := m.s.readFacts(ctx, tx, m.facts)
+	f, err := m.p.table.read(ctx, tx)
 	if err != nil {
 		return 0, err
 	}
-	if !slices.ContainsFunc(f.partitions, func(part partition) bool { return part.lo < int64(hi) && part.hi > int64(lo) }) {
+	if !slices.ContainsFunc(f.Partitions, func(part Partition) bool { return part.Lo < int64(hi) && part.Hi > int64(lo) }) {
 		_, err = tx.Exec(ctx, fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)`,
-			m.s.names.Sessions, table, lo, hi))
+			m.p.table.opts.Names.Sessions, table, lo, hi))
 		return 0, err
 	}
-	from := max(lo, session.BucketOf(f.now()))
+	from := max(lo, session.BucketOf(f.Now()))
 	for {
 		bucket, gap := f.firstGap(int64(from), int64(hi-1))
 		if !gap {
 			break
 		}
-		if _, err := tx.Exec(ctx, m.s.parent.makePartition, bucket); err != nil {
+		if _, err := tx.Exec(ctx, m.p.table.queries.makePartition, bucket); err != nil {
 			return 0, err
 		}
 		made++
-		if f, err = m.s.readFacts(ctx, tx, m.facts); err != nil {
+		if f, err = m.p.table.read(ctx, tx); err != nil {
 			return 0, err
 		}
 	}
 	for _, sql := range []string{
-		`INSERT INTO ` + m.s.names.Sessions + ` (` + allColumns + `) SELECT ` + allColumns + ` FROM ` + table +
+		`INSERT INTO ` + m.p.table.opts.Names.Sessions + ` (` + allColumns + `) SELECT ` + allColumns + ` FROM ` + table +
 			` WHERE bucket >= ` + strconv.Itoa(int(from)) + ` ON CONFLICT (key, bucket) DO NOTHING`,
 		`DROP TABLE ` + table,
 	} {
@@ -292,5 +292,3 @@ func (m *maintenance) reattach(ctx context.Context, tx pgx.Tx, table string, lo,
 	}
 	return made, nil
 }
-
-const allColumns = columns + `, ended_at, renewed_to, renewed_bucket, grace_until, chain_until`

@@ -1,4 +1,4 @@
-package pgstore
+package partition
 
 import (
 	"context"
@@ -17,13 +17,13 @@ import (
 // maintenance is one pass. Everything in it may be repeated, and may run on two
 // nodes at once without harm.
 type maintenance struct {
-	s     *Store
+	p     *Pruning
 	hand  hand
 	sweep *sweeper
 
 	owner string // of the table
 	may   bool   // act as the owner
-	facts *facts
+	facts *Facts
 	done  session.Pruned
 }
 
@@ -43,8 +43,8 @@ var errLater = errors.New("the next pass goes on with it")
 
 // pass runs the steps one after the other, and goes on after a failure: the
 // next pass tries again what could not be done.
-func (s *Store) pass(ctx context.Context, h hand, sweep *sweeper) passReport {
-	m := &maintenance{s: s, hand: h, sweep: sweep}
+func (p *Pruning) pass(ctx context.Context, h hand, sweep *sweeper) passReport {
+	m := &maintenance{p: p, hand: h, sweep: sweep}
 	r := passReport{} // a node that cannot even look is not fit to lead
 	if err := h.begin(ctx); err != nil {
 		r.steps = append(r.steps, step{"begin a pass", err})
@@ -84,28 +84,28 @@ func (s *Store) pass(ctx context.Context, h hand, sweep *sweeper) passReport {
 		r.steps = append(r.steps, step{todo.what, err})
 	}
 	r.done = m.done
-	s.refreshSoon()
+	p.table.RefreshSoon()
 	if r.done != (session.Pruned{}) {
-		s.log.Info("maintenance", zap.Int("retired", r.done.Retired), zap.Int("made", r.done.Made), zap.Int64("rows", r.done.Rows), zap.Int64("emptied", r.done.Emptied))
+		p.opts.Log.Info("maintenance", zap.Int("retired", r.done.Retired), zap.Int("made", r.done.Made), zap.Int64("rows", r.done.Rows), zap.Int64("emptied", r.done.Emptied))
 	}
 	return r
 }
 
 // look reads the role's rights and the facts, by which the steps go.
 func (m *maintenance) look(ctx context.Context) (err error) {
-	if m.may, m.owner, err = m.s.mayRetire(ctx, m.hand.conn); err != nil {
+	if m.may, m.owner, err = m.p.mayRetire(ctx, m.hand.conn); err != nil {
 		return err
 	}
 	limit := ""
 	if !m.may {
 		limit = m.mayNot().Error()
 	}
-	m.s.pruning.limit("role", limit)
+	m.p.limit("role", limit)
 	return m.readFacts(ctx, m.hand.conn)
 }
 
-func (m *maintenance) readFacts(ctx context.Context, db batcher) error {
-	f, err := m.s.readFacts(ctx, db, m.s.facts.Load())
+func (m *maintenance) readFacts(ctx context.Context, on batcher) error {
+	f, err := m.p.table.read(ctx, on)
 	if err == nil {
 		m.facts = f
 	}
@@ -114,10 +114,10 @@ func (m *maintenance) readFacts(ctx context.Context, db batcher) error {
 
 // mayRetire reports whether this role owns the table, as a member perhaps, and
 // which role does.
-func (s *Store) mayRetire(ctx context.Context, db pgschema.Querier) (may bool, owner string, err error) {
-	err = db.QueryRow(ctx, `
+func (p *Pruning) mayRetire(ctx context.Context, on pgschema.Querier) (may bool, owner string, err error) {
+	err = on.QueryRow(ctx, `
 SELECT pg_catalog.pg_has_role(relowner, 'USAGE'), pg_catalog.pg_get_userbyid(relowner)
-FROM pg_catalog.pg_class WHERE oid = $1::text::regclass`, s.names.Sessions).Scan(&may, &owner)
+FROM pg_catalog.pg_class WHERE oid = $1::text::regclass`, p.table.opts.Names.Sessions).Scan(&may, &owner)
 	return may, owner, err
 }
 
@@ -129,21 +129,21 @@ func (m *maintenance) mayNot() error {
 // makeAhead makes the partitions that sessions created before the next day
 // need at most.
 func (m *maintenance) makeAhead(ctx context.Context) error {
-	now := m.facts.now()
-	first, last := session.BucketOf(now), session.BucketOf(now.Add(m.facts.longest+m.s.opts.Premake))
+	now := m.facts.Now()
+	first, last := session.BucketOf(now), session.BucketOf(now.Add(m.facts.Longest+m.p.opts.Premake))
 	for {
 		bucket, gap := m.facts.firstGap(int64(first), int64(last))
 		if !gap {
 			return nil
 		}
-		_, err := m.hand.exec(ctx, lockBriefly, true, m.s.parent.makePartition, bucket)
+		_, err := m.hand.exec(ctx, lockBriefly, true, m.p.table.queries.makePartition, bucket)
 		switch {
 		case err == nil:
 			m.done.Made++
 		case db.IsCode(err, "42501"): // insufficient_privilege
-			return fmt.Errorf("this role may not call %s; grant it EXECUTE: %w", m.s.names.MakePartition, err)
+			return fmt.Errorf("this role may not call %s; grant it EXECUTE: %w", m.p.table.opts.Names.MakePartition, err)
 		case db.IsCode(err, "42883"): // undefined_function
-			return fmt.Errorf("there is no function %s; migrations.Up makes it: %w", m.s.names.MakePartition, err)
+			return fmt.Errorf("there is no function %s; migrations.Up makes it: %w", m.p.table.opts.Names.MakePartition, err)
 		default:
 			return err
 		}
@@ -158,7 +158,7 @@ func (m *maintenance) makeAhead(ctx context.Context) error {
 func (m *maintenance) passOnRights(ctx context.Context) error {
 	// The owner first: what a partition gives its owner it need not give others.
 	for _, differing := range []string{strangers, differingRights()} {
-		rows, err := m.hand.conn.Query(ctx, differing, m.s.names.Sessions)
+		rows, err := m.hand.conn.Query(ctx, differing, m.p.table.opts.Names.Sessions)
 		if err != nil {
 			return err
 		}
@@ -210,7 +210,16 @@ WHERE i.inhparent = $1::text::regclass AND NOT i.inhdetachpending`
 // time at which it was last done.
 func (m *maintenance) journal(ctx context.Context, undone map[duty]bool, steps []step) error {
 	failed := slices.ContainsFunc(steps, func(s step) bool { return s.err != nil })
-	_, err := m.hand.exec(ctx, lockBriefly, false, m.s.parent.journal,
-		m.s.opts.NodeName, !undone[dutyMake], !undone[dutyRetire], !undone[dutyThin], !failed)
+	_, err := m.hand.exec(ctx, lockBriefly, false, m.p.table.queries.journal,
+		m.p.opts.NodeName, !undone[dutyMake], !undone[dutyRetire], !undone[dutyThin], !failed)
 	return err
+}
+
+// notifyPartitions has the other nodes look at the partitions if this pass has
+// made or retired some.
+func (m *maintenance) notifyPartitions(ctx context.Context) error {
+	if m.done.Made == 0 && m.done.Retired == 0 {
+		return nil
+	}
+	return m.p.opts.Notify(ctx, m.hand.conn)
 }

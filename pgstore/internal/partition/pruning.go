@@ -1,4 +1,4 @@
-package pgstore
+package partition
 
 import (
 	"context"
@@ -9,10 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/leader"
@@ -20,10 +18,11 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// pruning is this node's part in the maintenance of the table. One node leads
+// Pruning is this node's part in the maintenance of the table. One node leads
 // and does a pass now and then, on the very connection that holds its lock.
-type pruning struct {
-	s      *Store
+type Pruning struct {
+	table  *Table
+	opts   PruneOptions
 	worker worker.Worker
 
 	mu       sync.Mutex
@@ -34,22 +33,40 @@ type pruning struct {
 	sweep    sweeper // of this node's passes in the background
 }
 
-func newPruning(s *Store) *pruning {
-	return &pruning{s: s, limits: map[string]string{}, failures: failures{}}
+// PruneOptions say how a node maintains its table.
+type PruneOptions struct {
+	NodeName string
+	Premake  time.Duration        // how much further ahead than the longest lifetime
+	Pause    func() time.Duration // asked before each wait for the next pass
+
+	// LockKey is the number of an advisory lock of the table, and Locker opens
+	// connections that can hold one for long.
+	LockKey func(purpose string) int64
+	Locker  func(purpose string) (leader.Locker[*pgx.Conn], error)
+
+	// Notify has the other nodes look at the partitions.
+	Notify func(context.Context, *pgx.Conn) error
+	// FailedAgain is called for a failure of which Options.Failed was told before.
+	FailedAgain func()
+	Log         *zap.Logger
 }
 
-// StartPruning implements session.Pruner.
-func (s *Store) StartPruning() { s.pruning.worker.Start(s.pruning.run) }
-
-// StopPruning implements session.Pruner.
-func (s *Store) StopPruning(ctx context.Context) error {
-	if s.closed.Load() {
-		return wrap("stop pruning", session.ErrClosed)
-	}
-	return wrap("stop pruning", s.pruning.worker.Stop(ctx))
+// NewPruning returns a part in maintenance that has not begun.
+func NewPruning(table *Table, opts PruneOptions) *Pruning {
+	return &Pruning{table: table, opts: opts, limits: map[string]string{}, failures: failures{}}
 }
 
-func (p *pruning) report(st *session.Stats) {
+// Start has this node take part.
+func (p *Pruning) Start() { p.worker.Start(p.run) }
+
+// Stop ends that, and waits until a pass that is under way has ended.
+func (p *Pruning) Stop(ctx context.Context) error { return p.worker.Stop(ctx) }
+
+// Close is Stop for good.
+func (p *Pruning) Close(ctx context.Context) error { return p.worker.Close(ctx) }
+
+// Report fills in what is known of passes.
+func (p *Pruning) Report(st *session.Stats) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	st.Pruned = p.total
@@ -61,7 +78,7 @@ func (p *pruning) report(st *session.Stats) {
 	}
 }
 
-func (p *pruning) add(done session.Pruned) {
+func (p *Pruning) add(done session.Pruned) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.total.Retired += done.Retired
@@ -72,42 +89,10 @@ func (p *pruning) add(done session.Pruned) {
 
 // limit notes what this node cannot do, by its reason. An empty text says that
 // it can.
-func (p *pruning) limit(why, text string) {
+func (p *Pruning) limit(why, text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.limits[why] = text
-}
-
-// Leader asks the database which node leads and returns its NodeName, as far
-// as 63 bytes hold it, or leader.ErrNoLeader. Without a direct connection nodes
-// take turns and nobody leads.
-func (s *Store) Leader(ctx context.Context) (string, error) {
-	if err := s.begun(ctx); err != nil {
-		return "", wrap("leader", err)
-	}
-	var info pglock.Info
-	err := s.app.Ask(ctx, func(ctx context.Context, conn *pgxpool.Conn) (err error) {
-		info, err = pglock.Holder(ctx, conn, s.lockKey("leader"))
-		return err
-	})
-	if err != nil {
-		return "", wrap("leader", err)
-	}
-	name, _ := strings.CutSuffix(info.ApplicationName, " (leader)")
-	name, _ = strings.CutPrefix(name, namePrefix)
-	return name, nil
-}
-
-const namePrefix = "sojourn " // of application names
-
-// lockKey is the number of an advisory lock of this table.
-func (s *Store) lockKey(purpose string) int64 {
-	return leader.Key("sojourn", s.opts.Schema, s.opts.Table, purpose)
-}
-
-// locker makes sessions for locks, around a pooler if there is one.
-func (s *Store) locker(purpose string) (leader.Locker[*pgx.Conn], error) {
-	return pglock.Around(s.pulse, s.opts.DirectDSN, s.lockKey(purpose), namePrefix+s.opts.NodeName)
 }
 
 const (
@@ -122,14 +107,14 @@ const (
 	unfitTerm     = time.Minute
 )
 
-func (p *pruning) run(ctx context.Context) {
-	locker, err := p.s.locker("leader")
+func (p *Pruning) run(ctx context.Context) {
+	locker, err := p.opts.Locker("leader")
 	if err != nil {
-		p.s.backgroundError("take part in maintenance", err)
+		p.table.opts.Failed("take part in maintenance", err)
 		return
 	}
 	err = leader.Run(ctx, pglock.Reluctant(locker, leaveToOthers, p.fit), leader.Options{
-		Logger: p.s.log,
+		Logger: p.opts.Log,
 		OnChange: func(state leader.State) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -138,34 +123,34 @@ func (p *pruning) run(ctx context.Context) {
 	}, p.lead)
 	if errors.Is(err, leader.ErrPooled) {
 		p.limit("connection", withoutDetachConcurrently)
-		p.s.log.Warn(withoutDetachConcurrently + "; nodes take turns in maintenance")
+		p.opts.Log.Warn(withoutDetachConcurrently + "; nodes take turns in maintenance")
 		p.takeTurns(ctx)
 		return
 	}
 	if err != nil && ctx.Err() == nil {
-		p.s.backgroundError("take part in maintenance", err)
+		p.table.opts.Failed("take part in maintenance", err)
 	}
 }
 
 // fit reports whether a node may do all of a pass on a connection.
-func (p *pruning) fit(ctx context.Context, conn *pgx.Conn) (bool, error) {
-	may, _, err := p.s.mayRetire(ctx, conn)
+func (p *Pruning) fit(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	may, _, err := p.mayRetire(ctx, conn)
 	return may, err
 }
 
 // lead does passes for as long as this node leads.
-func (p *pruning) lead(leading context.Context, term *leader.Term[*pgx.Conn]) error {
+func (p *Pruning) lead(leading context.Context, term *leader.Term[*pgx.Conn]) error {
 	for {
 		fit := true
 		err := term.Do(leading, passLimit, func(ctx context.Context, conn *pgx.Conn) error {
-			fit = p.pass(ctx, hand{s: p.s, conn: conn})
+			fit = p.passInBackground(ctx, hand{p: p, conn: conn})
 			return nil
 		})
 		if leading.Err() != nil {
 			return nil
 		}
 		p.note("maintain", err)
-		pause := storekit.NextPrune(p.s.opts.NextPrune, storekit.PruneInterval(p.s.opts.PruneInterval))
+		pause := p.opts.Pause()
 		if !fit {
 			pause = min(pause, unfitTerm)
 		}
@@ -176,12 +161,12 @@ func (p *pruning) lead(leading context.Context, term *leader.Term[*pgx.Conn]) er
 }
 
 // takeTurns does passes without leading.
-func (p *pruning) takeTurns(ctx context.Context) {
+func (p *Pruning) takeTurns(ctx context.Context) {
 	for {
 		limited, cancel := context.WithTimeout(ctx, passLimit)
-		h, done, err := p.s.pooledHand(limited)
+		h, done, err := p.pooledHand(limited)
 		if err == nil {
-			p.pass(limited, h)
+			p.passInBackground(limited, h)
 			done()
 		}
 		cancel()
@@ -189,16 +174,16 @@ func (p *pruning) takeTurns(ctx context.Context) {
 			return
 		}
 		p.note("maintain", err)
-		if !wait.Sleep(ctx, storekit.NextPrune(p.s.opts.NextPrune, storekit.PruneInterval(p.s.opts.PruneInterval))) {
+		if !wait.Sleep(ctx, p.opts.Pause()) {
 			return
 		}
 	}
 }
 
-// pass runs one pass and logs what failed. It reports whether this node may do
-// all of it.
-func (p *pruning) pass(ctx context.Context, h hand) (fit bool) {
-	r := p.s.pass(ctx, h, &p.sweep)
+// passInBackground runs one pass and logs what failed. It reports whether this
+// node may do all of it.
+func (p *Pruning) passInBackground(ctx context.Context, h hand) (fit bool) {
+	r := p.pass(ctx, h, &p.sweep)
 	p.add(r.done)
 	for _, step := range r.steps {
 		if ctx.Err() != nil && step.err != nil {
@@ -209,38 +194,35 @@ func (p *pruning) pass(ctx context.Context, h hand) (fit bool) {
 	return r.fit
 }
 
-// PruneNow implements session.Pruner.
-func (s *Store) PruneNow(ctx context.Context) (session.Pruned, error) {
-	if err := s.begun(ctx); err != nil {
-		return session.Pruned{}, wrap("prune", err)
-	}
-	h, done, err := s.ownHand(ctx)
+// Now does a pass, on a connection of its own, and returns all that failed.
+func (p *Pruning) Now(ctx context.Context) (session.Pruned, error) {
+	h, done, err := p.ownHand(ctx)
 	if errors.Is(err, leader.ErrPooled) {
-		h, done, err = s.pooledHand(ctx)
+		h, done, err = p.pooledHand(ctx)
 	}
 	if err != nil {
-		return session.Pruned{}, wrap("prune", err)
+		return session.Pruned{}, err
 	}
 	defer done()
-	r := s.pass(ctx, h, &sweeper{})
-	s.pruning.add(r.done)
-	return r.done, wrap("prune", r.err(ctx))
+	r := p.pass(ctx, h, &sweeper{})
+	p.add(r.done)
+	return r.done, r.err(ctx)
 }
 
 // note says of a step that it fails, once for each reason, and that it works
 // again. It counts what it does not say.
-func (p *pruning) note(step string, err error) {
+func (p *Pruning) note(step string, err error) {
 	p.mu.Lock()
 	known, times := p.failures.note(step, err)
 	p.mu.Unlock()
 	switch {
 	case err == nil && times > 0:
-		p.s.log.Info("maintenance works again", zap.String("step", step), zap.Int("failures", times))
+		p.opts.Log.Info("maintenance works again", zap.String("step", step), zap.Int("failures", times))
 	case err == nil:
 	case known:
-		p.s.stats.backgroundErrors.Add(1)
+		p.opts.FailedAgain()
 	default:
-		p.s.backgroundError(step, err)
+		p.table.opts.Failed(step, err)
 	}
 }
 

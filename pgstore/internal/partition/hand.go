@@ -1,4 +1,4 @@
-package pgstore
+package partition
 
 import (
 	"context"
@@ -21,7 +21,7 @@ import (
 // so passes of two nodes may take turns step by step. Each step looks for
 // itself what is left to do.
 type hand struct {
-	s      *Store
+	p      *Pruning
 	conn   *pgx.Conn
 	pooled bool
 }
@@ -62,7 +62,7 @@ func (h hand) end(ctx context.Context) {
 	}
 }
 
-func (h hand) passKey() int64 { return h.s.lockKey("prune") }
+func (h hand) passKey() int64 { return h.p.opts.LockKey("prune") }
 
 // lock takes a lock of the session.
 func (h hand) lock(ctx context.Context, key int64) error {
@@ -123,7 +123,7 @@ func (h hand) transact(ctx context.Context, lockTimeout string, ddl bool, do fun
 func (h hand) attempt(ctx context.Context, lockTimeout string, ddl bool, do func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, h.conn, pgx.TxOptions{BeginQuery: db.BeginSQL}, func(tx pgx.Tx) error {
 		var got bool
-		err := tx.QueryRow(ctx, startMaintaining, lockTimeout, silentFor, h.passKey(), h.s.names.DDLKey, ddl).Scan(nil, nil, nil, nil, nil, &got)
+		err := tx.QueryRow(ctx, startMaintaining, lockTimeout, silentFor, h.passKey(), h.p.table.opts.Names.DDLKey, ddl).Scan(nil, nil, nil, nil, nil, &got)
 		switch {
 		case err != nil:
 			return err
@@ -156,15 +156,15 @@ func (h hand) exec(ctx context.Context, lockTimeout string, ddl bool, sql string
 // statements that use the partition, without making anybody wait. In a
 // transaction the table is locked, for as long as nobody else holds it up.
 func (h hand) detach(ctx context.Context, table string) error {
-	sql := `ALTER TABLE ` + h.s.names.Sessions + ` DETACH PARTITION ` + table
+	sql := `ALTER TABLE ` + h.p.table.opts.Names.Sessions + ` DETACH PARTITION ` + table
 	if h.pooled {
 		_, err := h.exec(ctx, lockBriefly, true, sql)
 		return err
 	}
-	if err := h.lock(ctx, h.s.names.DDLKey); err != nil {
+	if err := h.lock(ctx, h.p.table.opts.Names.DDLKey); err != nil {
 		return err
 	}
-	defer h.unlock(ctx, h.s.names.DDLKey)
+	defer h.unlock(ctx, h.p.table.opts.Names.DDLKey)
 	if _, err := h.conn.Exec(ctx, `SELECT pg_catalog.set_config('lock_timeout', $1, false)`, lockPatiently); err != nil {
 		return err
 	}
@@ -173,8 +173,8 @@ func (h hand) detach(ctx context.Context, table string) error {
 }
 
 // ownHand opens a connection for one pass by PruneNow.
-func (s *Store) ownHand(ctx context.Context) (h hand, done func(), err error) {
-	locker, err := s.locker("prune")
+func (p *Pruning) ownHand(ctx context.Context) (h hand, done func(), err error) {
+	locker, err := p.opts.Locker("prune")
 	if err != nil {
 		return hand{}, nil, err
 	}
@@ -186,7 +186,7 @@ func (s *Store) ownHand(ctx context.Context) (h hand, done func(), err error) {
 		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		if err := sess.Close(bye); err != nil {
-			s.backgroundError("close the connection of PruneNow", err)
+			p.table.opts.Failed("close the connection of PruneNow", err)
 		}
 	}
 	// The server takes the locks away if this node is frozen.
@@ -194,13 +194,13 @@ func (s *Store) ownHand(ctx context.Context) (h hand, done func(), err error) {
 		bye()
 		return hand{}, nil, err
 	}
-	return hand{s: s, conn: sess.Conn()}, bye, nil
+	return hand{p: p, conn: sess.Conn()}, bye, nil
 }
 
 // pooledHand opens a connection through the pooler. Sessions do not use this
 // connection, because maintenance waits for locks.
-func (s *Store) pooledHand(ctx context.Context) (h hand, done func(), err error) {
-	pool, err := db.OwnPool(ctx, s.pool, 1)
+func (p *Pruning) pooledHand(ctx context.Context) (h hand, done func(), err error) {
+	pool, err := db.OwnPool(ctx, p.table.opts.Conns.App, 1)
 	if err != nil {
 		return hand{}, nil, err
 	}
@@ -209,7 +209,7 @@ func (s *Store) pooledHand(ctx context.Context) (h hand, done func(), err error)
 		pool.Close()
 		return hand{}, nil, fmt.Errorf("connect: %w", err)
 	}
-	return hand{s: s, conn: conn.Conn(), pooled: true}, func() {
+	return hand{p: p, conn: conn.Conn(), pooled: true}, func() {
 		conn.Release()
 		pool.Close()
 	}, nil

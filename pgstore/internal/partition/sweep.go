@@ -1,4 +1,4 @@
-package pgstore
+package partition
 
 import (
 	"context"
@@ -26,10 +26,13 @@ type sweeper struct {
 	page  int64
 }
 
+// SweepLeast is how many pages, TOAST included, a partition has that is looked
+// at.
+const SweepLeast = 1000
+
 const (
 	sweepAgain   = time.Hour // a partition is not looked at more often
 	sweepSample  = 1000      // pages to estimate by
-	sweepLeast   = 1000      // pages, TOAST included, below which a partition is left alone
 	sweepPages   = 256       // per transaction
 	sweepPause   = 20 * time.Millisecond
 	sweepPerPass = 2 * time.Minute
@@ -47,8 +50,8 @@ func (m *maintenance) thin(ctx context.Context) error {
 		limit = sweepUnfit
 	}
 	end := time.Now().Add(limit)
-	for _, part := range m.facts.partitions {
-		if t, ok := sw.looked[part.table]; ok && time.Since(t) < sweepAgain {
+	for _, part := range m.facts.Partitions {
+		if t, ok := sw.looked[part.Table]; ok && time.Since(t) < sweepAgain {
 			continue
 		}
 		if time.Now().After(end) {
@@ -61,9 +64,9 @@ func (m *maintenance) thin(ctx context.Context) error {
 		case db.IsCode(err, "42P01"): // undefined_table: retired meanwhile
 			sw.table = ""
 		case err != nil:
-			return fmt.Errorf("%s: %w", part.table, err)
+			return fmt.Errorf("%s: %w", part.Table, err)
 		}
-		sw.looked[part.table] = time.Now()
+		sw.looked[part.Table] = time.Now()
 	}
 	for table := range sw.looked {
 		if !m.facts.has(table) {
@@ -74,31 +77,30 @@ func (m *maintenance) thin(ctx context.Context) error {
 }
 
 // thinPartition walks through a partition if that is worth it, or goes on with that.
-func (m *maintenance) thinPartition(ctx context.Context, part partition, end time.Time) error {
-	sw, grace := m.sweep, m.facts.graceInForce.Seconds()
+func (m *maintenance) thinPartition(ctx context.Context, part Partition, end time.Time) error {
+	sw, grace := m.sweep, m.facts.GraceInForce.Seconds()
 	var pages, all int64
 	err := m.hand.conn.QueryRow(ctx, `
 SELECT pg_catalog.pg_relation_size($1::text::regclass) / b, pg_catalog.pg_table_size($1::text::regclass) / b
-FROM (SELECT pg_catalog.current_setting('block_size')::bigint) AS s(b)`, part.table).Scan(&pages, &all)
-	if err != nil || all < sweepLeast {
+FROM (SELECT pg_catalog.current_setting('block_size')::bigint) AS s(b)`, part.Table).Scan(&pages, &all)
+	if err != nil || all < SweepLeast {
 		return err
 	}
-	if sw.table != part.table {
+	if sw.table != part.Table {
 		worth, err := m.worthThinning(ctx, part, pages, grace)
 		if err != nil || !worth {
 			return err
 		}
-		sw.table, sw.page = part.table, 0
+		sw.table, sw.page = part.Table, 0
 	}
 	return m.walk(ctx, part, pages, grace, end)
 }
 
 // walk makes tombstones of the sessions that are idle for so long, from where
 // it stopped before. A key could be put again if its row were gone.
-func (m *maintenance) walk(ctx context.Context, part partition, pages int64, grace float64, end time.Time) error {
+func (m *maintenance) walk(ctx context.Context, part Partition, pages int64, grace float64, end time.Time) error {
 	sw := m.sweep
-	sql := `UPDATE ` + part.table + ` SET ended_at = expires_at, user_id = NULL, data = NULL
-WHERE ctid >= $2::tid AND ctid < $3::tid AND ` + idleExpired
+	sql := ThinOut(part.Table)
 	skipped := false
 	for sw.page < pages {
 		rows, err := m.hand.exec(ctx, lockBriefly, false, sql, grace, fmt.Sprintf("(%d,0)", sw.page), fmt.Sprintf("(%d,0)", sw.page+sweepPages))
@@ -124,9 +126,16 @@ WHERE ctid >= $2::tid AND ctid < $3::tid AND ` + idleExpired
 	return nil
 }
 
+// ThinOut is the statement that makes tombstones of the sessions in a range of
+// rows whose idle timeout ended longer ago than a grace in seconds: $2, $3, $1.
+func ThinOut(table string) string {
+	return `UPDATE ` + table + ` SET ended_at = expires_at, user_id = NULL, data = NULL
+WHERE ctid >= $2::tid AND ctid < $3::tid AND ` + idleExpired
+}
+
 // worthThinning estimates whether a partition holds at least as many sessions that
 // idle-expired as live ones.
-func (m *maintenance) worthThinning(ctx context.Context, part partition, pages int64, grace float64) (bool, error) {
+func (m *maintenance) worthThinning(ctx context.Context, part Partition, pages int64, grace float64) (bool, error) {
 	var live, expired int64
 	share := 100.0
 	if pages > sweepSample {
@@ -135,7 +144,7 @@ func (m *maintenance) worthThinning(ctx context.Context, part partition, pages i
 	err := m.hand.transact(ctx, lockBriefly, false, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
 SELECT pg_catalog.count(*) FILTER (WHERE NOT (`+idleExpired+`)), pg_catalog.count(*) FILTER (WHERE `+idleExpired+`)
-FROM `+part.table+` TABLESAMPLE SYSTEM ($2) WHERE ended_at IS NULL`, grace, share).Scan(&live, &expired)
+FROM `+part.Table+` TABLESAMPLE SYSTEM ($2) WHERE ended_at IS NULL`, grace, share).Scan(&live, &expired)
 	})
 	return expired > 0 && expired >= live, err
 }
@@ -144,9 +153,9 @@ FROM `+part.table+` TABLESAMPLE SYSTEM ($2) WHERE ended_at IS NULL`, grace, shar
 // that began before can last.
 const idleExpired = `ended_at IS NULL AND expires_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1::double precision)`
 
-func (f *facts) has(table string) bool {
-	for _, part := range f.partitions {
-		if part.table == table {
+func (f *Facts) has(table string) bool {
+	for _, part := range f.Partitions {
+		if part.Table == table {
 			return true
 		}
 	}

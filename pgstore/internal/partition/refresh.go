@@ -1,8 +1,7 @@
-package pgstore
+package partition
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -20,7 +20,7 @@ import (
 // reading is one read of the facts.
 type reading struct {
 	done  chan struct{}
-	facts *facts
+	facts *Facts
 	err   error
 }
 
@@ -74,9 +74,9 @@ func (r *readings) end() {
 	}
 }
 
-// refresh returns facts that were read after it was called.
-func (s *Store) refresh(ctx context.Context) (*facts, error) {
-	r, err := s.readings.ask()
+// Refresh returns facts that were read after it was called.
+func (t *Table) Refresh(ctx context.Context) (*Facts, error) {
+	r, err := t.readings.ask()
 	if err != nil {
 		return nil, err
 	}
@@ -88,32 +88,34 @@ func (s *Store) refresh(ctx context.Context) (*facts, error) {
 	}
 }
 
-// refreshSoon asks for fresh facts without waiting for them.
-func (s *Store) refreshSoon() {
+// RefreshSoon asks for fresh facts without waiting for them.
+func (t *Table) RefreshSoon() {
 	select {
-	case s.readings.stale <- struct{}{}:
+	case t.readings.stale <- struct{}{}:
 	default:
 	}
 }
 
 const (
 	refreshEvery = time.Minute
-	// The pause is needed, because anyone can have the facts read by sending
-	// IDs that do not exist.
-	askedPause = 100 * time.Millisecond
-	stalePause = time.Second
+	stalePause   = time.Second
+
+	// AskedPause is between two reads that callers wait for. It is needed, because
+	// anyone can have the facts read by sending IDs that do not exist.
+	AskedPause = 100 * time.Millisecond
 )
 
-func (s *Store) refreshLoop(ctx context.Context) {
-	defer s.readings.end()
+// Run reads the facts now and then, and when they are asked for, until ctx ends.
+func (t *Table) Run(ctx context.Context) {
+	defer t.readings.end()
 	began, next := time.Now(), refreshEvery
 	for {
 		timer := time.NewTimer(next - time.Since(began))
 		select {
 		case <-ctx.Done():
-		case <-s.readings.asked:
-			wait.Sleep(ctx, askedPause-time.Since(began))
-		case <-s.readings.stale:
+		case <-t.readings.asked:
+			wait.Sleep(ctx, AskedPause-time.Since(began))
+		case <-t.readings.stale:
 			next = stalePause
 			timer.Stop()
 			continue
@@ -124,58 +126,40 @@ func (s *Store) refreshLoop(ctx context.Context) {
 			return
 		}
 		began, next = time.Now(), refreshEvery
-		s.readFor(ctx, s.readings.begin())
+		t.readFor(ctx, t.readings.begin())
 	}
 }
 
 // readFor reads the facts for the callers that wait for r, if there are any.
-func (s *Store) readFor(ctx context.Context, r *reading) {
-	f, err := s.askFacts(ctx)
+func (t *Table) readFor(ctx context.Context, r *reading) {
+	f, err := t.ask(ctx)
 	if err != nil {
 		err = fmt.Errorf("read the partitions: %w", wait.Because(ctx, err))
 	} else {
-		s.facts.Store(f)
+		t.Known.Store(f)
 	}
 	switch {
 	case r != nil:
 		r.facts, r.err = f, err
 		close(r.done)
 	case err != nil && ctx.Err() == nil:
-		s.backgroundError("refresh", err)
+		t.opts.Failed("refresh", err)
 	}
 }
 
-func (s *Store) askFacts(ctx context.Context) (f *facts, err error) {
-	err = s.control.Ask(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
-		f, err = s.readFacts(ctx, conn, s.facts.Load())
+func (t *Table) ask(ctx context.Context) (f *Facts, err error) {
+	err = t.opts.Road.Ask(ctx, func(ctx context.Context, conn *pgxpool.Conn) error {
+		f, err = t.read(ctx, conn)
 		return err
 	})
 	return f, err
 }
 
-// clockError is by how much a node may be wrong about the database's time
-// without anything being amiss: the answer that told it may have been slow.
-const clockError = 10 * time.Second
-
-// compare has the facts read anew if told, a time that the database's clock has
+// Compare has the facts read anew if told, a time that the database's clock has
 // shown, is not what this node expected. This node's idea of that clock was
 // before when it asked.
-func (s *Store) compare(before, told time.Time) {
-	if told.Before(before.Add(-clockError)) || told.After(s.Now().Add(clockError)) {
-		s.refreshSoon()
+func (t *Table) Compare(before, told time.Time) {
+	if told.Before(before.Add(-db.ClockError)) || told.After(t.Now().Add(db.ClockError)) {
+		t.RefreshSoon()
 	}
-}
-
-// errLags says that this node's clock is wrong. If the right clock counted, the
-// write would end the session, which nobody has asked for.
-var errLags = fmt.Errorf("%w: Record.Expires has passed, which it had not by this node's clock", session.ErrDeadline)
-
-// correct has the facts read anew if err says that a time was out of range.
-// Then a caller that computed the time by this node's clock can do so by the
-// right one.
-func (s *Store) correct(ctx context.Context, err error) error {
-	if errors.Is(err, session.ErrDeadline) {
-		_, _ = s.refresh(ctx) // failing that, it is still out of range
-	}
-	return err
 }
