@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -30,7 +31,7 @@ LIMIT `+fmt.Sprint(min(n, 100_000)), nullText(user))
 // A step has the write timeout, not the whole: that may take as long as it likes.
 func TestEndingManyTakesLongerThanTheWriteTimeout(t *testing.T) {
 	t.Parallel()
-	const rows = 12 * endBatch
+	const rows = 12 * sqlstore.StepRows
 	for what, c := range map[string]struct {
 		user string
 		end  func(*Store) (int64, error)
@@ -116,7 +117,7 @@ func TestARenewalThatHoldsItsRowIsFollowed(t *testing.T) {
 		"Clear":       func() (int64, error) { return s.Clear(t.Context()) },
 	} {
 		rec := create(t, s, newSessionOf(s, "ada"))
-		p.fillLive(t, "ada", 2*endBatch) // behind it
+		p.fillLive(t, "ada", 2*sqlstore.StepRows) // behind it
 		next := newSessionOf(s, "ada")
 		tx, commit := p.foreign(t)
 		sqlExec(t, tx, `UPDATE sojourn_sessions SET ended_at = 1, user_id = NULL, data = NULL, renewed_to = UNHEX(?), grace_until = 1 WHERE hash = UNHEX(?)`,
@@ -145,7 +146,7 @@ func TestAStepReadsOnePage(t *testing.T) {
 	dbtest.EachMySQL(t, func(t *testing.T, srv *dbtest.MySQLServer) {
 		p := migrated(t, srv)
 		s := openStore(t, p, quiet)
-		p.fillLive(t, "ada", 10*endBatch)
+		p.fillLive(t, "ada", 10*sqlstore.StepRows)
 		sqlExec(t, p.db, `UPDATE sojourn_sessions SET ended_at = 1, user_id = NULL, data = NULL WHERE id % 20 <> 0`)
 		conn, err := p.db.Conn(t.Context())
 		if err != nil {
@@ -153,8 +154,8 @@ func TestAStepReadsOnePage(t *testing.T) {
 		}
 		defer conn.Close()
 		for q, args := range map[query][]any{
-			pageToEnd:  {0, endBatch},
-			pageOfUser: {[]byte("ada"), 0, endBatch},
+			pageToEnd:  {0, sqlstore.StepRows},
+			pageOfUser: {[]byte("ada"), 0, sqlstore.StepRows},
 		} {
 			rows := func() (n int64) {
 				var name string
@@ -177,8 +178,8 @@ func TestAStepReadsOnePage(t *testing.T) {
 			if err := found.Close(); err != nil {
 				t.Error(err)
 			}
-			if n := rows() - before; n > 2*endBatch {
-				t.Errorf("query %d read %d rows for %d", q, n, endBatch)
+			if n := rows() - before; n > 2*sqlstore.StepRows {
+				t.Errorf("query %d read %d rows for %d", q, n, sqlstore.StepRows)
 			}
 		}
 	})

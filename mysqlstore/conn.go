@@ -4,14 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -155,24 +154,12 @@ func (c *conn) exec(ctx context.Context, q text, args ...any) (out outcome, err 
 // query runs a statement and calls each for its rows, until that fails. The
 // bytes that it is passed are the driver's.
 func (c *conn) query(ctx context.Context, q text, each func([]driver.Value) error, args ...any) error {
-	return c.with(ctx, q, args, func(stmt driver.Stmt, named []driver.NamedValue) (err error) {
+	return c.with(ctx, q, args, func(stmt driver.Stmt, named []driver.NamedValue) error {
 		rows, err := stmt.(driver.StmtQueryContext).QueryContext(ctx, named)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, rows.Close()) }()
-		row := make([]driver.Value, len(rows.Columns()))
-		for {
-			switch err := rows.Next(row); {
-			case errors.Is(err, io.EOF):
-				return nil
-			case err != nil:
-				return err
-			}
-			if err := each(row); err != nil {
-				return err
-			}
-		}
+		return sqlrow.Each(ctx, rows, each)
 	})
 }
 

@@ -4,35 +4,15 @@ import (
 	"context"
 
 	"github.com/sojourn-go/sojourn/internal/sqlrow"
-	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// Destroy implements session.Store. It ends sessions in transactions of up to
-// Options.BatchItems. When it fails, it returns how many it had ended. After a
-// lost answer the count may leave out sessions that the first attempt ended.
-func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error) {
-	n, err := s.destroy(ctx, keys)
-	s.stats.destroys.Add(uint64(n))
-	return n, wrap("destroy", err)
-}
-
-func (s *Store) destroy(ctx context.Context, keys []session.Key) (live int64, err error) {
-	if err := s.begun(ctx); err != nil {
-		return 0, err
-	}
-	for _, key := range keys {
-		if err := storekit.Key("a key", key); err != nil {
-			return 0, err
-		}
-	}
-	ops := make([]*op, 0, len(keys))
-	seen := make(map[session.Key]bool, len(keys))
-	for _, key := range keys {
-		if storekit.Possible(key) && !seen[key] {
-			seen[key] = true
-			ops = append(ops, &op{key: key})
-		}
+func (f fast) Destroy(ctx context.Context, keys []session.Key) (live int64, err error) {
+	s := f.s
+	ops := make([]*op, len(keys))
+	for i, key := range keys {
+		ops[i] = &op{key: key}
 	}
 	_ = s.destroys.Start(ctx, ops...) // Await tells it again
 	for _, o := range ops {
@@ -86,41 +66,10 @@ func destroyBatch(t *tx, ops []*op) error {
 			}
 		}
 	}
-	return t.endAll(doomed)
+	return t.End(doomed...)
 }
 
-// endAll makes rows, which are sorted and locked, tombstones.
-func (t *tx) endAll(rows []*sqlrow.Row) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	hashes := make([][32]byte, len(rows))
-	for i, r := range rows {
-		hashes[i] = r.Rec.Key.Hash
-	}
-	args := hashArgs([]any{storekit.Micros(storekit.Expiry(rows[0].Now))}, hashes)
-	_, err := t.exec(t.ctx, text{endSome, sizeFor(len(rows))}, args...)
+func destroyApart(t *tx, o *op) (err error) {
+	o.live, err = sqlstore.Destroy(t, o.key)
 	return err
-}
-
-func destroyApart(t *tx, o *op) error {
-	r, err := t.lockKey(o.key)
-	if err != nil {
-		return err
-	}
-	o.live, err = t.endHead(r)
-	return err
-}
-
-// endHead ends what a row, which is locked, has become, and reports whether
-// that was live. It overtakes a client that renews as fast as it can, since a
-// renewal has to lock the row that it replaces.
-func (t *tx) endHead(r *sqlrow.Row) (live bool, err error) {
-	for err == nil && r != nil && r.Next != nil {
-		r, err = t.lock([32]byte(r.Next))
-	}
-	if err != nil || r == nil || !r.Ended.IsZero() {
-		return false, err
-	}
-	return r.Live(), t.end(r)
 }

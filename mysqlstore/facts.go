@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql/driver"
 	"time"
+
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 )
 
 // facts are what the database says about itself: its time, and what the meta
@@ -12,7 +14,7 @@ type facts struct {
 	now     time.Time
 	longest time.Duration // see Options
 	grace   time.Duration // the retire grace in force
-	latest  turn
+	latest  sqlstore.Turn
 }
 
 func (c *conn) facts(ctx context.Context) (f facts, err error) {
@@ -21,7 +23,7 @@ func (c *conn) facts(ctx context.Context) (f facts, err error) {
 		f.now = scan.Time()
 		f.longest = time.Duration(scan.Number()) * time.Hour
 		f.grace = time.Duration(scan.Number()) * time.Second
-		f.latest = turn{at: scan.MaybeTime(), by: scan.Text(), sweptTo: scan.Number()}
+		f.latest = sqlstore.Turn{At: scan.MaybeTime(), By: scan.Text(), SweptTo: scan.Number()}
 		return scan.Err
 	})
 	return f, err

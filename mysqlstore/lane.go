@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/handover"
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
@@ -22,7 +23,7 @@ type op struct {
 	key     session.Key
 	rec     session.Record // what to write
 	becomes int64          // save: the version that it gives the session
-	ends    bool           // save: it is meant to end the session
+	mayEnd  bool           // save: by its expiry
 	made    session.Record // what was written
 	live    bool           // destroy: whether it was live
 	lost    error          // of an attempt whose outcome is open: it may be written already
@@ -58,6 +59,11 @@ type manner struct {
 	// more.
 	anyway bool
 }
+
+// fast writes by the lanes, whose batches cost a fraction of as many transactions.
+type fast struct{ s *Store }
+
+var _ sqlstore.Fast = fast{}
 
 // lane writes what arrives for one kind of write in batches. No two writes to
 // one key are under way at once.
@@ -149,7 +155,7 @@ func (l *lane) alone(ctx context.Context, o *op) bool {
 		return err
 	})
 	if err != nil {
-		l.s.stats.retries.Add(1)
+		l.s.engine.Retries.Add(1)
 		switch outcomeOf(err) {
 		case txOpen:
 			o.lost = err
@@ -161,7 +167,7 @@ func (l *lane) alone(ctx context.Context, o *op) bool {
 	if !done {
 		return false
 	}
-	l.s.stats.flushes.Add(1)
+	l.s.engine.Flushes.Add(1)
 	l.end(o, nil)
 	return true
 }
@@ -182,7 +188,7 @@ func (l *lane) together(ctx context.Context, ops []*op) (held []*op) {
 			return c.transaction(ctx, func() error { return l.batch(&tx{conn: c, s: l.s, ctx: ctx}, ops) })
 		})
 		if err == nil {
-			l.s.stats.flushes.Add(1)
+			l.s.engine.Flushes.Add(1)
 			return l.landed(ops)
 		}
 		again := slices.ContainsFunc(ops, func(o *op) bool { return o.lost != nil })
@@ -208,7 +214,7 @@ func (l *lane) together(ctx context.Context, ops []*op) (held []*op) {
 			return append(l.together(ctx, ops[:half]), l.together(ctx, ops[half:])...)
 		}
 		if again && storekit.Backoff().Pause(ctx, try) {
-			l.s.stats.retries.Add(1)
+			l.s.engine.Retries.Add(1)
 			kept = err
 			continue
 		}
@@ -248,18 +254,14 @@ func (l *lane) landed(ops []*op) (held []*op) {
 
 // end finishes o, and lets the next write with its key be taken.
 func (l *lane) end(o *op, err error) {
-	l.s.refused(err)
+	l.s.engine.CountRefusal(err)
 	l.Release(o)
 	l.Finish(o, err)
 }
 
 func (l *lane) fail(ctx context.Context, ops []*op, err error) {
 	for _, o := range ops {
-		if o.lost != nil {
-			l.end(o, l.s.counted(storekit.StillUnknown(ctx, o.lost, err)))
-			continue
-		}
-		l.end(o, wait.Because(ctx, err))
+		l.end(o, l.s.engine.Failed(ctx, o.lost, err))
 	}
 }
 

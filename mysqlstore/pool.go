@@ -5,8 +5,7 @@ import (
 	"database/sql"
 	"sync"
 
-	"github.com/sojourn-go/sojourn/internal/wait"
-	"github.com/sojourn-go/sojourn/session"
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 )
 
 // pool is the connections that the store keeps out of the caller's.
@@ -64,41 +63,22 @@ func (p *pool) close() {
 
 // gate bounds how many callers use a connection at a time.
 type gate struct {
-	pool  *pool
-	slots chan struct{}
-	gone  chan struct{} // closed when nobody may enter anymore
+	*sqlstore.Gate
+	pool *pool
 }
 
-func newGate(p *pool, n int) *gate {
-	return &gate{pool: p, slots: make(chan struct{}, n), gone: make(chan struct{})}
-}
+func newGate(p *pool, n int) *gate { return &gate{sqlstore.NewGate(n), p} }
 
 // do calls f with a connection.
 func (g *gate) do(ctx context.Context, f func(*conn) error) error {
-	select {
-	case g.slots <- struct{}{}:
-	default:
-		select {
-		case g.slots <- struct{}{}:
-		case <-g.gone:
-			return session.ErrClosed
-		case <-ctx.Done():
-			return notDone{wait.Ended(ctx)}
-		}
+	if err := g.Enter(ctx); err != nil {
+		return notDone{err}
 	}
-	defer func() { <-g.slots }()
+	defer g.Leave()
 	c, err := g.pool.take(ctx)
 	if err != nil {
 		return err
 	}
 	defer g.pool.put(c)
 	return f(c)
-}
-
-// close waits for the callers inside.
-func (g *gate) close() {
-	close(g.gone)
-	for range cap(g.slots) {
-		g.slots <- struct{}{}
-	}
 }

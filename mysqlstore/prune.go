@@ -3,93 +3,39 @@ package mysqlstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"sync"
 	"time"
 
-	"go.uber.org/zap"
-
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
-	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/leader"
 	"github.com/sojourn-go/sojourn/leader/mysqllock"
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// pruning is this node's part in removing dead sessions. One node leads and
-// does a pass now and then, on the very connection that holds its lock.
-type pruning struct {
-	s      *Store
-	worker worker.Worker
-
-	mu     sync.Mutex
-	state  leader.State
-	total  session.Pruned
-	latest turn
-}
-
-// turn is which node pruned last and when, as this node knows it.
-type turn struct {
-	at      time.Time
-	by      string
-	sweptTo int64
-}
-
-func newPruning(s *Store) *pruning { return &pruning{s: s} }
-
-// StartPruning implements session.Pruner.
-func (s *Store) StartPruning() { s.pruning.worker.Start(s.pruning.run) }
+// StartPruning implements session.Pruner. One node leads and does a pass now and
+// then, on the very connection that holds its lock.
+func (s *Store) StartPruning() { s.engine.StartPruning(s.campaign) }
 
 // StopPruning implements session.Pruner.
-func (s *Store) StopPruning(ctx context.Context) error {
-	if s.closed.Load() {
-		return wrap("stop pruning", session.ErrClosed)
-	}
-	return wrap("stop pruning", s.pruning.worker.Stop(ctx))
-}
-
-func (p *pruning) report(st *session.Stats) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	st.Pruned = p.total
-	st.Leading, st.Term = p.state.Leading, uint64(p.state.Term)
-	st.Maintained, st.MaintainedBy = p.latest.at, p.latest.by
-}
-
-func (p *pruning) note(latest turn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.latest = latest
-}
-
-func (p *pruning) add(some session.Pruned) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.total.Rows += some.Rows
-	p.total.Emptied += some.Emptied
-}
+func (s *Store) StopPruning(ctx context.Context) error { return s.engine.StopPruning(ctx) }
 
 // lockKey is the number of a lock of this table.
 func (s *Store) lockKey(purpose string) int64 {
 	return leader.Key("sojourn", s.database, s.opts.Table, purpose)
 }
 
-func (p *pruning) run(ctx context.Context) {
-	s := p.s
+func (s *Store) campaign(ctx context.Context) {
 	err := leader.Run(ctx, mysqllock.FromPool(s.conns.db, s.lockKey("leader")), leader.Options{
-		Logger: s.log,
-		OnChange: func(state leader.State) {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.state = state
-		},
-	}, p.lead)
+		Logger:   s.engine.Log,
+		OnChange: func(state leader.State) { s.leading.Store(&state) },
+	}, s.lead)
 	if err != nil && ctx.Err() == nil {
-		s.backgroundError("take part in pruning", err)
+		s.engine.BackgroundError("take part in pruning", err)
 	}
 }
 
@@ -97,10 +43,9 @@ func (p *pruning) run(ctx context.Context) {
 // dead connection may go unnoticed.
 const stepLimit = time.Minute
 
-func (p *pruning) lead(leading context.Context, term *leader.Term[*sql.Conn]) error {
-	s := p.s
+func (s *Store) lead(leading context.Context, term *leader.Term[*sql.Conn]) error {
 	var c *conn // the term's, once it is set up
-	step := func(ctx context.Context, f func(context.Context, *conn) error) error {
+	w := table{s, func(ctx context.Context, f func(context.Context, *conn) error) error {
 		return term.Do(ctx, stepLimit, func(ctx context.Context, sc *sql.Conn) (err error) {
 			if c == nil {
 				if c, err = adopt(ctx, sc, s.conns.texts, s.conns.charset); err != nil {
@@ -110,20 +55,15 @@ func (p *pruning) lead(leading context.Context, term *leader.Term[*sql.Conn]) er
 			}
 			return f(ctx, c)
 		})
-	}
-	for {
-		_, err := (&pass{p: p, step: step, part: true}).run(leading)
-		switch {
-		case leading.Err() != nil:
-			return nil
-		case errors.Is(err, errPassTaken): // by a PruneNow: that will do
-		case err != nil:
-			s.backgroundError("prune", err)
-		}
-		if !wait.Sleep(leading, storekit.NextPrune(s.opts.NextPrune, storekit.PruneInterval(s.opts.PruneInterval))) {
+	}}
+	s.engine.PruneNowAndThen(leading, s.opts.NextPrune, s.opts.PruneInterval, func(ctx context.Context) error {
+		_, err := w.prune(ctx, true)
+		if errors.Is(err, errPassTaken) { // by a PruneNow: that will do
 			return nil
 		}
-	}
+		return err
+	})
+	return nil
 }
 
 // PruneNow implements session.Pruner. Unlike the passes in the background, it
@@ -141,8 +81,8 @@ func (s *Store) pruneNow(ctx context.Context) (done session.Pruned, err error) {
 	defer leave()
 	for try := 1; ; try++ {
 		err := s.scans.do(ctx, func(c *conn) (err error) {
-			step := func(ctx context.Context, f func(context.Context, *conn) error) error { return f(ctx, c) }
-			done, err = (&pass{p: s.pruning, step: step}).run(ctx)
+			w := table{s, func(ctx context.Context, f func(context.Context, *conn) error) error { return f(ctx, c) }}
+			done, err = w.prune(ctx, false)
 			return err
 		})
 		if !errors.Is(err, errPassTaken) || !storekit.Backoff().Pause(ctx, try) {
@@ -151,25 +91,35 @@ func (s *Store) pruneNow(ctx context.Context) (done session.Pruned, err error) {
 	}
 }
 
-// pass is one of pruning. Only one is under way at a time.
-type pass struct {
-	p *pruning
+// table is what a pass does. Only one pass is under way at a time.
+type table struct {
+	s *Store
 	// step calls f with the connection of the pass: all is done on one.
 	step func(ctx context.Context, f func(context.Context, *conn) error) error
-	part bool // look through a part of the table only
-	done session.Pruned
 }
+
+var _ sqlstore.Table = table{}
 
 var errPassTaken = errors.New("another node prunes")
 
-func (w *pass) run(ctx context.Context) (session.Pruned, error) {
-	s := w.p.s
+// A statement of pruning changes few rows, none of which anybody else wants, and
+// then pauses for a while in proportion, so that the server has time for others.
+const (
+	pruneRows   = 250
+	leastPause  = time.Millisecond
+	pauseFactor = 2 // of the time that the step took
+)
+
+func (w table) prune(ctx context.Context, part bool) (done session.Pruned, err error) {
 	if err := w.step(ctx, w.take); err != nil {
-		return w.done, err
+		return done, err
 	}
-	err := w.all(ctx)
-	if w.done != (session.Pruned{}) {
-		s.log.Info("pruned", zap.Int64("rows", w.done.Rows), zap.Int64("emptied", w.done.Emptied))
+	done, err = w.s.engine.Prune(ctx, sqlstore.Pass{
+		Table: w, Rows: pruneRows, Part: part,
+		Pause: func(took time.Duration, _ int64) time.Duration { return max(leastPause, pauseFactor*took) },
+	})
+	if err == nil {
+		err = w.step(ctx, w.takeTurn)
 	}
 	// If that fails the connection is gone, and the lock with it.
 	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -177,24 +127,76 @@ func (w *pass) run(ctx context.Context) (session.Pruned, error) {
 	if gone := w.step(bye, w.give); err == nil && ctx.Err() == nil {
 		err = gone
 	}
-	return w.done, err
+	return done, err
 }
 
-func (w *pass) all(ctx context.Context) error {
-	if err := w.retire(ctx); err != nil {
-		return fmt.Errorf("delete what is past its deadline: %w", err)
+// takeTurn notes in the meta row that this node has pruned.
+func (w table) takeTurn(ctx context.Context, c *conn) error {
+	if _, err := c.exec(ctx, one(takeTurn), []byte(w.s.opts.NodeName)); err != nil {
+		return err
 	}
-	if err := w.sweep(ctx); err != nil {
-		return fmt.Errorf("empty what has long been idle: %w", err)
+	f, err := c.facts(ctx)
+	if err == nil {
+		w.s.engine.NoteTurn(f.latest)
 	}
-	return w.step(ctx, func(ctx context.Context, c *conn) error {
-		if _, err := c.exec(ctx, one(takeTurn), []byte(w.p.s.opts.NodeName)); err != nil {
+	return err
+}
+
+func (w table) Retire(ctx context.Context, most int64) (rows int64, err error) {
+	err = w.step(ctx, func(ctx context.Context, c *conn) error {
+		f, err := c.facts(ctx)
+		if err != nil {
+			return err
+		}
+		out, err := c.exec(ctx, one(retire), int64(session.BucketOf(f.forgotten())), most)
+		rows = out.rows
+		return err
+	})
+	return rows, err
+}
+
+// Sweep looks for idle sessions without a lock, and then locks these alone.
+func (w table) Sweep(ctx context.Context, after, ids int64) (first, emptied int64, err error) {
+	err = w.step(ctx, func(ctx context.Context, c *conn) (err error) {
+		if first, err = c.maybeNumber(ctx, nextID, after); err != nil || first == 0 {
 			return err
 		}
 		f, err := c.facts(ctx)
-		if err == nil {
-			w.p.note(f.latest)
+		if err != nil {
+			return err
 		}
+		before := storekit.Micros(f.forgotten())
+		var idle [][32]byte
+		err = c.query(ctx, one(sweepFind), func(v []driver.Value) error {
+			scan := scanner(v)
+			idle = append(idle, scan.Hash())
+			return scan.Err
+		}, first, first+ids, before)
+		if err != nil || len(idle) == 0 {
+			return err
+		}
+		out, err := c.exec(ctx, text{sweep, sizeFor(len(idle))}, append(hashArgs(nil, idle), before)...)
+		emptied = out.rows
+		return err
+	})
+	return first, emptied, err
+}
+
+func (w table) Extent(ctx context.Context) (last, swept int64, err error) {
+	err = w.step(ctx, func(ctx context.Context, c *conn) (err error) {
+		if last, err = c.maybeNumber(ctx, maxID); err != nil {
+			return err
+		}
+		f, err := c.facts(ctx)
+		swept = f.latest.SweptTo
+		return err
+	})
+	return last, swept, err
+}
+
+func (w table) SetSwept(ctx context.Context, to int64) error {
+	return w.step(ctx, func(ctx context.Context, c *conn) error {
+		_, err := c.exec(ctx, one(setSwept), to)
 		return err
 	})
 }
@@ -206,28 +208,18 @@ func (s *Store) passLock() []byte {
 	return []byte("sojourn-prune:" + hex.EncodeToString(key[:]))
 }
 
-func (w *pass) take(ctx context.Context, c *conn) error {
-	got, _, err := c.maybeNumber(ctx, takePass, w.p.s.passLock(), int64(0))
+func (w table) take(ctx context.Context, c *conn) error {
+	got, err := c.maybeNumber(ctx, takePass, w.s.passLock(), int64(0))
 	if err == nil && got != 1 {
 		return errPassTaken
 	}
 	return err
 }
 
-func (w *pass) give(ctx context.Context, c *conn) error {
-	_, _, err := c.maybeNumber(ctx, givePass, w.p.s.passLock())
+func (w table) give(ctx context.Context, c *conn) error {
+	_, err := c.maybeNumber(ctx, givePass, w.s.passLock())
 	if err != nil {
 		c.broken = true
 	}
 	return err
-}
-
-// backgroundError reports a failure that no caller is waiting for.
-func (s *Store) backgroundError(doing string, err error) {
-	err = wrap(doing, err)
-	s.log.Error("background work failed", zap.String("work", doing), zap.Error(err))
-	s.stats.backgroundErrors.Add(1)
-	if s.opts.OnError != nil {
-		s.opts.OnError(err)
-	}
 }

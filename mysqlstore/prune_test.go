@@ -71,9 +71,9 @@ func TestPruningDeletesWhatIsForgottenAndNothingElse(t *testing.T) {
 		p.idleSince(t, expired, s.Now().Add(-time.Hour))
 		p.idleSince(t, idle, s.Now().Add(-day-time.Minute))
 		p.idleSince(t, foreign, s.Now().Add(-day-time.Minute))
-		p.fillDead(t, 2*retireBatch+10)
+		p.fillDead(t, 2*pruneRows+10)
 		done, err := s.PruneNow(t.Context())
-		if want := int64(2*retireBatch + 10 + 2); err != nil || done.Rows != want || done.Emptied != 2 {
+		if want := int64(2*pruneRows + 10 + 2); err != nil || done.Rows != want || done.Emptied != 2 {
 			t.Errorf("PruneNow = %+v, %v; want %d rows, and 2 emptied", done, err, want)
 		}
 		if n := p.rows(t); n != 5 { // ended, expired, live, and two tombstones
@@ -115,7 +115,7 @@ func TestBackgroundPassesComeThroughTheWholeTable(t *testing.T) {
 	}
 	sqlExec(t, p.db, `UPDATE sojourn_sessions SET expires_at = 1 WHERE id % 2 = 0`)
 	// Far apart: more than one pass looks at.
-	sqlExec(t, p.db, `UPDATE sojourn_sessions SET id = id + 100 * 20 * `+fmt.Sprint(sweepBatch)+` WHERE id % 2 = 0 ORDER BY id DESC LIMIT 50`)
+	sqlExec(t, p.db, `UPDATE sojourn_sessions SET id = id + 100 * 20 * `+fmt.Sprint(pruneRows)+` WHERE id % 2 = 0 ORDER BY id DESC LIMIT 50`)
 	eagerly := openStore(t, p, Options{NextPrune: eager})
 	dbtest.Eventually(t, "all that is idle is empty", func() bool {
 		var n int
@@ -174,7 +174,7 @@ func TestAnotherNodePrunesWhenTheOneThatDidIsKilled(t *testing.T) {
 func TestPassesOfSeveralNodesTakeTurns(t *testing.T) {
 	t.Parallel()
 	p := migrated(t, dbtest.MariaDB(t))
-	p.fillDead(t, 5*retireBatch)
+	p.fillDead(t, 5*pruneRows)
 	nodes := []*Store{openStore(t, p, quiet), openStore(t, p, quiet), openStore(t, p, Options{NextPrune: eager})}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -196,8 +196,8 @@ func TestPassesOfSeveralNodesTakeTurns(t *testing.T) {
 	if err := nodes[2].StopPruning(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if total += nodes[2].Stats().Pruned.Rows; total != 5*retireBatch || p.rows(t) != 0 {
-		t.Errorf("%d rows were deleted and %d are left; there were %d", total, p.rows(t), 5*retireBatch)
+	if total += nodes[2].Stats().Pruned.Rows; total != 5*pruneRows || p.rows(t) != 0 {
+		t.Errorf("%d rows were deleted and %d are left; there were %d", total, p.rows(t), 5*pruneRows)
 	}
 }
 

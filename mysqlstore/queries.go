@@ -23,7 +23,6 @@ const (
 	save
 	renewed
 	moveTo
-	endAt
 	takeStripe
 	pageOfUser
 	ofUser
@@ -129,11 +128,10 @@ UPDATE ` + t + ` SET expires_at = LAST_INSERT_ID(LEAST(?, deadline))` + writable
 		// may be done.
 		one(save):   `UPDATE ` + t + ` SET version = ?, expires_at = ?, data = ? WHERE hash = ?`,
 		one(moveTo): `UPDATE ` + t + ` SET expires_at = ? WHERE hash = ?`,
-		one(endAt):  `UPDATE ` + t + ` SET ended_at = ?, user_id = NULL, data = NULL WHERE hash = ?`,
 		one(renewed): `
 UPDATE ` + t + ` SET ended_at = ?, user_id = NULL, data = NULL, renewed_to = ?, grace_until = ? WHERE hash = ?`,
 
-		one(takeStripe): `SELECT stripe FROM ` + users + ` WHERE stripe = ? FOR UPDATE`,
+		one(takeStripe): `SELECT ` + present + ` FROM ` + users + ` WHERE stripe = ? FOR UPDATE`,
 		// An ended session has no user.
 		one(pageOfUser): `
 SELECT id, hash, 1 FROM ` + t + ` FORCE INDEX (by_user) WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?`,

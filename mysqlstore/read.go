@@ -6,80 +6,24 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/sqlrow"
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// Get implements session.Store.
-func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error) {
-	if err := s.begun(ctx); err != nil {
-		return session.Record{}, wrap("get", err)
-	}
-	s.stats.gets.Add(1)
-	if !storekit.Possible(key) {
-		return session.Record{}, wrap("get", session.ErrNotFound)
-	}
-	var rec session.Record
-	err := s.read(ctx, func(c *conn) error {
-		asked, err := c.find(ctx, key)
-		r := asked
-		for err == nil && r != nil && r.InGrace() {
-			r, err = c.find(ctx, session.Key{Hash: [32]byte(r.Next)})
-		}
-		switch {
-		case err != nil:
-			return err
-		case r == nil || !r.Live():
-			return session.ErrNotFound
-		}
-		rec = r.Rec
-		if r == asked {
-			rec.Key = key
-		}
-		return nil
-	})
-	if err != nil {
-		return session.Record{}, wrap("get", err)
-	}
-	return rec, nil
+var _ sqlstore.Reader = reader{}
+
+// reader reads what is committed.
+type reader struct{ *conn }
+
+func (r reader) Find(ctx context.Context, key session.Key) (*sqlrow.Row, error) {
+	return r.find(ctx, get, key)
 }
 
-// Fate implements session.Explainer.
-func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error) {
-	if err := s.begun(ctx); err != nil {
-		return session.FateUnknown, wrap("fate", err)
-	}
-	s.stats.gets.Add(1)
-	if !storekit.Possible(key) {
-		return session.FateUnknown, nil
-	}
-	var fate session.Fate
-	err := s.read(ctx, func(c *conn) error {
-		r, err := c.find(ctx, key)
-		switch {
-		case err != nil:
-			return err
-		case r == nil:
-			fate = session.FateUnknown
-		default:
-			fate = r.Fate()
-		}
-		return nil
-	})
-	if err != nil {
-		return session.FateUnknown, wrap("fate", err)
-	}
-	return fate, nil
-}
-
-// find returns the committed row of key, dead or alive, or nil.
-func (c *conn) find(ctx context.Context, key session.Key) (*sqlrow.Row, error) {
-	return c.rowOf(ctx, get, key)
-}
-
-func (c *conn) rowOf(ctx context.Context, q query, key session.Key) (r *sqlrow.Row, err error) {
-	err = c.query(ctx, one(q), func(v []driver.Value) error {
+// find returns the row of key, dead or alive, or nil.
+func (c *conn) find(ctx context.Context, with query, key session.Key) (r *sqlrow.Row, err error) {
+	err = c.query(ctx, one(with), func(v []driver.Value) error {
 		r, err = rowOf(v)
 		return err
 	}, key.Hash[:])
@@ -90,14 +34,56 @@ func (c *conn) rowOf(ctx context.Context, q query, key session.Key) (r *sqlrow.R
 	return r, nil
 }
 
+func (r reader) Count(ctx context.Context, user string) (int64, error) {
+	if user == "" {
+		return r.maybeNumber(ctx, count)
+	}
+	return r.maybeNumber(ctx, countUser, []byte(user))
+}
+
+// maybeNumber reads one number, which is 0 for NULL.
+func (c *conn) maybeNumber(ctx context.Context, q query, args ...any) (n int64, err error) {
+	err = c.query(ctx, one(q), func(v []driver.Value) error {
+		scan := scanner(v)
+		n, _ = scan.MaybeNumber()
+		return scan.Err
+	}, args...)
+	return n, err
+}
+
+func (r reader) OfUser(ctx context.Context, user string, visit func(*sqlrow.Row)) error {
+	return r.eachRow(ctx, ofUser, visit, []byte(user))
+}
+
+func (r reader) Sessions(ctx context.Context, after int64, most int, visit func(*sqlrow.Row)) error {
+	return r.eachRow(ctx, page, visit, after, int64(most))
+}
+
+func (c *conn) eachRow(ctx context.Context, q query, visit func(*sqlrow.Row), args ...any) error {
+	return c.query(ctx, one(q), func(v []driver.Value) error {
+		r, err := rowOf(v)
+		if err == nil {
+			visit(r)
+		}
+		return err
+	}, args...)
+}
+
+func (r reader) Keys(ctx context.Context, after int64, most int, visit func(int64, session.Key)) error {
+	return r.query(ctx, one(pageKeys), func(v []driver.Value) error {
+		scan := scanner(v)
+		id := scan.Number()
+		key := session.Key{Hash: scan.Hash(), Bucket: int32(scan.Number())}
+		if scan.Err == nil {
+			visit(id, key)
+		}
+		return scan.Err
+	}, after, int64(most))
+}
+
 // read calls f with a connection for lookups, and again when that was lost.
 func (s *Store) read(ctx context.Context, f func(*conn) error) error {
 	return s.ask(ctx, s.reads, f)
-}
-
-// scan is read for what may take long.
-func (s *Store) scan(ctx context.Context, f func(*conn) error) error {
-	return s.ask(ctx, s.scans, f)
 }
 
 // askAgain is how often a question is repeated: each connection may have been
@@ -105,7 +91,7 @@ func (s *Store) scan(ctx context.Context, f func(*conn) error) error {
 const askAgain = 3
 
 func (s *Store) ask(ctx context.Context, g *gate, f func(*conn) error) error {
-	if err := s.begun(ctx); err != nil {
+	if err := s.engine.Begun(ctx); err != nil {
 		return err
 	}
 	until := time.Now().Add(s.opts.WriteTimeout)

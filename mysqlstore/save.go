@@ -3,38 +3,18 @@ package mysqlstore
 import (
 	"context"
 	"strconv"
-	"time"
 
 	"github.com/sojourn-go/sojourn/internal/sqlrow"
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// Save implements session.Store.
-func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, error) {
-	rec, err := s.save(ctx, rec)
-	return rec, wrap("save", err)
-}
-
-func (s *Store) save(ctx context.Context, rec session.Record) (session.Record, error) {
-	if err := s.begun(ctx); err != nil {
+func (f fast) Save(ctx context.Context, rec session.Record, becomes int64, mayEnd bool) (session.Record, error) {
+	o := &op{key: rec.Key, rec: rec, becomes: becomes, mayEnd: mayEnd}
+	if err := f.s.saves.Do(ctx, o); err != nil {
 		return session.Record{}, err
 	}
-	if err := s.limits().Saved(rec); err != nil {
-		return session.Record{}, err
-	}
-	if !storekit.Possible(rec.Key) {
-		s.stats.refused.Add(1)
-		return session.Record{}, session.ErrNotFound
-	}
-	if !rec.Expires.IsZero() {
-		rec.Expires = storekit.Expiry(rec.Expires)
-	}
-	o := &op{key: rec.Key, rec: rec, becomes: storekit.Version(rec.Version), ends: s.ends(rec)}
-	if err := s.saves.Do(ctx, o); err != nil {
-		return session.Record{}, err
-	}
-	s.stats.saves.Add(1)
 	return o.made, nil
 }
 
@@ -67,16 +47,6 @@ func saveLone(t *tx, o *op) (bool, error) {
 	return out.rows == 1, err
 }
 
-// clockError is by how much a node may be wrong about the database's time without
-// anything being amiss: the answer that told it may have been slow.
-const clockError = 10 * time.Second
-
-// ends reports whether a save of rec is meant to end the session: its expiry has
-// passed, or is about to.
-func (s *Store) ends(rec session.Record) bool {
-	return !rec.Expires.IsZero() && !rec.Expires.After(s.Now().Add(clockError))
-}
-
 func saveBatch(t *tx, ops []*op) error {
 	rows, err := t.lockSome(hashesOf(ops))
 	if err != nil {
@@ -91,7 +61,7 @@ func saveBatch(t *tx, ops []*op) error {
 		case !r.Is(o.key):
 			r = nil
 		}
-		if o.made, o.refusal = r.Save(o.rec, o.becomes, o.ends); o.refusal != nil {
+		if o.made, o.refusal = r.Save(o.rec, o.becomes, o.mayEnd); o.refusal != nil {
 			continue
 		}
 		if r.Now.Before(o.made.Expires) { // else it ends the session
@@ -135,37 +105,7 @@ func hashesOf(ops []*op) [][32]byte {
 	return out
 }
 
-func saveApart(t *tx, o *op) error {
-	r, err := t.lockKey(o.key)
-	if err != nil {
-		return err
-	}
-	if t.lost != nil {
-		done, err := r.WasSaved(o.rec, o.becomes, t.lost)
-		if done != nil {
-			o.made = *done
-		}
-		if done != nil || err != nil {
-			return err
-		}
-	}
-	if o.made, err = r.Save(o.rec, o.becomes, o.ends); err != nil {
-		return err
-	}
-	return t.replace(r, o.made)
-}
-
-// replace writes what a save or a Put came to.
-func (t *tx) replace(r *sqlrow.Row, out session.Record) error {
-	if !r.Now.Before(out.Expires) {
-		return t.end(r)
-	}
-	_, err := t.exec(t.ctx, one(save), out.Version, storekit.Micros(out.Expires), sqlrow.NullBytes(out.Data), r.Rec.Key.Hash[:])
-	return err
-}
-
-// end makes r a tombstone.
-func (t *tx) end(r *sqlrow.Row) error {
-	_, err := t.exec(t.ctx, one(endAt), storekit.Micros(storekit.Expiry(r.Now)), r.Rec.Key.Hash[:])
+func saveApart(t *tx, o *op) (err error) {
+	o.made, err = sqlstore.Save(t, o.rec, o.becomes, o.mayEnd)
 	return err
 }

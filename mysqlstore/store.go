@@ -1,6 +1,7 @@
 package mysqlstore
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
@@ -13,8 +14,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/mysqlreach"
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
+	"github.com/sojourn-go/sojourn/leader"
 	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -35,7 +38,7 @@ var _ interface {
 // methods may be called concurrently.
 type Store struct {
 	opts     Options
-	log      *zap.Logger
+	engine   *sqlstore.Engine
 	clock    *clock
 	longest  atomic.Int64 // see Longest
 	database string
@@ -45,18 +48,12 @@ type Store struct {
 
 	creates, saves, touches, destroys *lane
 
-	pruning *pruning
-	stats   counters
+	leading atomic.Pointer[leader.State]
 
-	mu       sync.Mutex
-	closed   atomic.Bool // set under mu
-	active   sync.WaitGroup
-	running  context.Context
-	stop     context.CancelCauseFunc
-	lanes    sync.WaitGroup
-	loops    sync.WaitGroup
-	finished chan struct{}
-	closing  sync.Once
+	running context.Context
+	stop    context.CancelCauseFunc
+	lanes   sync.WaitGroup
+	loops   sync.WaitGroup
 }
 
 // scanners is how many connections are for what may take long.
@@ -96,18 +93,26 @@ func newStore(ctx context.Context, db *sql.DB, opts Options) (*Store, error) {
 	if err := mysqlreach.Database(ctx, db.PingContext); err != nil {
 		return nil, err
 	}
-	s := &Store{clock: newClock(), finished: make(chan struct{})}
+	s := &Store{clock: newClock()}
 	opts, texts, err := s.look(ctx, db, opts)
 	if err != nil {
 		return nil, err
 	}
 	s.opts = opts
-	s.log = opts.Logger.Named("mysqlstore").With(zap.String("table", opts.Table))
+	s.engine = &sqlstore.Engine{
+		Database: database{s},
+		Fast:     fast{s},
+		Limits:   s.limits,
+		Now:      s.Now,
+		Refresh:  s.refresh,
+		Wrap:     wrap,
+		Log:      opts.Logger.Named("mysqlstore").With(zap.String("table", opts.Table)),
+		OnError:  opts.OnError,
+	}
 	s.conns = &pool{db: db, texts: texts, charset: charsetFor(texts)}
 	parts := opts.shares(most)
 	s.reads, s.writes = newGate(s.conns, parts.reads), newGate(s.conns, parts.writes)
 	s.scans, s.waits = newGate(s.conns, parts.scans), newGate(s.conns, parts.waits)
-	s.pruning = newPruning(s)
 	for range clockSamples {
 		if err := s.refresh(ctx); err != nil {
 			s.conns.close()
@@ -176,63 +181,72 @@ func (s *Store) start(flights int) {
 
 func (s *Store) allLanes() []*lane { return []*lane{s.creates, s.saves, s.touches, s.destroys} }
 
-// Close implements session.Store. It leaves the caller's *sql.DB open.
-func (s *Store) Close(ctx context.Context) error {
-	s.closing.Do(func() {
-		s.mu.Lock()
-		s.closed.Store(true)
-		s.mu.Unlock()
-		for _, l := range s.allLanes() {
-			l.Close()
-		}
-		// It is told to stop and waited for elsewhere: another Close may have less time.
-		ended, cancel := context.WithCancel(ctx)
-		cancel()
-		_ = s.pruning.worker.Close(ended)
-		go s.finish()
+// database is what the engine asks of the store.
+type database struct{ s *Store }
+
+var _ sqlstore.Database = database{}
+
+func (d database) Write(ctx context.Context, w sqlstore.Work, f func(sqlstore.Tx) error) error {
+	if w.Data != nil {
+		*w.Data = bytes.Clone(*w.Data)
+	}
+	ctx, leave, err := d.s.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, cancel := d.s.within(ctx, w.What)
+	defer cancel()
+	conns := d.s.writes
+	if w.Waits {
+		conns = d.s.waits
+	}
+	return d.s.untilKnown(ctx, nil, nil, func(lost error) error {
+		return conns.do(ctx, func(c *conn) error {
+			return c.transaction(ctx, func() error { return f(&tx{conn: c, s: d.s, ctx: ctx, lost: lost}) })
+		})
 	})
-	select {
-	case <-s.finished:
-		return nil
-	case <-ctx.Done():
-		s.stop(session.ErrClosed) // what is left fails instead of lasting
-		return wrap("close", wait.Ended(ctx))
+}
+
+func (d database) Read(ctx context.Context, f func(sqlstore.Reader) error) error {
+	return d.s.read(ctx, func(c *conn) error { return f(reader{c}) })
+}
+
+func (d database) Scan(ctx context.Context, f func(sqlstore.Reader) error) error {
+	return d.s.ask(ctx, d.s.scans, func(c *conn) error { return f(reader{c}) })
+}
+
+func (d database) Refuse() {
+	for _, l := range d.s.allLanes() {
+		l.Close()
 	}
 }
 
-func (s *Store) finish() {
-	defer close(s.finished)
-	s.lanes.Wait()
-	s.active.Wait()
-	_ = s.pruning.worker.Close(context.Background()) // which does not end
+func (d database) Drain() { d.s.lanes.Wait() }
+
+func (d database) Release() error {
+	s := d.s
 	s.stop(session.ErrClosed)
 	s.loops.Wait()
 	for _, g := range []*gate{s.reads, s.scans, s.writes, s.waits} {
-		g.close()
+		g.Close()
 	}
 	s.conns.close()
+	return nil
 }
 
-// begun is the start of every call.
-func (s *Store) begun(ctx context.Context) error {
-	if s.closed.Load() {
-		return session.ErrClosed
-	}
-	return wait.Ended(ctx)
-}
+func (d database) GiveUp() { d.s.stop(session.ErrClosed) }
 
 // enter begins a call that Close waits for, unless ctx has ended; leave ends
 // it. When Close gives up, it ends the context that enter returns.
 func (s *Store) enter(ctx context.Context) (_ context.Context, leave func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.begun(ctx); err != nil {
+	left, err := s.engine.Enter(ctx)
+	if err != nil {
 		return nil, nil, err
 	}
-	s.active.Add(1)
 	ctx, cancel := context.WithCancelCause(ctx)
 	unlink := context.AfterFunc(s.running, func() { cancel(context.Cause(s.running)) })
-	return ctx, func() { unlink(); cancel(nil); s.active.Done() }, nil
+	return ctx, func() { unlink(); cancel(nil); left() }, nil
 }
 
 // Now implements session.Clock: it is the database's clock, as this node knows
@@ -264,7 +278,7 @@ func (s *Store) refresh(ctx context.Context) error {
 		if err == nil {
 			s.clock.observe(sent, f.now, time.Now())
 			s.longest.Store(int64(f.longest))
-			s.pruning.note(f.latest)
+			s.engine.NoteTurn(f.latest)
 		}
 		return err
 	})
@@ -275,8 +289,8 @@ func (s *Store) refreshLoop(ctx context.Context) {
 		call, cancel := s.within(ctx, "reading the clock and the settings")
 		err := s.refresh(call)
 		cancel()
-		if err != nil && ctx.Err() == nil && !s.closed.Load() {
-			s.backgroundError("read the clock and the settings", err)
+		if err != nil && s.engine.Begun(ctx) == nil {
+			s.engine.BackgroundError("read the clock and the settings", err)
 		}
 	}
 }

@@ -4,32 +4,16 @@ import (
 	"context"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// Touch implements session.Store.
-func (s *Store) Touch(ctx context.Context, key session.Key, expires time.Time) (time.Time, error) {
-	out, err := s.touch(ctx, key, expires)
-	return out, wrap("touch", err)
-}
-
-func (s *Store) touch(ctx context.Context, key session.Key, expires time.Time) (time.Time, error) {
-	if err := s.begun(ctx); err != nil {
+func (f fast) Touch(ctx context.Context, key session.Key, expires time.Time) (time.Time, error) {
+	o := &op{key: key, rec: session.Record{Expires: expires}}
+	if err := f.s.touches.Do(ctx, o); err != nil {
 		return time.Time{}, err
 	}
-	if err := storekit.Key("the key", key); err != nil {
-		return time.Time{}, err
-	}
-	if !storekit.Possible(key) {
-		s.stats.refused.Add(1)
-		return time.Time{}, session.ErrNotFound
-	}
-	o := &op{key: key, rec: session.Record{Expires: storekit.Expiry(expires)}}
-	if err := s.touches.Do(ctx, o); err != nil {
-		return time.Time{}, err
-	}
-	s.stats.touches.Add(1)
 	return o.made.Expires, nil
 }
 
@@ -80,18 +64,7 @@ func touchBatch(t *tx, ops []*op) error {
 	return err
 }
 
-func touchApart(t *tx, o *op) error {
-	r, err := t.lockKey(o.key)
-	if err != nil {
-		return err
-	}
-	expires, later, err := r.Touch(o.rec.Expires)
-	if err != nil {
-		return err
-	}
-	o.made.Expires = expires
-	if later {
-		_, err = t.exec(t.ctx, one(moveTo), storekit.Micros(expires), o.key.Hash[:])
-	}
+func touchApart(t *tx, o *op) (err error) {
+	o.made.Expires, err = sqlstore.Touch(t, o.key, o.rec.Expires)
 	return err
 }

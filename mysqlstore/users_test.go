@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -81,7 +82,7 @@ func TestSessionsOfOthersAreLeftAlone(t *testing.T) {
 	user := unique("user")
 	others := create(t, s, newSessionOf(s, unique("user")))
 	var results []<-chan error
-	for range endBatch + 10 {
+	for range sqlstore.StepRows + 10 {
 		results = append(results, async(func() error { _, err := s.Create(t.Context(), newSessionOf(s, user)); return err }))
 	}
 	for _, r := range results {
@@ -90,8 +91,8 @@ func TestSessionsOfOthersAreLeftAlone(t *testing.T) {
 		}
 	}
 	spared := create(t, s, newSessionOf(s, user))
-	if n, err := s.DestroyUser(t.Context(), user, spared.Key); n != endBatch+10 || err != nil {
-		t.Errorf("DestroyUser = %d, %v; want %d", n, err, endBatch+10)
+	if n, err := s.DestroyUser(t.Context(), user, spared.Key); n != sqlstore.StepRows+10 || err != nil {
+		t.Errorf("DestroyUser = %d, %v; want %d", n, err, sqlstore.StepRows+10)
 	}
 	for _, key := range []session.Key{others.Key, spared.Key} {
 		if _, err := s.Get(t.Context(), key); err != nil {

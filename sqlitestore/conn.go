@@ -6,7 +6,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
+
+	"github.com/sojourn-go/sojourn/internal/sqlrow"
 )
 
 // conn is a connection that the store keeps, with its prepared statements. It
@@ -93,27 +94,12 @@ func (c *conn) exec(q query, args ...any) (changed int64, err error) {
 // may keep the values that it is passed. query ends with ctx; a ctx that cannot
 // end is faster.
 func (c *conn) query(ctx context.Context, q query, each func([]driver.Value) error, args ...any) error {
-	return c.with(q, args, func(stmt driver.Stmt, named []driver.NamedValue) (err error) {
+	return c.with(q, args, func(stmt driver.Stmt, named []driver.NamedValue) error {
 		rows, err := stmt.(driver.StmtQueryContext).QueryContext(ctx, named)
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, rows.Close()) }()
-		row := make([]driver.Value, len(rows.Columns()))
-		for {
-			switch err := rows.Next(row); {
-			case errors.Is(err, io.EOF):
-				return nil
-			case err != nil:
-				return err
-			}
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := each(row); err != nil {
-				return err
-			}
-		}
+		return sqlrow.Each(ctx, rows, each)
 	})
 }
 

@@ -174,21 +174,16 @@ func (c *conn) forgotten(now time.Time) (time.Time, error) {
 	return storekit.Expiry(now.Add(-time.Duration(seconds) * time.Second)), err
 }
 
-func (p table) LastID(ctx context.Context) (last int64, err error) {
+func (p table) Extent(ctx context.Context) (last, swept int64, err error) {
 	err = p.s.scan(ctx, func(c *conn) (err error) {
-		last, err = c.maybeNumber(ctx, maxID)
+		if last, err = c.maybeNumber(ctx, maxID); err != nil {
+			return err
+		}
+		latest, err := c.readTurn()
+		swept = latest.SweptTo
 		return err
 	})
-	return last, err
-}
-
-func (p table) SweptTo(ctx context.Context) (int64, error) {
-	var latest sqlstore.Turn
-	err := p.s.scan(ctx, func(c *conn) (err error) {
-		latest, err = c.readTurn()
-		return err
-	})
-	return latest.SweptTo, err
+	return last, swept, err
 }
 
 func (p table) SetSwept(ctx context.Context, to int64) error {

@@ -8,17 +8,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/wait"
-	"github.com/sojourn-go/sojourn/session"
 )
 
 // readers are connections for reading. In WAL mode no writer keeps them
 // waiting.
 type readers struct {
-	open  func(ctx context.Context) (*conn, error)
-	slots chan struct{} // a read takes one
-	gone  chan struct{} // closed when nobody may read anymore
-	wait  time.Duration
+	*sqlstore.Gate
+	open func(ctx context.Context) (*conn, error)
+	wait time.Duration
 
 	mu   sync.Mutex
 	idle []*conn // the one used last is the next: it has pages in its cache
@@ -26,25 +25,20 @@ type readers struct {
 
 func newReaders(db *sql.DB, texts *queries, n int, opts Options) *readers {
 	return &readers{
+		Gate: sqlstore.NewGate(n),
 		open: func(ctx context.Context) (*conn, error) {
 			return newConn(ctx, db, texts, opts)
 		},
-		slots: make(chan struct{}, n),
-		gone:  make(chan struct{}),
-		wait:  opts.WriteTimeout,
+		wait: opts.WriteTimeout,
 	}
 }
 
 // do calls f with a connection, and again while the database is locked.
 func (r *readers) do(ctx context.Context, f func(*conn) error) error {
-	select {
-	case r.slots <- struct{}{}:
-	case <-r.gone:
-		return session.ErrClosed
-	case <-ctx.Done():
-		return wait.Ended(ctx)
+	if err := r.Enter(ctx); err != nil {
+		return err
 	}
-	defer func() { <-r.slots }()
+	defer r.Leave()
 	c, err := r.take(ctx)
 	if err != nil {
 		return err
@@ -76,10 +70,7 @@ func (r *readers) put(c *conn) {
 
 // close waits for the connections in use.
 func (r *readers) close(ctx context.Context) error {
-	close(r.gone)
-	for range cap(r.slots) {
-		r.slots <- struct{}{}
-	}
+	r.Close()
 	var errs []error
 	for _, c := range r.idle {
 		errs = append(errs, c.close(ctx))

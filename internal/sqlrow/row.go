@@ -1,6 +1,6 @@
 // Package sqlrow decides what a write to a session does, for the stores that lock
 // the session's row, look at it, and then write: MySQL's and SQLite's. It is plain
-// Go, without a database. The stores give it rows and write what it says.
+// Go, without a database. Package sqlstore gives it rows and writes what it says.
 package sqlrow
 
 import (

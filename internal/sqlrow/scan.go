@@ -2,12 +2,36 @@ package sqlrow
 
 import (
 	"bytes"
+	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
 )
+
+// Each calls each for the rows of a result, until that fails or ctx ends, and
+// closes the result.
+func Each(ctx context.Context, rows driver.Rows, each func([]driver.Value) error) (err error) {
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	row := make([]driver.Value, len(rows.Columns()))
+	for {
+		switch err := rows.Next(row); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := each(row); err != nil {
+			return err
+		}
+	}
+}
 
 // Scanner takes the values of a result's row one by one. A column can hold what
 // nobody meant it to (SQLite's types are those of values), so what is read is

@@ -69,3 +69,42 @@ func TestNothingBeginsForWhoHasGivenUp(t *testing.T) {
 		t.Errorf("there were transactions: %+v", db.works)
 	}
 }
+
+func TestAGateWaitsForThoseInside(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(2)
+		for range 2 {
+			if err := g.Enter(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		wantErr(t, "Enter with no time", g.Enter(ended), context.Canceled)
+		third := make(chan error, 1)
+		go func() { third <- g.Enter(t.Context()) }()
+		synctest.Wait()
+		if len(third) > 0 {
+			t.Error("a third one came in")
+		}
+		g.Leave()
+		wantErr(t, "Enter of the third", <-third, nil)
+		late := make(chan error, 1)
+		go func() { late <- g.Enter(t.Context()) }()
+		synctest.Wait()
+		closed := make(chan struct{})
+		go func() { g.Close(); close(closed) }()
+		wantErr(t, "Enter that waited", <-late, session.ErrClosed)
+		g.Leave()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("Close did not wait for the last one")
+		default:
+		}
+		g.Leave()
+		<-closed
+		wantErr(t, "Enter once it is closed", g.Enter(t.Context()), session.ErrClosed)
+	})
+}

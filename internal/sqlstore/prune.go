@@ -96,14 +96,14 @@ type Table interface {
 	// the deadline: until the bucket has passed, another deadline would make the key
 	// good again.
 	Retire(ctx context.Context, most int64) (rows int64, err error)
-	// LastID is the highest ID; 0 if there is no row.
-	LastID(ctx context.Context) (int64, error)
+	// Extent is the highest ID, 0 if there is no row, and the ID up to which passes
+	// have looked.
+	Extent(ctx context.Context) (last, swept int64, err error)
 	// Sweep looks for the first ID above after; 0 if there is none. Of that and the
 	// IDs that follow, so many together, it makes tombstones of sessions that have
 	// been idle for longer than any write that began before can last.
 	Sweep(ctx context.Context, after, ids int64) (first, emptied int64, err error)
-	// SweptTo and SetSwept are about the ID up to which passes have looked.
-	SweptTo(ctx context.Context) (int64, error)
+	// SetSwept notes up to which ID passes have looked.
 	SetSwept(ctx context.Context, to int64) error
 }
 
@@ -172,16 +172,13 @@ func (w *sweeper) sweep(ctx context.Context) error {
 }
 
 func (w *sweeper) sweepPart(ctx context.Context) error {
-	last, err := w.Table.LastID(ctx)
+	last, after, err := w.Table.Extent(ctx)
 	if err != nil {
 		return err
 	}
-	after, to := int64(0), last
-	if w.Part {
-		if after, err = w.Table.SweptTo(ctx); err != nil {
-			return err
-		}
-		to = min(last, after+max(last/sweepPasses, 20*w.Rows))
+	to := min(last, after+max(last/sweepPasses, 20*w.Rows))
+	if !w.Part {
+		after, to = 0, last
 	}
 	for after < to {
 		err := w.paced(ctx, func() (session.Pruned, error) {

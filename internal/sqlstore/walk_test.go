@@ -257,7 +257,9 @@ func (p *passes) Retire(_ context.Context, most int64) (int64, error) {
 	return n, nil
 }
 
-func (p *passes) LastID(context.Context) (int64, error) { return p.lastID, nil }
+func (p *passes) Extent(context.Context) (last, swept int64, err error) {
+	return p.lastID, p.swept, nil
+}
 
 func (p *passes) Sweep(_ context.Context, after, ids int64) (first, emptied int64, err error) {
 	time.Sleep(p.takes)
@@ -273,8 +275,6 @@ func (p *passes) Sweep(_ context.Context, after, ids int64) (first, emptied int6
 	p.emptied = append(p.emptied, first)
 	return first, emptied, p.fails
 }
-
-func (p *passes) SweptTo(context.Context) (int64, error) { return p.swept, nil }
 
 func (p *passes) SetSwept(_ context.Context, to int64) error {
 	p.swept = to
