@@ -205,6 +205,9 @@ func TestALimitMakesRoomForTheNewest(t *testing.T) {
 	if _, evicted, err = e.CreateLimited(ctx, newOf("ada"), session.UserLimit{Max: 1, Evict: true}); err != nil || len(evicted) != 0 {
 		t.Errorf("CreateLimited = %v, %v; want that nobody was evicted", evicted, err)
 	}
+	if did := db.did[len(db.did)-2:]; !slices.Equal(did, []string{"lock all 3", "end 1"}) {
+		t.Errorf("it did %q; want that it ends what has only expired", did)
+	}
 	delete(db.before, "lock all")
 	if st := e.Stats(); st.Creates != 2 || st.Renews != 1 || st.Destroys != 2 || st.Refused != 1 {
 		t.Errorf("Stats: %+v", st)
