@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sojourn-go/sojourn/internal/sqlrow"
 )
@@ -20,6 +21,7 @@ type conn struct {
 	texts *queries
 	stmts [queryCount]driver.Stmt
 	was   map[string]int64 // settings of the caller's
+	now   func() time.Time // by which a reader tells who is live
 }
 
 // settings of the store's own connections. They do not wait for locks in

@@ -14,13 +14,10 @@ import (
 var _ sqlstore.Reader = reader{}
 
 // reader reads what is committed, by a connection for reading.
-type reader struct {
-	*conn
-	s *Store
-}
+type reader struct{ *conn }
 
 func (r reader) Find(_ context.Context, key session.Key) (*sqlrow.Row, error) {
-	return r.find(get, key, r.s.Now)
+	return r.find(get, key, r.now)
 }
 
 // find returns the row of key, dead or alive, or nil, as it is at the time that now
@@ -38,7 +35,7 @@ func (c *conn) find(with query, key session.Key, now func() time.Time) (r *sqlro
 }
 
 func (r reader) Count(ctx context.Context, user string) (int64, error) {
-	now := storekit.Micros(r.s.Now())
+	now := storekit.Micros(r.now())
 	if user == "" {
 		return r.maybeNumber(ctx, count, now)
 	}
@@ -60,11 +57,11 @@ func (r reader) OfUser(ctx context.Context, user string, visit func(*sqlrow.Row)
 }
 
 func (r reader) Sessions(ctx context.Context, after int64, most int, visit func(*sqlrow.Row)) error {
-	return r.each(ctx, page, visit, after, storekit.Micros(r.s.Now()), int64(most))
+	return r.each(ctx, page, visit, after, storekit.Micros(r.now()), int64(most))
 }
 
 func (r reader) each(ctx context.Context, q query, visit func(*sqlrow.Row), args ...any) error {
-	now := r.s.Now()
+	now := r.now()
 	return r.query(ctx, q, func(v []driver.Value) error {
 		row, err := rowOf(v, now)
 		if err == nil {
@@ -83,5 +80,5 @@ func (r reader) Keys(ctx context.Context, after int64, most int, visit func(int6
 			visit(id, key)
 		}
 		return scan.Err
-	}, after, storekit.Micros(r.s.Now()), int64(most))
+	}, after, storekit.Micros(r.now()), int64(most))
 }

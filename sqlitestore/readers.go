@@ -23,11 +23,15 @@ type readers struct {
 	idle []*conn // the one used last is the next: it has pages in its cache
 }
 
-func newReaders(db *sql.DB, texts *queries, n int, opts Options) *readers {
+func newReaders(db *sql.DB, texts *queries, n int, opts Options, now func() time.Time) *readers {
 	return &readers{
 		Gate: sqlstore.NewGate(n),
 		open: func(ctx context.Context) (*conn, error) {
-			return newConn(ctx, db, texts, opts)
+			c, err := newConn(ctx, db, texts, opts)
+			if err == nil {
+				c.now = now
+			}
+			return c, err
 		},
 		wait: opts.WriteTimeout,
 	}

@@ -95,13 +95,9 @@ func newStore(ctx context.Context, db *sql.DB, opts Options, now func() time.Tim
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{
-		opts:   opts,
-		now:    now,
-		points: newReaders(db, texts, points, opts),
-		scans:  newReaders(db, texts, scans, opts),
-		pass:   make(chan struct{}, 1),
-	}
+	s := &Store{opts: opts, now: now, pass: make(chan struct{}, 1)}
+	s.points = newReaders(db, texts, points, opts, s.Now)
+	s.scans = newReaders(db, texts, scans, opts, s.Now)
 	s.engine = &sqlstore.Engine{
 		Database: database{s},
 		Limits:   opts.limits,
@@ -204,11 +200,11 @@ func (d database) Write(ctx context.Context, w sqlstore.Work, f func(sqlstore.Tx
 }
 
 func (d database) Read(ctx context.Context, f func(sqlstore.Reader) error) error {
-	return d.s.points.do(ctx, func(c *conn) error { return f(reader{c, d.s}) })
+	return d.s.points.do(ctx, func(c *conn) error { return f(reader{c}) })
 }
 
 func (d database) Scan(ctx context.Context, f func(sqlstore.Reader) error) error {
-	return d.s.scan(ctx, func(c *conn) error { return f(reader{c, d.s}) })
+	return d.s.scan(ctx, func(c *conn) error { return f(reader{c}) })
 }
 
 func (d database) Refuse() { d.s.writer.Close() }
