@@ -8,6 +8,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,9 +44,12 @@ type fake struct {
 	lastID int64
 	now    time.Time
 
-	did     []string // by the transactions
-	closing []string // by Close
-	works   []Work
+	did []string // by the transactions
+
+	mu      sync.Mutex
+	closing []string // what Close did; guarded by mu
+
+	works []Work
 
 	answers []answer // of the next transactions
 	fails   error    // of each statement
@@ -126,10 +130,23 @@ func (db *fake) Read(ctx context.Context, f func(Reader) error) error {
 
 func (db *fake) Scan(ctx context.Context, f func(Reader) error) error { return db.Read(ctx, f) }
 
-func (db *fake) Refuse()        { db.closing = append(db.closing, "refuse") }
-func (db *fake) Drain()         { db.closing = append(db.closing, "drain") }
-func (db *fake) Release() error { db.closing = append(db.closing, "release"); return nil }
-func (db *fake) GiveUp()        { db.closing = append(db.closing, "give up") }
+func (db *fake) Refuse()        { db.closes("refuse") }
+func (db *fake) Drain()         { db.closes("drain") }
+func (db *fake) Release() error { db.closes("release"); return nil }
+func (db *fake) GiveUp()        { db.closes("give up") }
+
+func (db *fake) closes(what string) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.closing = append(db.closing, what)
+}
+
+// closed is what Close has done so far.
+func (db *fake) closed() []string {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return slices.Clone(db.closing)
+}
 
 // add puts a live session of a user into the table, as another node might.
 func (db *fake) add(user string) *sqlrow.Row {

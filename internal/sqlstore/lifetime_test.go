@@ -28,8 +28,9 @@ func TestCloseGivesConnectionsBackLast(t *testing.T) {
 		synctest.Wait()
 		want := func(did ...string) {
 			t.Helper()
-			if synctest.Wait(); !slices.Equal(db.closing, did) {
-				t.Errorf("it did %q, want %q", db.closing, did)
+			synctest.Wait()
+			if got := db.closed(); !slices.Equal(got, did) {
+				t.Errorf("it did %q, want %q", got, did)
 			}
 		}
 		want("refuse", "drain")
