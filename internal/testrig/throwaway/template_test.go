@@ -32,9 +32,17 @@ func counted(t *testing.T) (tmpl Template, made *atomic.Int64) {
 func TestATemplateIsMadeOnceHoweverManyAskForIt(t *testing.T) {
 	tmpl, made := counted(t)
 	parent := t.TempDir()
-	var wg sync.WaitGroup
+	var wg, begun sync.WaitGroup
+	begun.Add(8)
+	quick := tmpl.Make
+	tmpl.Make = func(ctx context.Context, dir string) (string, error) {
+		begun.Wait()
+		<-time.After(100 * time.Millisecond) // the others find none by then, unless this machine is slow
+		return quick(ctx, dir)
+	}
 	for i := range 8 {
 		wg.Go(func() {
+			begun.Done()
 			dir := filepath.Join(parent, fmt.Sprint(i))
 			password, err := tmpl.Copy(t.Context(), dir)
 			text, readErr := os.ReadFile(filepath.Join(dir, "file"))
