@@ -261,7 +261,13 @@ func mentions(key session.Key) func([]byte) bool {
 // commits is a condition for a proxy's trigger: the end of a transaction.
 func commits(stream []byte) bool {
 	return bytes.Contains(stream, []byte("Q\x00\x00\x00\x0bcommit\x00")) ||
-		bytes.Contains(stream, []byte("sojourn_")) // the channel: it is notified at last
+		bytes.Contains(stream, []byte("sojourn_")) && !beats(stream) // the channel: it is notified at last
+}
+
+// beats reports whether a heartbeat is sent, which is notified on the channel
+// too: as a parameter of 24 bytes, or in the text of a statement.
+func beats(stream []byte) bool {
+	return bytes.Contains(stream, []byte("\x00\x00\x00\x181h")) || bytes.Contains(stream, []byte("'1h"))
 }
 
 // quiesce waits until the server has dealt with all that connections which
