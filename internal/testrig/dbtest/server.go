@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sojourn-go/sojourn/internal/testrig/pgserver"
 	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
@@ -235,9 +236,21 @@ func (s *Server) try(ctx context.Context, database string, stmts ...string) (err
 		}
 	}
 	for _, stmt := range stmts {
-		if _, err := conn.Exec(ctx, stmt); err != nil {
+		if err := execUnused(ctx, conn, stmt); err != nil {
 			return fmt.Errorf("%s: %w", stmt, err)
 		}
 	}
 	return nil
+}
+
+// execUnused repeats a statement about a database whose last connection has not
+// ended yet (55006). The server itself waits 5 s for that.
+func execUnused(ctx context.Context, conn *pgx.Conn, stmt string) error {
+	for try := 1; ; try++ {
+		_, err := conn.Exec(ctx, stmt)
+		var answer *pgconn.PgError
+		if try == 10 || !errors.As(err, &answer) || answer.Code != "55006" {
+			return err
+		}
+	}
 }
