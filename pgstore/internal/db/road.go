@@ -50,9 +50,10 @@ const (
 
 // attemptLimit is how long an attempt may wait for an answer before another
 // connection is tried, given the time that is left for all attempts. Later
-// attempts get more.
+// attempts get more. Who has less time than the shortest attempt ends it with its
+// context.
 func attemptLimit(all time.Duration) time.Duration {
-	return min(all, max(shortestAttempt, min(all/4, longestAttempt)))
+	return max(shortestAttempt, min(all/4, longestAttempt))
 }
 
 // Until is the road for callers the first of whom gives up at end. They may have
