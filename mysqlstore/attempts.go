@@ -62,13 +62,13 @@ func (s *Store) untilKnown(ctx context.Context, lost, kept error, attempt func(l
 	}
 }
 
-// after adds to the error of an attempt that ctx ended what the one before it
-// failed with: a lock that is kept, a server that is full.
+// after is wait.After where the server has not said what is wrong: a lock may be
+// kept, or the server full.
 func after(ctx context.Context, err, kept error) error {
-	if kept == nil || wait.Ended(ctx) == nil || numberOf(err) != 0 || errors.Is(err, kept) {
+	if numberOf(err) != 0 {
 		return err
 	}
-	return fmt.Errorf("%w; before that: %w", err, kept)
+	return wait.After(ctx, err, kept)
 }
 
 // lockWait is how long the server lets the store's connections wait for a lock,

@@ -52,9 +52,7 @@ func While(ctx context.Context, heals func(error) bool, try func(context.Context
 		if err == nil || !heals(err) {
 			return err
 		}
-		if ctx.Err() != nil && before != nil { // the end of ctx cut this attempt short
-			err = fmt.Errorf("%w; before that: %w", err, before)
-		}
+		err = wait.After(ctx, err, before)
 		before = err
 		if !wait.Sleep(ctx, pause/2+rand.N(pause/2)) {
 			return fmt.Errorf("the database was not reached in %d attempts within %v: %w", n, time.Since(began).Round(time.Millisecond), err)

@@ -29,6 +29,15 @@ func Ended(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", err, cause)
 }
 
+// After adds to the error of an attempt that the end of ctx cut short what the
+// attempt before it failed with, which says more. before may be nil.
+func After(ctx context.Context, err, before error) error {
+	if before == nil || ctx.Err() == nil || errors.Is(err, before) {
+		return err
+	}
+	return fmt.Errorf("%w; before that: %w", err, before)
+}
+
 // Because adds to err why ctx ended, if it did and err does not say so. It is nil
 // for nil. The reason comes first: a statement that is cut off says only that.
 func Because(ctx context.Context, err error) error {

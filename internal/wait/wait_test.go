@@ -35,6 +35,29 @@ func TestEndedTellsTheErrorAndItsCause(t *testing.T) {
 	}
 }
 
+func TestAfterAddsWhatFailedBeforeTheEnd(t *testing.T) {
+	t.Parallel()
+	before := errors.New("refused")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, tt := range []struct {
+		ctx    context.Context
+		before error
+		err    error
+		want   string
+	}{
+		{ended, before, ended.Err(), "context canceled; before that: refused"},
+		{ended, nil, ended.Err(), "context canceled"},
+		{t.Context(), before, errors.New("failed"), "failed"},
+		{ended, before, fmt.Errorf("failed: %w", before), "failed: refused"},
+	} {
+		err := wait.After(tt.ctx, tt.err, tt.before)
+		if err.Error() != tt.want || !errors.Is(err, tt.err) {
+			t.Errorf("After(%v, %v) = %v, want %s", tt.err, tt.before, err, tt.want)
+		}
+	}
+}
+
 func TestBecauseAddsWhatTheErrorDoesNotSay(t *testing.T) {
 	t.Parallel()
 	failed, reason := errors.New("it failed"), errors.New("the reason")
