@@ -161,7 +161,7 @@ func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bu
 
 // endIfPast ends the session if the expiry that was asked for has passed.
 func (s *Store) endIfPast(ctx context.Context, tx pgx.Tx, out *session.Record, bucket int32) (bool, error) {
-	ends := !out.Expires.After(s.Now().Add(db.ClockError))
+	ends := !out.Expires.After(s.Now().Add(storekit.ClockError))
 	err := tx.QueryRow(ctx, s.parent.putEnd, out.Key.Hash[:], bucket, out.Expires).Scan(&out.Version, &out.Deadline, &out.Created)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

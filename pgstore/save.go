@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
-	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -42,7 +41,7 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 
 func (s *Store) flushSaves(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
 	w := s.newWrite(ctx, ops, mode, true)
-	soon := s.Now().Add(db.ClockError)
+	soon := s.Now().Add(storekit.ClockError)
 	ends := func(o *op) bool { return !o.rec.Expires.After(soon) }
 	err := w.send(ctx, func(q *texts) batchTexts { return q.save },
 		inputOf(func(o *op) int64 { return o.rec.Version }),

@@ -184,14 +184,10 @@ func (e *Engine) newRecord(ctx context.Context, rec session.Record, limits func(
 	return limits().New(rec, e.Now())
 }
 
-// clockError is by how much a node may be wrong about another machine's time
-// without anything being amiss: the answer that told it may have been slow.
-const clockError = 10 * time.Second
-
 // mayEnd reports whether a write of rec may end the session by its expiry. That
 // has passed, or is about to, or this node's clock is the one that counts.
 func (e *Engine) mayEnd(rec session.Record) bool {
-	return e.Refresh == nil || !rec.Expires.IsZero() && !rec.Expires.After(e.Now().Add(clockError))
+	return e.Refresh == nil || !rec.Expires.IsZero() && !rec.Expires.After(e.Now().Add(storekit.ClockError))
 }
 
 // lockKey is Lock for the row that key names.

@@ -22,6 +22,10 @@ const MaxLifetime = 87600 * time.Hour
 // knows the database's time only as well as the network lets it.
 const ClockSlack = time.Minute
 
+// ClockError is by how much a node may be wrong about the database's time without
+// anything being amiss: the answer that told it may have been slow.
+const ClockError = 10 * time.Second
+
 // Limits are what a store takes.
 type Limits struct {
 	// MaxData and MaxUser are the longest data and user in bytes, of what is new.

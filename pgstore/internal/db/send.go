@@ -70,7 +70,7 @@ func (r Road) newBatch(ctx context.Context, start string, args ...any) *Batch {
 // pinText makes texts mean what the driver takes them for.
 func (c *Conns) pinText(b *pgx.Batch) {
 	if c.Text {
-		b.Queue(PinText)
+		b.Queue(pinTexts)
 	}
 }
 
@@ -140,7 +140,3 @@ func (r Road) Begin(ctx context.Context, do func(context.Context, *Transaction) 
 		return last.CommitOn(ctx, conn)
 	})
 }
-
-// ClockError is by how much a node may be wrong about the database's time without
-// anything being amiss: the answer that told it may have been slow.
-const ClockError = 10 * time.Second

@@ -22,9 +22,9 @@ const (
          ELSE pg_catalog.concat('pg_catalog, ', pg_catalog.current_setting('search_path')) END, true),
        pg_catalog.set_config('client_encoding', 'UTF8', true)`
 
-	// PinText has values that are sent as text mean the same everywhere. It
+	// pinTexts has values that are sent as text mean the same everywhere. It
 	// goes before the statement that tells the time.
-	PinText = `
+	pinTexts = `
 SELECT pg_catalog.set_config('DateStyle', 'ISO', true), pg_catalog.set_config('TimeZone', 'UTC', true),
        pg_catalog.set_config('bytea_output', 'hex', true), pg_catalog.set_config('array_nulls', 'on', true),
        pg_catalog.set_config('quote_all_identifiers', 'off', true)`
@@ -69,7 +69,7 @@ SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', '5s', true),
 // startAlone begins a transaction of several round trips with StartBatch. It is
 // sent as one text: a role may not have left time between two.
 func startAlone(limits []any) string {
-	text := BeginSQL + `; ` + PinText + `; ` + StartBatch
+	text := BeginSQL + `; ` + pinTexts + `; ` + StartBatch
 	for i, limit := range limits {
 		text = strings.ReplaceAll(text, fmt.Sprint("$", i+1), fmt.Sprint("'", limit, "'"))
 	}
@@ -97,4 +97,4 @@ SELECT pg_catalog.set_config('synchronous_commit', 'off', true),
 const DatabaseTime = `SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp()`
 
 // BeginRead begins a transaction that reads, in one round trip.
-const BeginRead = `BEGIN; ` + startRead + `; ` + PinText
+const BeginRead = `BEGIN; ` + startRead + `; ` + pinTexts

@@ -34,8 +34,8 @@ type Map struct {
 	Others     []Partition // that are reached through the parent alone, without a Table
 }
 
-// Holds reports whether there is a partition that takes bucket.
-func (m *Map) Holds(bucket int32) bool {
+// holds reports whether there is a partition that takes bucket.
+func (m *Map) holds(bucket int32) bool {
 	return m.Find(bucket) != nil || slices.ContainsFunc(m.Others, func(part Partition) bool { return part.Takes(bucket) })
 }
 

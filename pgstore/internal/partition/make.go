@@ -18,7 +18,7 @@ import (
 // may know less of them than the node that made the session.
 func (t *Table) Reach(ctx context.Context, bucket int32) error {
 	f := t.Known.Load()
-	if f.Holds(bucket) {
+	if f.holds(bucket) {
 		return nil
 	}
 	if absurd(bucket, f.Now()) && absurd(bucket, time.Now()) {
@@ -28,7 +28,7 @@ func (t *Table) Reach(ctx context.Context, bucket int32) error {
 	if err != nil {
 		return err
 	}
-	if !f.Holds(bucket) {
+	if !f.holds(bucket) {
 		return session.ErrNotFound
 	}
 	return nil

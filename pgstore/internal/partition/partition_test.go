@@ -92,8 +92,8 @@ func TestTheMapFindsWhatTakesABucket(t *testing.T) {
 		12: {0, false, false}, 13: {0, false, true}, 14: {14, true, true}, 19: {14, true, true}, 20: {0, false, false},
 	} {
 		part := m.Find(bucket)
-		if (part != nil) != want.found || part != nil && part.Lo != want.lo || m.Holds(bucket) != want.holds {
-			t.Errorf("%d: found %v, holds %v; want %+v", bucket, part, m.Holds(bucket), want)
+		if (part != nil) != want.found || part != nil && part.Lo != want.lo || m.holds(bucket) != want.holds {
+			t.Errorf("%d: found %v, holds %v; want %+v", bucket, part, m.holds(bucket), want)
 		}
 	}
 	for _, c := range []struct {

@@ -8,8 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
-	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -159,7 +159,7 @@ func (t *Table) ask(ctx context.Context) (f *Facts, err error) {
 // shown, is not what this node expected. This node's idea of that clock was
 // before when it asked.
 func (t *Table) Compare(before, told time.Time) {
-	if told.Before(before.Add(-db.ClockError)) || told.After(t.Now().Add(db.ClockError)) {
+	if told.Before(before.Add(-storekit.ClockError)) || told.After(t.Now().Add(storekit.ClockError)) {
 		t.RefreshSoon()
 	}
 }
