@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/sqlitecode"
+	"github.com/sojourn-go/sojourn/internal/testrig/await"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -43,7 +44,7 @@ func TestWritesThatWaitShareATransaction(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "all wait", func() bool { return s.writer.waiting() == n })
+	await.True(t, "all wait", func() bool { return s.writer.waiting() == n })
 	release()
 	wg.Wait()
 	if got := s.Stats().Flushes - before; got != 1 {
@@ -69,7 +70,7 @@ func TestBatchesAreBounded(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, "all wait", func() bool { return s.writer.waiting() == 100 })
+		await.True(t, "all wait", func() bool { return s.writer.waiting() == 100 })
 		release()
 		wg.Wait()
 		if got := s.Stats().Flushes - before; got != 10 {
@@ -140,7 +141,7 @@ func TestWhoGivesUpBeforeTheLockHasWrittenNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { _, err := s.Save(ctx, rec); done <- err }()
-	eventually(t, "it waits", func() bool { return s.writer.waiting() == 1 })
+	await.True(t, "it waits", func() bool { return s.writer.waiting() == 1 })
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) || errors.Is(err, session.ErrUnknown) {
 		t.Errorf("Save: %v; want that it was cancelled and nothing else", err)

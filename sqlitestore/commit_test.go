@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/testrig/await"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -137,7 +138,7 @@ func TestErrorsOfABatchFailOnlyTheirOwn(t *testing.T) {
 		_, err := s.Create(t.Context(), rec)
 		bad <- err
 	}()
-	eventually(t, "all wait", func() bool { return s.writer.waiting() == good+1 })
+	await.True(t, "all wait", func() bool { return s.writer.waiting() == good+1 })
 	release()
 	for range good {
 		if err := <-errs; err != nil {

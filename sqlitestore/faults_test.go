@@ -11,6 +11,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/sojourn-go/sojourn/internal/sqlitecode"
+	"github.com/sojourn-go/sojourn/internal/testrig/await"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -168,7 +169,7 @@ func TestBackgroundFailuresAreReported(t *testing.T) {
 		t.Error("it was not counted")
 	}
 	sqlExec(t, db, `DROP TRIGGER no`)
-	eventually(t, "it prunes all the same", func() bool { return !s.Stats().Maintained.IsZero() })
+	await.True(t, "it prunes all the same", func() bool { return !s.Stats().Maintained.IsZero() })
 }
 
 func integrity(t testing.TB, s *Store) {

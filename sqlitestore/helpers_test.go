@@ -8,12 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/testrig/await"
 	"github.com/sojourn-go/sojourn/session"
 
 	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
 )
 
-const patience = 5 * time.Minute
+const patience = await.Patience
 
 // quiet does nothing in the background.
 var quiet = Options{PruneInterval: -1}
@@ -101,19 +102,4 @@ func create(t testing.TB, s *Store, rec session.Record) session.Record {
 		t.Fatal(err)
 	}
 	return rec
-}
-
-// eventually waits for something that has to happen.
-func eventually(t testing.TB, what string, happened func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(patience)
-	for !happened() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			t.Fatalf("it never happened that %s", what)
-		}
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/sojourn-go/sojourn/internal/testrig/await"
 	"github.com/sojourn-go/sojourn/internal/testrig/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -171,7 +172,7 @@ func TestTheLockOfAKilledProcessIsFree(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { _, err := s.Save(t.Context(), rec); done <- err }()
-	eventually(t, "a write waits", func() bool { return s.Stats().Retries > 0 })
+	await.True(t, "a write waits", func() bool { return s.Stats().Retries > 0 })
 	if got, err := s.Get(t.Context(), rec.Key); err != nil || string(got.Data) != "data" {
 		t.Errorf("Get meanwhile = %q, %v", got.Data, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/internal/testrig/await"
 	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -247,17 +248,17 @@ func TestAStorePrunesAtItsStart(t *testing.T) {
 	create(t, s, newSession(s, "the highest"))
 	age(t, s, path, 28*time.Hour, key)
 	node := openStore(t, path, Options{PruneInterval: time.Hour, NodeName: "the one"})
-	eventually(t, "it has pruned", func() bool { return node.Stats().Pruned.Rows == 1 })
-	eventually(t, "it says so", func() bool { return node.Stats().MaintainedBy == "the one" })
+	await.True(t, "it has pruned", func() bool { return node.Stats().Pruned.Rows == 1 })
+	await.True(t, "it says so", func() bool { return node.Stats().MaintainedBy == "the one" })
 }
 
 func TestProcessesTakeTurns(t *testing.T) {
 	t.Parallel()
 	path := newPath(t)
 	first := openStore(t, path, Options{PruneInterval: time.Hour, NodeName: "first"})
-	eventually(t, "the first one has pruned", func() bool { return !first.Stats().Maintained.IsZero() })
+	await.True(t, "the first one has pruned", func() bool { return !first.Stats().Maintained.IsZero() })
 	second := openStore(t, path, Options{PruneInterval: time.Hour, NodeName: "second"})
-	eventually(t, "the second one sees it", func() bool { return second.Stats().MaintainedBy == "first" })
+	await.True(t, "the second one sees it", func() bool { return second.Stats().MaintainedBy == "first" })
 	if _, err := second.PruneNow(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -289,6 +290,6 @@ func TestSweepingGoesRoundTheTable(t *testing.T) {
 				want++
 			}
 		}
-		eventually(t, "they are swept", func() bool { return uint64(s.Stats().Pruned.Emptied) == want })
+		await.True(t, "they are swept", func() bool { return uint64(s.Stats().Pruned.Emptied) == want })
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/handover"
+	"github.com/sojourn-go/sojourn/internal/testrig/await"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -39,7 +40,7 @@ func TestAKeptLockPilesUpNothing(t *testing.T) {
 		}()
 	}
 	queue := func() session.QueueStats { return s.Stats().Queue }
-	eventually(t, "all wait", func() bool { return queue().Writes+queue().Waiting == writers })
+	await.True(t, "all wait", func() bool { return queue().Writes+queue().Waiting == writers })
 	most := int64(handover.Batches * s.opts.BatchBytes)
 	if st := queue(); st.Bytes > most || st.Bytes < most/2 || st.Waiting < writers/2 {
 		t.Errorf("the queue holds %+v; it may hold %d bytes", st, most)
@@ -47,7 +48,7 @@ func TestAKeptLockPilesUpNothing(t *testing.T) {
 	full := queue().Writes
 	logout := make(chan error, 1)
 	go func() { _, err := s.Destroy(context.Background(), gone.Key); logout <- err }()
-	eventually(t, "there is room for a logout", func() bool { return queue().Writes == full+1 })
+	await.True(t, "there is room for a logout", func() bool { return queue().Writes == full+1 })
 	cancel()
 	refused := uint64(0)
 	for range writers {
@@ -91,7 +92,7 @@ func TestALogoutGoesBeforeOtherWrites(t *testing.T) {
 			done <- err
 		}()
 	}
-	eventually(t, "the queue is full", func() bool { st := s.Stats().Queue; return st.Writes == handover.Batches && st.Waiting > 0 })
+	await.True(t, "the queue is full", func() bool { st := s.Stats().Queue; return st.Writes == handover.Batches && st.Waiting > 0 })
 	var logouts sync.WaitGroup
 	for _, end := range []func() (int64, error){
 		func() (int64, error) { return s.Destroy(context.Background(), other.Key) },
@@ -103,7 +104,7 @@ func TestALogoutGoesBeforeOtherWrites(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "the logouts have room", func() bool { return s.Stats().Queue.Writes == handover.Batches+2 })
+	await.True(t, "the logouts have room", func() bool { return s.Stats().Queue.Writes == handover.Batches+2 })
 	release()
 	logouts.Wait()
 	for range writers {

@@ -104,7 +104,9 @@ func TestEachPackageHasExactlyOnePackageComment(t *testing.T) {
 
 func TestProductionCodeImportsNothingForTests(t *testing.T) {
 	t.Parallel()
-	allowed := []string{"session/sessiontest", "internal/testrig/dbtest", "internal/testrig/rounds"}
+	allowed := []string{
+		"session/sessiontest", "internal/testrig/await", "internal/testrig/dbtest", "internal/testrig/rounds",
+	}
 	forTests := func(imported string) bool {
 		return imported == "testing" || strings.HasPrefix(imported, "testing/") ||
 			strings.HasPrefix(imported, "go.uber.org/goleak") ||

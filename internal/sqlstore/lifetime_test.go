@@ -57,6 +57,25 @@ func TestCloseGivesConnectionsBackLast(t *testing.T) {
 	})
 }
 
+func TestCloseWaitsForACallWithoutAPass(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e, db := newFake(t)
+		leave, err := e.Enter(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		closed := make(chan error, 1)
+		go func() { closed <- e.Close(t.Context()) }()
+		synctest.Wait()
+		if did := db.closed(); slices.Contains(did, "release") {
+			t.Errorf("while a call is under way it did %q", did)
+		}
+		leave()
+		wantErr(t, "Close", <-closed, nil)
+	})
+}
+
 func TestNothingBeginsForWhoHasGivenUp(t *testing.T) {
 	t.Parallel()
 	e, db := newFake(t)

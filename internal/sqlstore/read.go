@@ -169,7 +169,7 @@ func pages[T any](ctx context.Context, e *Engine, size int, read func(Reader, in
 	for {
 		from := last
 		err := e.scan(ctx, func(reader Reader) error {
-			page, last = page[:0], from
+			page = page[:0]
 			return read(reader, from, func(id int64, item T) { page, last = append(page, item), id })
 		})
 		if err != nil {

@@ -7,13 +7,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sojourn-go/sojourn/internal/testrig/await"
 )
 
-// Patience is how long a test waits for what has to happen: so long that only a
-// failure takes longer, on a slow and busy machine too.
-const Patience = 5 * time.Minute
-
-const interval = 5 * time.Millisecond
+// Patience is await.Patience.
+const Patience = await.Patience
 
 // Pool opens a pool; mod, if not nil, changes its configuration first. The pool
 // is closed when the test ends, which fails if a connection was not released.
@@ -59,19 +58,8 @@ func Conn(t testing.TB, dsn string) *pgx.Conn {
 	return conn
 }
 
-// Eventually waits until cond holds, which is tried every few milliseconds by
-// the calling goroutine, and ends the test when it does not within Patience.
+// Eventually is await.True.
 func Eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(Patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("not within %v: %s", Patience, what)
-		}
-	}
+	await.True(t, what, cond)
 }

@@ -68,21 +68,6 @@ func ask[T any](t *testing.T, conn *pgx.Conn, query string) (got T) {
 	return got
 }
 
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.NewTimer(5 * time.Minute)
-	defer limit.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-limit.C:
-			t.Fatal("not within 5 minutes:", what)
-		}
-	}
-}
-
 func connects(ctx context.Context, dsn string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/sojourn-go/sojourn/internal/testrig/await"
 	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
 
@@ -28,7 +29,7 @@ func TestKillEndsAStatementThatRuns(t *testing.T) {
 		_, err := conn.Exec(ctx, "SELECT count(*) FROM generate_series(1, 1000000000) a, generate_series(1, 1000) b")
 		ended <- err
 	}()
-	eventually(t, "the statement runs", func() bool {
+	await.True(t, "the statement runs", func() bool {
 		return ask[int](t, watcher, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%generate_series%' AND pid <> pg_backend_pid()") == 1
 	})
 	if err := s.Kill(); err != nil {

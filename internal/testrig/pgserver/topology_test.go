@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/sojourn-go/sojourn/internal/testrig/await"
 )
 
 func TestStandbyFollowsAndIsPromoted(t *testing.T) {
@@ -19,7 +21,7 @@ func TestStandbyFollowsAndIsPromoted(t *testing.T) {
 	closeAtEnd(t, standby.Close)
 	exec1(t, connect(t, primary.DSN("postgres")), "CREATE TABLE t AS SELECT 7 AS n")
 	reader := connect(t, standby.DSN("postgres"))
-	eventually(t, "the table arrives", func() bool {
+	await.True(t, "the table arrives", func() bool {
 		return ask[*string](t, reader, "SELECT to_regclass('t')::text") != nil
 	})
 	if !ask[bool](t, reader, "SELECT pg_is_in_recovery()") {

@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/sojourn-go/sojourn/internal/testrig/await"
 	"github.com/sojourn-go/sojourn/internal/testrig/loopback"
 	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
@@ -104,7 +105,7 @@ func TestTheServerOfAKilledProcessEndsAndItsFolderIsRemoved(t *testing.T) {
 			}
 			first.kill()
 			if runtime.GOOS == "linux" {
-				eventually(t, "the server ends by itself", func() bool { return !first.listens() })
+				await.True(t, "the server ends by itself", func() bool { return !first.listens() })
 			}
 			if _, err := os.Stat(first.dir); err != nil {
 				t.Fatal(err)

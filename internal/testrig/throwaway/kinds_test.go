@@ -153,18 +153,3 @@ func must(t *testing.T, errs ...error) {
 		t.Fatal(err)
 	}
 }
-
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.NewTimer(5 * time.Minute)
-	defer limit.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-limit.C:
-			t.Fatal("not within 5 minutes:", what)
-		}
-	}
-}

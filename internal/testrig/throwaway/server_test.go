@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sojourn-go/sojourn/internal/testrig/await"
 	"github.com/sojourn-go/sojourn/internal/testrig/loopback"
 	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
@@ -50,12 +51,12 @@ func TestAPausedServerLetsNewConnectionsWaitAndAFrozenOneAll(t *testing.T) {
 			open := s.conn(t)
 			must(t, stop())
 			// A thread may be done with what it does before it stops.
-			eventually(t, "an open connection hangs or goes on", func() bool { return (answers(t.Context(), open) == nil) == goesOn })
+			await.True(t, "an open connection hangs or goes on", func() bool { return (answers(t.Context(), open) == nil) == goesOn })
 			if err := s.connects(t.Context()); err == nil {
 				t.Errorf("frozen %v: it accepts new connections", freeze)
 			}
 			must(t, s.Resume())
-			eventually(t, "it answers again", func() bool { return s.connects(t.Context()) == nil })
+			await.True(t, "it answers again", func() bool { return s.connects(t.Context()) == nil })
 			// Ending it must not wait for anyone to resume it.
 			must(t, stop(), s.Stop(), s.Restart(t.Context()))
 		}
@@ -93,14 +94,14 @@ func TestARestartWaitsForSomebodyWhoTriesItsPort(t *testing.T) {
 		s := k.run(t, nil)
 		must(t, s.Stop())
 		var other net.Listener
-		eventually(t, "the port is free", func() (free bool) {
+		await.True(t, "the port is free", func() (free bool) {
 			var err error
 			other, err = net.Listen("tcp", loopback.Addr(s.Port()))
 			return err == nil
 		})
 		restarted := make(chan error, 1)
 		go func() { restarted <- s.Restart(t.Context()) }()
-		eventually(t, "the server has found its port taken", func() bool { return strings.Contains(s.Log(), taken[k.name]) })
+		await.True(t, "the server has found its port taken", func() bool { return strings.Contains(s.Log(), taken[k.name]) })
 		must(t, other.Close(), <-restarted)
 	})
 }
