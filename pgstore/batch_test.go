@@ -13,32 +13,33 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/pgstore/internal/batch"
 	"github.com/sojourn-go/sojourn/session"
 )
 
 // batched is a kind of write that goes through a lane.
 type batched struct {
 	kind string
-	lane func(*Store) *lane
+	lane func(*Store) *batch.Lane
 	do   func(ctx context.Context, s *Store, rec session.Record) error
 }
 
 func batchedWrites() []batched {
 	return []batched{
-		{"create", func(s *Store) *lane { return s.creates }, func(ctx context.Context, s *Store, rec session.Record) error {
+		{"create", func(s *Store) *batch.Lane { return s.writes.Creates }, func(ctx context.Context, s *Store, rec session.Record) error {
 			rec.Key.Hash[0] ^= 0xff // of a session that is not there yet
 			_, err := s.Create(ctx, rec)
 			return err
 		}},
-		{"save", func(s *Store) *lane { return s.saves }, func(ctx context.Context, s *Store, rec session.Record) error {
+		{"save", func(s *Store) *batch.Lane { return s.writes.Saves }, func(ctx context.Context, s *Store, rec session.Record) error {
 			_, err := s.Save(ctx, rec)
 			return err
 		}},
-		{"touch", func(s *Store) *lane { return s.touches }, func(ctx context.Context, s *Store, rec session.Record) error {
+		{"touch", func(s *Store) *batch.Lane { return s.writes.Touches }, func(ctx context.Context, s *Store, rec session.Record) error {
 			_, err := s.Touch(ctx, rec.Key, rec.Expires.Add(time.Hour))
 			return err
 		}},
-		{"destroy", func(s *Store) *lane { return s.destroys }, func(ctx context.Context, s *Store, rec session.Record) error {
+		{"destroy", func(s *Store) *batch.Lane { return s.writes.Destroys }, func(ctx context.Context, s *Store, rec session.Record) error {
 			n, err := s.Destroy(ctx, rec.Key)
 			if err == nil && n != 1 {
 				err = fmt.Errorf("%d were live", n)
@@ -132,7 +133,7 @@ func TestABatchHasNoMoreBytesThanAllowed(t *testing.T) {
 	}
 	before := s.Stats().Flushes
 	ops := batchedWrites()[1].each(s, recs)
-	for i, err := range results(oneBatch(t, s.saves, ops[0], ops[1:]...)) {
+	for i, err := range results(oneBatch(t, s.writes.Saves, ops[0], ops[1:]...)) {
 		wantErr(t, "save", err, nil)
 		if got, err := s.Get(t.Context(), recs[i+1].Key); err != nil || len(got.Data) != sizes[i+1] {
 			t.Errorf("%d bytes, %v; want %d", len(got.Data), err, sizes[i+1])
@@ -152,7 +153,7 @@ func TestWritesToOneKeyKeepTheirOrder(t *testing.T) {
 	recs := createN(t, s, 3)
 	lone, other, twice := recs[0], recs[1], recs[2]
 	before := s.Stats().Flushes
-	got := results(oneBatch(t, s.saves, saving(s, lone, ""),
+	got := results(oneBatch(t, s.writes.Saves, saving(s, lone, ""),
 		saving(s, other, string(make([]byte, 6000))),
 		saving(s, twice, string(make([]byte, 6000))),
 		saving(s, twice, "second"),
@@ -212,7 +213,7 @@ func TestACheckConstraintFailsOneItemAlone(t *testing.T) {
 	s := p.node(t, Options{}, 2)
 	p.exec(t, `ALTER TABLE `+p.schema+`.sessions ADD CONSTRAINT no_poison CHECK (data <> '\x706f69736f6e')`)
 	recs := createN(t, s, 4)
-	got := results(oneBatch(t, s.saves, saving(s, recs[0], ""),
+	got := results(oneBatch(t, s.writes.Saves, saving(s, recs[0], ""),
 		saving(s, recs[1], "good"), saving(s, recs[2], "poison"), saving(s, recs[3], "good")))
 	wantErr(t, "a good item", got[0], nil)
 	wantErr(t, "a good item", got[2], nil)

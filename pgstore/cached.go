@@ -99,14 +99,5 @@ func written(server time.Time, rec session.Record, ran db.ServerTime) invalidati
 	return row
 }
 
-// notifyKeys returns the messages that the keys of ops were written.
-func (s *Store) notifyKeys(ops []*op) []string {
-	keys := make([]session.Key, len(ops))
-	for i, o := range ops {
-		keys[i] = o.key
-	}
-	return s.cache.Sender().Keys(keys...)
-}
-
 // nullServer is NULL while no server is listened to.
 func nullServer(started time.Time) zeronull.Timestamptz { return zeronull.Timestamptz(started) }

@@ -80,7 +80,7 @@ func (s *Store) clearPart(ctx context.Context, part partition.Partition, later [
 	last := session.Key{}
 	for {
 		var page clearedPage
-		err := s.untilKnown(ctx, s.control, nil, func(ctx context.Context, r db.Road) (err error) {
+		err := s.writes.UntilKnown(ctx, s.control, nil, func(ctx context.Context, r db.Road) (err error) {
 			page, err = s.clearPage(ctx, r, part, last, since)
 			return err
 		}, nil) // doing it again does no harm

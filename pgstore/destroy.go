@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
+	"github.com/sojourn-go/sojourn/pgstore/internal/batch"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -19,14 +20,14 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 		return 0, wrap("destroy", err)
 	}
 	var live int64
-	seen := make(map[session.Key]*op, len(keys))
+	seen := make(map[session.Key]*batch.Op, len(keys))
 	var far []session.Key // followed in another way
 	for hop := 0; len(keys) > 0; hop++ {
 		if hop == maxHops {
 			far = append(far, keys...)
 			break
 		}
-		var ops []*op
+		var ops []*batch.Op
 		for _, at := range keys {
 			if hop == 0 {
 				var err error
@@ -39,39 +40,39 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (int64, error)
 				}
 			}
 			if o := seen[at]; o != nil {
-				if hop > 0 && o.gone { // the caller that gave the key did not know that others lead to it
+				if hop > 0 && o.Gone { // the caller that gave the key did not know that others lead to it
 					far = append(far, at)
 				}
 				continue
 			}
-			o := &op{key: at}
+			o := &batch.Op{Key: at}
 			seen[at] = o
 			ops = append(ops, o)
 		}
 		for _, o := range ops { // every one of them is finished in the end
-			w := s.cache.Begin(o.key)
+			w := s.cache.Begin(o.Key)
 			o.After = func(error) { w.End() }
 		}
-		_ = s.destroys.Start(ctx, ops...) // Await tells it again
+		_ = s.writes.Destroys.Start(ctx, ops...) // Await tells it again
 		// A renewed session lives on in its successor, which may be renewed
 		// while we look: follow each to its end.
 		keys = nil
 		var firstErr error
 		for _, o := range ops {
-			if err := s.destroys.Await(ctx, o); err != nil {
+			if err := s.writes.Destroys.Await(ctx, o); err != nil {
 				if firstErr == nil {
 					firstErr = err
 				}
 				continue
 			}
-			if o.live {
+			if o.Live {
 				live++
 			}
 			switch {
-			case !o.next.IsZero():
-				keys = append(keys, o.next)
-			case o.gone && hop > 0:
-				far = append(far, o.key)
+			case !o.Next.IsZero():
+				keys = append(keys, o.Next)
+			case o.Gone && hop > 0:
+				far = append(far, o.Key)
 			}
 		}
 		if firstErr != nil {
@@ -108,7 +109,7 @@ func (s *Store) endHeads(ctx context.Context, keys []session.Key) (live int64, e
 func (s *Store) endHeadOf(ctx context.Context, key session.Key) (wasLive bool, err error) {
 	w := s.cache.Begin()
 	defer w.End()
-	err = s.untilKnown(ctx, s.control, nil, func(ctx context.Context, r db.Road) error {
+	err = s.writes.UntilKnown(ctx, s.control, nil, func(ctx context.Context, r db.Road) error {
 		return r.Begin(ctx, func(ctx context.Context, tx *db.Transaction) error {
 			head, live, err := s.endHead(ctx, tx, key)
 			wasLive = live
@@ -143,43 +144,21 @@ func (s *Store) endHead(ctx context.Context, tx pgx.Tx, key session.Key) (head s
 			return key, false, err
 		}
 		if next != nil {
-			key = successor(next, nextBucket)
+			key = db.Successor(next, nextBucket)
 			continue
 		}
-		stripe := stripeOf(user)
-		if _, err := tx.Exec(ctx, takeStripes, s.lockClass, stripe, stripe); err != nil {
+		stripe := batch.StripeOf(user)
+		if _, err := tx.Exec(ctx, batch.TakeStripes, s.lockClass, stripe, stripe); err != nil {
 			return key, false, err
 		}
-		was, err := scanOld(tx.QueryRow(ctx, s.parent.lookOld+` FOR UPDATE`, hash, bucket))
+		was, err := batch.ScanState(tx.QueryRow(ctx, batch.LookOld(s.names.Sessions)+` FOR UPDATE`, hash, bucket))
 		if err != nil {
 			return key, false, err
 		}
-		if was.next.IsZero() {
+		if was.Next.IsZero() {
 			_, err := tx.Exec(ctx, s.parent.end, [][]byte{hash}, []int32{bucket})
-			return session.Key{Hash: [32]byte(hash), Bucket: bucket}, was.live, err
+			return session.Key{Hash: [32]byte(hash), Bucket: bucket}, was.Live, err
 		}
-		key = was.next // renewed before we had the lock
+		key = was.Next // renewed before we had the lock
 	}
-}
-
-func (s *Store) flushDestroys(ctx context.Context, ops []*op, mode flushMode) ([]*op, error) {
-	w := s.newWrite(ctx, ops, mode, true)
-	if err := w.send(ctx, func(q *texts) batchTexts { return q.destroy }); err != nil {
-		return nil, err
-	}
-	var held []*op
-	for _, o := range ops {
-		now, written := w.now[o]
-		if !written && w.held(o) {
-			held = append(held, o)
-			continue
-		}
-		was, there := w.was[o]
-		o.live, o.next, o.gone = now.live, was.next, !written && !there
-		for _, l := range []*lane{s.saves, s.touches} {
-			l.FinishKey(o.key, session.ErrNotFound)
-		}
-		s.destroys.Finish(o, nil)
-	}
-	return held, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -23,20 +22,6 @@ func wrap(op string, err error) error {
 	}
 	return fmt.Errorf("pgstore: %s: %w", op, err)
 }
-
-// outcomeOpen is the error of a write whose answer was lost, and of which
-// asking again, which ended with err, did not tell the outcome.
-func (s *Store) outcomeOpen(ctx context.Context, lost, err error) error {
-	s.stats.unknown.Add(1)
-	if db.IsRefusal(err) {
-		err = nil
-	}
-	return storekit.StillUnknown(ctx, lost, err)
-}
-
-// errLags says that this node's clock is wrong. If the right clock counted, the
-// write would end the session, which nobody has asked for.
-var errLags = fmt.Errorf("%w: Record.Expires has passed, which it had not by this node's clock", session.ErrDeadline)
 
 // correct has the facts read anew if err says that a time was out of range.
 // Then a caller that computed the time by this node's clock can do so by the

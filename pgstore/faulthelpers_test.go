@@ -14,6 +14,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/internal/testrig/faultproxy"
+	"github.com/sojourn-go/sojourn/pgstore/internal/batch"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -137,9 +138,9 @@ func holdPlaces(t testing.TB, places chan struct{}) (release func()) {
 
 // holdLane is holdRoad for the road of a lane, which does not go on with the next
 // batch meanwhile.
-func holdLane(t testing.TB, l *lane) (release func()) {
+func holdLane(t testing.TB, l *batch.Lane) (release func()) {
 	t.Helper()
-	stay, road := holdPlaces(t, l.overdue), holdRoad(t, l.road)
+	stay, road := holdPlaces(t, l.Overdue), holdRoad(t, l.Road)
 	return func() { road(); stay() }
 }
 
@@ -177,28 +178,28 @@ func (p place) lockRows(t testing.TB, keys ...session.Key) (tx pgx.Tx, commit fu
 
 // queued is how many writes wait to be taken by a lane, taken how many it has
 // not let go of.
-func (l *lane) queued() int {
+func queued(l *batch.Lane) int {
 	waits, _ := l.Len()
 	return waits
 }
 
-func (l *lane) taken() int {
+func taken(l *batch.Lane) int {
 	_, busy := l.Len()
 	return busy
 }
 
 // oneBatch makes a lane write ops together: behind first, which waits for a
 // connection until all of them are queued. It returns the results of ops.
-func oneBatch(t testing.TB, l *lane, first func() error, ops ...func() error) []<-chan error {
+func oneBatch(t testing.TB, l *batch.Lane, first func() error, ops ...func() error) []<-chan error {
 	t.Helper()
 	release := holdLane(t, l)
 	defer release()
 	before := async(first)
-	dbtest.Eventually(t, "the first write was taken", func() bool { return l.taken() == 1 && l.queued() == 0 })
+	dbtest.Eventually(t, "the first write was taken", func() bool { return taken(l) == 1 && queued(l) == 0 })
 	out := make([]<-chan error, len(ops))
 	for i, op := range ops {
 		out[i] = async(op)
-		dbtest.Eventually(t, "the write was queued", func() bool { return l.queued() == i+1 })
+		dbtest.Eventually(t, "the write was queued", func() bool { return queued(l) == i+1 })
 	}
 	release()
 	if err := <-before; err != nil {

@@ -310,7 +310,7 @@ func TestARenamedSchemaIsAnErrorUntilItIsBack(t *testing.T) {
 			t.Errorf("%s without the schema: %v", name, err)
 		}
 	}
-	if n := s.stats.unknown.Load(); n != 0 {
+	if n := s.writes.Unknown.Load(); n != 0 {
 		t.Errorf("%d outcomes are unknown", n)
 	}
 	p.exec(t, `ALTER SCHEMA elsewhere RENAME TO `+p.schema)

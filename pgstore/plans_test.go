@@ -304,10 +304,10 @@ func TestBatchesReadByIndexWhateverTheStatistics(t *testing.T) {
 	}
 	array := func(items []string) string { return `ARRAY[` + strings.Join(items, ", ") + `]` }
 	for name, c := range map[string]struct{ text, types, args string }{
-		"optimistic touch": {textsOf(l).touch.optimistic, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
-		"lone touch":       {textsOf(l).touch.lone, "bytea, integer, timestamptz", keys[0] + ", " + buckets[0] + ", " + times[0]},
-		"skipLocked touch": {textsOf(l).touch.skipLocked, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
-		"lock":             {textsOf(l).lockWait, "bytea[], integer[]", array(keys) + ", " + array(buckets)},
+		"optimistic touch": {textsOf(l).Touch.Optimistic, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
+		"lone touch":       {textsOf(l).Touch.Lone, "bytea, integer, timestamptz", keys[0] + ", " + buckets[0] + ", " + times[0]},
+		"skipLocked touch": {textsOf(l).Touch.SkipLocked, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
+		"lock":             {textsOf(l).LockWait, "bytea[], integer[]", array(keys) + ", " + array(buckets)},
 		"end of a user's":  {s.parent.userEnd, "text, bigint, bytea[]", "'user 1', 1000, " + array(keys)},
 		"list of a user's": {s.parent.userList, "text", "'user 1'"},
 		"page":             {textsOf(l).pageAll, "bytea, integer, bigint, bigint, bigint", keys[0] + ", 1, 500, 1, 2147483647"},

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/pgstore/internal/batch"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -25,7 +26,7 @@ func (s *Store) Put(ctx context.Context, rec session.Record) (session.Record, er
 		return session.Record{}, wrap("put", err)
 	}
 	out, err := s.putForeign(ctx, rec, true)
-	if errors.Is(s.correct(ctx, err), session.ErrDeadline) && !errors.Is(err, errLags) { // by what this node knew of the time
+	if errors.Is(s.correct(ctx, err), session.ErrDeadline) && !errors.Is(err, batch.ErrLags) { // by what this node knew of the time
 		out, err = s.putForeign(ctx, rec, true)
 	}
 	if err != nil {
@@ -87,10 +88,10 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 	if !replace {
 		landed = func(ctx context.Context) (bool, error) {
 			out = rec
-			return s.created(ctx, session.Key{Hash: rec.Key.Hash, Bucket: bucket}, &out)
+			return s.writes.Created(ctx, session.Key{Hash: rec.Key.Hash, Bucket: bucket}, &out)
 		}
 	}
-	if err := s.table.In(ctx, bucket, func() error { return s.untilKnown(ctx, s.app, rec.Key, attempt, landed) }); err != nil {
+	if err := s.table.In(ctx, bucket, func() error { return s.writes.UntilKnown(ctx, s.app, rec.Key, attempt, landed) }); err != nil {
 		return none, s.refused(err)
 	}
 	return out, nil
@@ -106,7 +107,7 @@ func putRecord(rec session.Record) session.Record {
 
 func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bucket int32, replace bool) (session.Record, error) {
 	none := session.Record{}
-	if _, err := tx.Exec(ctx, waitForStripes, s.lockClass, []int32{stripeOf(rec.User)}); err != nil {
+	if _, err := tx.Exec(ctx, batch.WaitForStripes, s.lockClass, []int32{batch.StripeOf(rec.User)}); err != nil {
 		return none, err
 	}
 	rows, err := s.lockKeyRows(ctx, tx, rec.Key)
@@ -133,7 +134,7 @@ func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bu
 			return none, err
 		}
 		written = tx.QueryRow(ctx, s.parent.putInsert, out.Key.Hash[:], bucket, out.Expires, out.Deadline,
-			nullText(out.User), out.Data, (s.table.Known.Load().Longest + storekit.ClockSlack).Seconds(), out.Version)
+			db.NullText(out.User), out.Data, (s.table.Known.Load().Longest + storekit.ClockSlack).Seconds(), out.Version)
 	case rec.User != "" && rec.User != rows[0].user:
 		return none, session.ErrUserChanged
 	default:
@@ -144,7 +145,7 @@ func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bu
 				return out, err
 			}
 		}
-		written = tx.QueryRow(ctx, s.parent.putUpdate, out.Key.Hash[:], rows[0].bucket, out.Data, nullTime(rec.Expires), rec.Version)
+		written = tx.QueryRow(ctx, s.parent.putUpdate, out.Key.Hash[:], rows[0].bucket, out.Data, db.NullTime(rec.Expires), rec.Version)
 	}
 	err = written.Scan(&out.Version, &out.Expires, &out.Deadline, &out.Created)
 	switch {
@@ -167,7 +168,7 @@ func (s *Store) endIfPast(ctx context.Context, tx pgx.Tx, out *session.Record, b
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, nil
 	case err == nil && !ends: // rolled back
-		return false, errLags
+		return false, batch.ErrLags
 	}
 	out.Deadline, out.Created = out.Deadline.UTC(), out.Created.UTC()
 	return err == nil, err

@@ -14,6 +14,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/handover"
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/internal/testrig/faultproxy"
+	"github.com/sojourn-go/sojourn/pgstore/internal/batch"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -49,7 +50,7 @@ func TestAStallPilesUpNothing(t *testing.T) {
 				t.Errorf("the queue holds %+v; it may hold %d bytes; Stats has %+v", st, most, s.Stats().Queue)
 			}
 			logout := async(func() error { _, err := s.Destroy(context.Background(), gone.Key); return err })
-			dbtest.Eventually(t, "a logout is under way all the same", func() bool { return s.destroys.taken() == 1 })
+			dbtest.Eventually(t, "a logout is under way all the same", func() bool { return taken(s.writes.Destroys) == 1 })
 			cancel()
 			unknown := 0
 			for range writers {
@@ -62,7 +63,7 @@ func TestAStallPilesUpNothing(t *testing.T) {
 					t.Errorf("it is known that it was not sent: %v", err)
 				}
 			}
-			if most := (maxOverdue + 1) * s.opts.BatchBytes / len(data); unknown > most {
+			if most := (batch.MaxOverdue + 1) * s.opts.BatchBytes / len(data); unknown > most {
 				t.Errorf("%d outcomes are unknown, but %d at most were sent", unknown, most)
 			}
 			if n := w.lane(s).Queue.Stats().Refused; n == 0 {
@@ -130,12 +131,12 @@ func TestLateTouchesWaitForRoom(t *testing.T) {
 	for _, rec := range recs {
 		warm(t, rec.Key, s)
 	}
-	release := holdLane(t, s.touches)
+	release := holdLane(t, s.writes.Touches)
 	for _, rec := range recs {
 		touchLater(t, s, rec.Key, rec.Expires.Add(time.Hour))
 	}
 	dbtest.Eventually(t, "there is no room for all", func() bool {
-		st := s.touches.Queue.Stats()
+		st := s.writes.Touches.Queue.Stats()
 		return st.Writes == handover.Batches && st.Waiting == 1
 	})
 	if n := s.Stats().LateTouches; n != len(recs) {

@@ -61,7 +61,7 @@ func (s *Store) selectRow(ctx context.Context, key session.Key, server time.Time
 	rec := &row.Record
 	rec.User = string(found.user)
 	rec.Expires, rec.Deadline, rec.Created = rec.Expires.UTC(), rec.Deadline.UTC(), rec.Created.UTC()
-	row.Next = successor(found.next, found.nextBucket)
+	row.Next = db.Successor(found.next, found.nextBucket)
 	switch clock := time.Time(found.clock); {
 	case !clock.IsZero():
 		row.Life = rec.Expires.Sub(clock) // of the grace, where it was renewed

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
+	"github.com/sojourn-go/sojourn/pgstore/internal/batch"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -71,7 +71,7 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		r := &renewal{old: oldAt, at: at, version: version, rec: &rec, grace: grace}
 		if limit.Max == 0 && rec.Key.Bucket != 0 { // one round trip
 			b := road.NewNotifyingBatch(ctx, s.cache.Sender().Keys(oldAt)...)
-			b.Queue(waitForStripes, s.lockClass, []int32{stripeOf(rec.User)})
+			b.Queue(batch.WaitForStripes, s.lockClass, []int32{batch.StripeOf(rec.User)})
 			s.queueRenewal(&b.Batch, r)
 			if err := road.Send(ctx, b); err != nil {
 				return err
@@ -104,24 +104,24 @@ func (s *Store) renew(ctx context.Context, old session.Key, rec session.Record, 
 		return err
 	}
 	landed := func(ctx context.Context) (bool, error) {
-		was, err := s.lookOld(ctx, oldAt)
-		if err != nil || was.next != at {
+		was, err := s.writes.Look(ctx, oldAt)
+		if err != nil || was.Next != at {
 			return false, err
 		}
 		// The new key tells, whatever came after the renewal: nobody else knows
 		// it.
-		made, err := s.lookOld(ctx, at)
-		if err == nil && made.version == 0 {
+		made, err := s.writes.Look(ctx, at)
+		if err == nil && made.Version == 0 {
 			return false, session.ErrUnknown
 		}
-		rec.Created = made.created
+		rec.Created = made.Created
 		return err == nil, err
 	}
 	var same any = oldAt
 	if limit.Max > 0 {
-		same = stripeOf(rec.User)
+		same = batch.StripeOf(rec.User)
 	}
-	err = s.table.In(ctx, at.Bucket, func() error { return s.untilKnown(ctx, s.app, same, attempt, landed) })
+	err = s.table.In(ctx, at.Bucket, func() error { return s.writes.UntilKnown(ctx, s.app, same, attempt, landed) })
 	if err != nil {
 		if db.IsCode(err, "23505") { // unique_violation: the new key
 			err = errors.Join(session.ErrExists, err)
@@ -144,7 +144,7 @@ type renewal struct {
 	grace   time.Duration
 	longest time.Duration
 
-	was  state
+	was  batch.State
 	made bool
 	ran  db.ServerTime // from after the write
 }
@@ -153,13 +153,13 @@ type renewal struct {
 // that every transaction locks rows second.
 func (s *Store) queueRenewal(b *pgx.Batch, r *renewal) {
 	r.longest = s.table.Known.Load().Longest + storekit.ClockSlack
-	b.Queue(s.parent.lookOld+` FOR UPDATE`, r.old.Hash[:], r.old.Bucket).QueryRow(func(row pgx.Row) (err error) {
-		r.was, err = scanOld(row)
+	b.Queue(batch.LookOld(s.names.Sessions)+` FOR UPDATE`, r.old.Hash[:], r.old.Bucket).QueryRow(func(row pgx.Row) (err error) {
+		r.was, err = batch.ScanState(row)
 		return err
 	})
 	rec := r.rec
 	b.Queue(s.parent.renew,
-		r.old.Hash[:], r.old.Bucket, r.at.Hash[:], r.at.Bucket, rec.Expires, rec.Deadline, nullText(rec.User), rec.Data,
+		r.old.Hash[:], r.old.Bucket, r.at.Hash[:], r.at.Bucket, rec.Expires, rec.Deadline, db.NullText(rec.User), rec.Data,
 		r.version, r.longest.Seconds(), r.grace.Seconds(), rec.Version,
 	).Query(func(rows pgx.Rows) error {
 		_, err := pgx.ForEachRow(rows, []any{&rec.Version, &rec.Expires, &rec.Deadline, &rec.Created}, func() error {
@@ -177,36 +177,14 @@ func (r *renewal) verdict() error {
 	switch {
 	case r.made:
 		return nil
-	case !r.was.live && r.was.inGrace:
+	case !r.was.Live && r.was.InGrace:
 		return db.NotDone(session.ErrConflict)
-	case !r.was.live:
+	case !r.was.Live:
 		return db.NotDone(session.ErrNotFound)
-	case r.was.version != r.version:
+	case r.was.Version != r.version:
 		return db.NotDone(session.ErrConflict)
 	case !r.rec.Expires.After(r.ran.Clock), r.rec.Deadline.After(r.ran.Clock.Add(r.longest)):
 		return db.NotDone(fmt.Errorf("%w: Record.Expires has passed or Record.Deadline is beyond the longest lifetime", session.ErrDeadline))
 	}
 	return db.NotDone(session.ErrNotFound) // the old one expired while we looked
-}
-
-// lookOld reads the row of key without locking it.
-func (s *Store) lookOld(ctx context.Context, key session.Key) (was state, err error) {
-	err = s.app.QueryRow(ctx, func(row pgx.Row) error {
-		was, err = scanOld(row)
-		return err
-	}, s.parent.lookOld, key.Hash[:], key.Bucket)
-	return was, err
-}
-
-// scanOld reads a row of lookOld. A row that is gone is dead.
-func scanOld(row pgx.Row) (state, error) {
-	var was state
-	var next []byte
-	var nextBucket zeronull.Int4
-	err := row.Scan(&was.version, &was.created, &was.live, &next, &nextBucket, &was.inGrace)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return state{}, nil
-	}
-	was.next, was.created = successor(next, nextBucket), was.created.UTC()
-	return was, err
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/pgstore/internal/batch"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -139,17 +140,17 @@ func TestWithoutTheRightToMakePartitions(t *testing.T) {
 			}
 		}
 		// In one batch with others, which must not suffer.
-		var batch []*op
+		var ops []*batch.Op
 		for i := range int32(9) {
 			rec := lasting(s, hour+10+i%3*5)
-			batch = append(batch, &op{key: rec.Key, rec: rec})
+			ops = append(ops, &batch.Op{Key: rec.Key, Rec: rec})
 		}
-		if err := s.creates.Start(t.Context(), batch...); err != nil {
+		if err := s.writes.Creates.Start(t.Context(), ops...); err != nil {
 			t.Fatal(err)
 		}
-		for _, o := range batch {
-			err := s.creates.Await(t.Context(), o)
-			if missing := o.key.Bucket == hour+20; missing != errors.Is(err, session.ErrNoPartition) || !missing && err != nil {
+		for _, o := range ops {
+			err := s.writes.Creates.Await(t.Context(), o)
+			if missing := o.Key.Bucket == hour+20; missing != errors.Is(err, session.ErrNoPartition) || !missing && err != nil {
 				t.Errorf("Create with a partition %v: %v", !missing, err)
 			}
 		}

@@ -47,3 +47,11 @@ func arraysOf(keys []session.Key) (hashes [][]byte, buckets []int32) {
 	}
 	return hashes, buckets
 }
+
+// notNull is data as the table stores it: an empty value is not NULL.
+func notNull(data []byte) []byte {
+	if data == nil {
+		return []byte{}
+	}
+	return data
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
+	"github.com/sojourn-go/sojourn/pgstore/internal/batch"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -21,7 +22,7 @@ func TestAClientThatFallsSilentInABatchLosesItsLocks(t *testing.T) {
 	}{
 		"a stripe": {
 			func(s *Store, rec session.Record) string {
-				return fmt.Sprintf(`SELECT pg_advisory_xact_lock_shared(%d, %d)`, s.lockClass, stripeOf(rec.User))
+				return fmt.Sprintf(`SELECT pg_advisory_xact_lock_shared(%d, %d)`, s.lockClass, batch.StripeOf(rec.User))
 			},
 			func(ctx context.Context, s *Store, rec session.Record) error {
 				_, _, err := s.CreateLimited(ctx, fresh(s, rec.User), session.UserLimit{Max: 3, Evict: true})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/internal/testrig/faultproxy"
+	"github.com/sojourn-go/sojourn/pgstore/internal/batch"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -69,7 +70,7 @@ func TestAStalledConnectionHoldsUpNobodyElse(t *testing.T) {
 			case "create limited":
 				written.Hash[1] ^= 0xff
 				recs[0].User = "ada"
-				if stripeOf("ada") == stripeOf("limited") {
+				if batch.StripeOf("ada") == batch.StripeOf("limited") {
 					t.Fatal("these users share a stripe; choose others")
 				}
 			}
@@ -267,7 +268,7 @@ func TestCloseLeavesNothingBehindWhenAllIsStalled(t *testing.T) {
 	}
 	reading := async(func() error { _, err := s.GetFresh(context.Background(), recs[0].Key); return err })
 	dbtest.Eventually(t, "the writes were taken", func() bool {
-		return s.creates.taken()+s.saves.taken()+s.touches.taken()+s.destroys.taken() == 4
+		return taken(s.writes.Creates)+taken(s.writes.Saves)+taken(s.writes.Touches)+taken(s.writes.Destroys) == 4
 	})
 	unlimited := async(func() error { return s.Close(context.Background()) })
 	ctx, cancel := context.WithCancel(t.Context())
@@ -357,7 +358,7 @@ func TestALogoutEverywhereIsNotStarvedByLogins(t *testing.T) {
 	s := p.node(t, Options{NodeName: "logout", WriteTimeout: time.Minute}, 4)
 	user, like := "ada", ""
 	for i := 0; like == ""; i++ {
-		if other := strings.Repeat("x", i+1); stripeOf(other) == stripeOf(user) {
+		if other := strings.Repeat("x", i+1); batch.StripeOf(other) == batch.StripeOf(user) {
 			like = other
 		}
 		if i == 250 {
@@ -373,7 +374,7 @@ func TestALogoutEverywhereIsNotStarvedByLogins(t *testing.T) {
 			conn := dbtest.Conn(t, p.dsn)
 			for ctx.Err() == nil {
 				err := pgx.BeginFunc(context.Background(), conn, func(tx pgx.Tx) error {
-					_, err := tx.Exec(context.Background(), `SELECT pg_advisory_xact_lock_shared($1::integer, $2::integer), pg_sleep(0.03)`, s.lockClass, stripeOf(user))
+					_, err := tx.Exec(context.Background(), `SELECT pg_advisory_xact_lock_shared($1::integer, $2::integer), pg_sleep(0.03)`, s.lockClass, batch.StripeOf(user))
 					return err
 				})
 				if err != nil {

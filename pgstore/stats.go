@@ -11,7 +11,6 @@ type counters struct {
 	probes                                    atomic.Uint64
 	creates, saves, touches, renews, destroys atomic.Uint64
 	refused                                   atomic.Uint64
-	flushes, unknown                          atomic.Uint64
 	backgroundErrors, lateFailures            atomic.Uint64
 	refusedByServer                           atomic.Uint64
 }
@@ -40,7 +39,7 @@ func (s *Store) Stats() session.Stats {
 		Gets: c.gets.load(), Probes: c.probes.Load(),
 		Creates: c.creates.Load(), Saves: c.saves.Load(), Touches: c.touches.Load(),
 		Renews: c.renews.Load(), Destroys: c.destroys.Load(), Refused: c.refused.Load(),
-		Flushes: c.flushes.Load(), Retries: s.conns.Retries.Load(), Unknown: c.unknown.Load(),
+		Flushes: s.writes.Flushes.Load(), Retries: s.conns.Retries.Load(), Unknown: s.writes.Unknown.Load(),
 		BackgroundErrors: c.backgroundErrors.Load(),
 		LateTouches:      s.promised.len(), LateTouchFailures: c.lateFailures.Load(),
 		Partitions: len(f.Partitions),
@@ -48,7 +47,7 @@ func (s *Store) Stats() session.Stats {
 		MadeAhead: f.Made, Retired: f.Retired, Thinned: f.Thinned,
 		Refreshed: f.ReadAt,
 	}
-	for _, l := range s.allLanes() {
+	for _, l := range s.writes.Lanes() {
 		st.Queue = st.Queue.Add(l.Queue.Stats())
 	}
 	s.pruning.Report(&st)

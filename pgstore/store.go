@@ -19,6 +19,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
+	"github.com/sojourn-go/sojourn/pgstore/internal/batch"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/pgstore/internal/partition"
 	"github.com/sojourn-go/sojourn/session"
@@ -50,8 +51,6 @@ type Store struct {
 	app     db.Road       // for what may use the caller's pool
 	control db.Road       // for what must not queue behind the caller's queries
 	pulse   *pgxpool.Pool // ours, for heartbeats, which must not queue at all
-	turns   turns
-	silent  silent
 
 	onParent  *texts
 	parent    *parentQueries
@@ -67,7 +66,7 @@ type Store struct {
 	fills    chan struct{}
 	promised *promisedTouches
 
-	creates, saves, touches, destroys *lane
+	writes *batch.Writer
 
 	pruning *partition.Pruning
 	stats   counters
@@ -75,7 +74,6 @@ type Store struct {
 	closed       atomic.Bool
 	stop         context.CancelCauseFunc // ends what goes on by itself
 	promisedLoop sync.WaitGroup
-	lanes        sync.WaitGroup
 	loops        sync.WaitGroup
 	finished     chan struct{}
 	closing      sync.Once
@@ -211,13 +209,13 @@ func agree(opts Options, f *partition.Facts) error {
 func (s *Store) start() {
 	var run context.Context
 	run, s.stop = context.WithCancelCause(context.Background())
-	s.creates = newLane(s, "create", s.flushCreates, s.app)
-	s.saves = newLane(s, "save", s.flushSaves, s.app)
-	s.touches = newLane(s, "touch", s.flushTouches, s.app)
-	s.destroys = newLane(s, "destroy", s.flushDestroys, s.control)
-	for _, l := range s.allLanes() {
-		s.lanes.Go(func() { l.run(s.conns.Cut) })
-	}
+	s.writes = batch.New(batch.Options{
+		App: s.app, Control: s.control, Items: s.opts.BatchItems, Bytes: s.opts.BatchBytes, WriteTimeout: s.opts.WriteTimeout,
+		Parent: s.names.Sessions, LockClass: s.lockClass,
+		Find: s.findTexts, Stale: s.table.RefreshSoon, Now: s.Now, Longest: s.Longest, Compare: s.table.Compare,
+		Payloads: func(keys ...session.Key) []string { return s.cache.Sender().Keys(keys...) }, // under the present name
+		Disown:   s.cache.Disown, Log: s.log,
+	})
 	s.loops.Go(func() { s.table.Run(run) })
 	s.promisedLoop.Go(s.writePromised)
 	if s.opts.CacheBytes > 0 {
@@ -236,8 +234,13 @@ func (s *Store) start() {
 	}
 }
 
-func (s *Store) allLanes() []*lane {
-	return []*lane{s.creates, s.saves, s.touches, s.destroys}
+// findTexts finds the statements of the partition of bucket, and its end.
+func (s *Store) findTexts(bucket int32) (*batch.Texts, int64) {
+	part := s.table.Find(bucket)
+	if part == nil {
+		return nil, 0
+	}
+	return textsOf(part).Texts, part.Hi
 }
 
 // Close implements session.Store. It leaves the caller's pool open. When ctx ends
@@ -250,10 +253,7 @@ func (s *Store) Close(ctx context.Context) error {
 		go func() {
 			defer close(s.finished)
 			s.promisedLoop.Wait()
-			for _, l := range s.allLanes() {
-				l.Close()
-			}
-			s.lanes.Wait()
+			s.writes.Close()
 			s.stop(session.ErrClosed)
 			_ = s.pruning.Close(context.Background()) // which does not end
 			s.loops.Wait()
@@ -284,20 +284,6 @@ func (s *Store) begun(ctx context.Context) error {
 // lifetime.
 func (s *Store) limits() storekit.Limits {
 	return storekit.Limits{MaxData: s.opts.MaxData, MaxUser: s.opts.MaxUser, MostUser: maxUser, Longest: s.Longest(), Slack: storekit.ClockSlack}
-}
-
-const (
-	userStripes = 256
-	noUser      = userStripes // the stripe of sessions without a user
-)
-
-// stripeOf is the lock that stands for a user.
-func stripeOf(user string) int32 {
-	if user == "" {
-		return noUser
-	}
-	sum := sha256.Sum256([]byte(user))
-	return int32(sum[0])
 }
 
 // backgroundError reports a failure that no caller is waiting for.

@@ -155,7 +155,7 @@ func (s *Store) writeTouches(some map[session.Key]time.Time) {
 			switch {
 			case err == nil:
 				s.stats.touches.Add(1)
-			case isNotFound(err) && !o.expired:
+			case isNotFound(err) && !o.Expired:
 				// The session was ended meanwhile: nobody needs its expiry.
 			default:
 				mu.Lock()
@@ -168,7 +168,7 @@ func (s *Store) writeTouches(some map[session.Key]time.Time) {
 			o.After(full)
 			continue
 		}
-		full = s.touches.Start(context.Background(), o)
+		full = s.writes.Touches.Start(context.Background(), o)
 	}
 	open.Wait()
 	if failed > 0 {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/invalidation"
+	"github.com/sojourn-go/sojourn/pgstore/internal/batch"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -60,7 +61,7 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 	var total int64
 	for {
 		var rows, live int64
-		err := s.untilKnown(ctx, s.control, stripeOf(user), func(ctx context.Context, r db.Road) error {
+		err := s.writes.UntilKnown(ctx, s.control, batch.StripeOf(user), func(ctx context.Context, r db.Road) error {
 			var err error
 			rows, live, err = s.endUserBatch(ctx, r, user, spared)
 			return err
@@ -77,9 +78,9 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 }
 
 func (s *Store) endUserBatch(ctx context.Context, r db.Road, user string, spared [][]byte) (rows, live int64, err error) {
-	stripe := stripeOf(user)
+	stripe := batch.StripeOf(user)
 	b := r.NewNotifyingBatch(ctx, s.cache.Sender().User(user))
-	b.Queue(takeStripes, s.lockClass, stripe, stripe)
+	b.Queue(batch.TakeStripes, s.lockClass, stripe, stripe)
 	b.Queue(s.parent.userEnd, user, endBatch, spared).Query(func(found pgx.Rows) error {
 		var wasLive bool
 		_, err := pgx.ForEachRow(found, []any{&wasLive}, func() error {
@@ -148,9 +149,9 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 	}
 	landed := func(ctx context.Context) (bool, error) {
 		out = rec
-		return s.created(ctx, session.Key{Hash: rec.Key.Hash, Bucket: bucket}, &out)
+		return s.writes.Created(ctx, session.Key{Hash: rec.Key.Hash, Bucket: bucket}, &out)
 	}
-	if err := s.table.In(ctx, bucket, func() error { return s.untilKnown(ctx, s.app, stripeOf(rec.User), attempt, landed) }); err != nil {
+	if err := s.table.In(ctx, bucket, func() error { return s.writes.UntilKnown(ctx, s.app, batch.StripeOf(rec.User), attempt, landed) }); err != nil {
 		return none, nil, s.correct(ctx, s.refused(err))
 	}
 	s.stats.creates.Add(1)
@@ -160,14 +161,14 @@ func (s *Store) createLimited(ctx context.Context, rec session.Record, limit ses
 // makeRoom locks the user's stripe, alone if there is a limit, and makes room
 // for one more session. It adds to w what it ends.
 func (s *Store) makeRoom(ctx context.Context, tx *db.Transaction, w *invalidation.Write, user string, limit session.UserLimit, replaced session.Key) ([]session.Key, error) {
-	stripe := stripeOf(user)
+	stripe := batch.StripeOf(user)
 	if limit.Max == 0 {
-		_, err := tx.Exec(ctx, waitForStripes, s.lockClass, []int32{stripe})
+		_, err := tx.Exec(ctx, batch.WaitForStripes, s.lockClass, []int32{stripe})
 		return nil, err
 	}
 	var live []session.Key
 	b := &pgx.Batch{}
-	b.Queue(takeStripes, s.lockClass, stripe, stripe)
+	b.Queue(batch.TakeStripes, s.lockClass, stripe, stripe)
 	b.Queue(s.parent.userLive, user, replaced.Hash[:], replaced.Bucket).Query(func(rows pgx.Rows) (err error) {
 		live, err = pgx.CollectRows(rows, scanKey)
 		return err

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
+	"github.com/sojourn-go/sojourn/pgstore/internal/batch"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -65,7 +66,7 @@ func TestLockedRowsAreWaitedForOneByOne(t *testing.T) {
 			for _, rec := range recs[9:13] {
 				_, commit := p.lockRows(t, rec.Key)
 				later := async(func() error { return w.do(context.Background(), s, rec) })
-				dbtest.Eventually(t, "the write was taken", func() bool { return w.lane(s).queued() == 0 })
+				dbtest.Eventually(t, "the write was taken", func() bool { return queued(w.lane(s)) == 0 })
 				commit()
 				wantErr(t, "write that had to wait later", <-later, nil)
 			}
@@ -133,7 +134,7 @@ func TestACallerWithADeadlineWaitsForALock(t *testing.T) {
 // holdStripe does what DestroyUser does first.
 func (p place) holdStripe(t testing.TB, s *Store, user string) (commit func()) {
 	t.Helper()
-	_, commit = p.foreign(t, `SELECT pg_advisory_xact_lock($1::integer, $2::integer)`, s.lockClass, stripeOf(user))
+	_, commit = p.foreign(t, `SELECT pg_advisory_xact_lock($1::integer, $2::integer)`, s.lockClass, batch.StripeOf(user))
 	return commit
 }
 
@@ -148,12 +149,12 @@ func TestAHeldStripeHoldsUpNoOtherUsers(t *testing.T) {
 			return err
 		}
 	}
-	if stripeOf("ada") == stripeOf("bob") || stripeOf("eve") == stripeOf("bob") || stripeOf("ada") == stripeOf("eve") {
+	if batch.StripeOf("ada") == batch.StripeOf("bob") || batch.StripeOf("eve") == batch.StripeOf("bob") || batch.StripeOf("ada") == batch.StripeOf("eve") {
 		t.Fatal("these users share a stripe; choose others")
 	}
 	long := p.holdStripe(t, s, "ada")
 	short := p.holdStripe(t, s, "bob")
-	got := oneBatch(t, s.creates, creating(""), creating("ada"), creating("bob"), creating("eve"), creating(""))
+	got := oneBatch(t, s.writes.Creates, creating(""), creating("ada"), creating("bob"), creating("eve"), creating(""))
 	wantErr(t, "create for another user", <-got[2], nil)
 	wantErr(t, "create for nobody", <-got[3], nil)
 	for range 5 {
@@ -173,11 +174,11 @@ func TestADestroyOvertakesWaitingWrites(t *testing.T) {
 	p := migrated(t)
 	s := p.node(t, Options{}, 2)
 	lone, rec := create(t, s, ""), create(t, s, "")
-	release := holdLane(t, s.saves)
+	release := holdLane(t, s.writes.Saves)
 	first := async(saving(s, lone, ""))
-	dbtest.Eventually(t, "the first save was taken", func() bool { return s.saves.taken() == 1 })
+	dbtest.Eventually(t, "the first save was taken", func() bool { return taken(s.writes.Saves) == 1 })
 	waiting := async(saving(s, rec, "late"))
-	dbtest.Eventually(t, "the save was queued", func() bool { return s.saves.queued() == 1 })
+	dbtest.Eventually(t, "the save was queued", func() bool { return queued(s.writes.Saves) == 1 })
 
 	n, err := s.Destroy(t.Context(), rec.Key)
 	if n != 1 || err != nil {
@@ -197,14 +198,14 @@ func TestAWriteThatIsGivenUpBeforeItsTurnIsNotWritten(t *testing.T) {
 	p := migrated(t)
 	s := p.node(t, Options{}, 2)
 	lone, rec := create(t, s, ""), create(t, s, "")
-	release := holdLane(t, s.saves)
+	release := holdLane(t, s.writes.Saves)
 	first := async(saving(s, lone, ""))
-	dbtest.Eventually(t, "the first save was taken", func() bool { return s.saves.taken() == 1 })
+	dbtest.Eventually(t, "the first save was taken", func() bool { return taken(s.writes.Saves) == 1 })
 
 	ctx, cancel := context.WithCancelCause(t.Context())
 	reason := errors.New("the reason")
 	waiting := async(func() error { _, err := s.Save(ctx, rec); return err })
-	dbtest.Eventually(t, "the save was queued", func() bool { return s.saves.queued() == 1 })
+	dbtest.Eventually(t, "the save was queued", func() bool { return queued(s.writes.Saves) == 1 })
 	cancel(reason)
 	err := <-waiting
 	wantErr(t, "the save that was given up", err, reason)
@@ -228,7 +229,7 @@ func TestAWriteThatIsGivenUpLaterIsUnknown(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			reason := errors.New("the reason")
 			result := async(func() error { return w.do(ctx, s, rec) })
-			dbtest.Eventually(t, "it was taken", func() bool { return w.lane(s).taken() == 1 })
+			dbtest.Eventually(t, "it was taken", func() bool { return taken(w.lane(s)) == 1 })
 			cancel(reason)
 			err := <-result
 			wantErr(t, w.kind, err, session.ErrUnknown)
@@ -250,7 +251,7 @@ func TestCloseWaitsForWritesUnderWay(t *testing.T) {
 			release := holdLane(t, w.lane(s))
 			for i, op := range w.each(s, recs) {
 				got = append(got, async(op))
-				dbtest.Eventually(t, "it was accepted", func() bool { return w.lane(s).taken()+w.lane(s).queued() == i+1 })
+				dbtest.Eventually(t, "it was accepted", func() bool { return taken(w.lane(s))+queued(w.lane(s)) == i+1 })
 			}
 			closed := async(func() error { return s.Close(context.Background()) })
 			dbtest.Eventually(t, "the store is closed", s.closed.Load)
@@ -279,10 +280,10 @@ func TestCloseWaitsForWritesThatWaitForOthers(t *testing.T) {
 	first := async(saving(s, rec, "first"))
 	dbtest.Eventually(t, "the first save waits beside the lane", func() bool { return blocked(t, p) == 1 && s.conns.Retries.Load() > 0 })
 	second := async(saving(s, rec, "second"))
-	dbtest.Eventually(t, "the second save waits for the first", func() bool { return s.saves.queued() == 1 })
+	dbtest.Eventually(t, "the second save waits for the first", func() bool { return queued(s.writes.Saves) == 1 })
 	closed := async(func() error { return s.Close(context.Background()) })
 	dbtest.Eventually(t, "the lane is closed", func() bool {
-		return s.saves.Start(t.Context(), &op{key: session.NewID(rec.Deadline).Key()}) != nil
+		return s.writes.Saves.Start(t.Context(), &batch.Op{Key: session.NewID(rec.Deadline).Key()}) != nil
 	})
 	pending(t, "Close", closed)
 	commit()
