@@ -123,13 +123,20 @@ func checkKeys(field string, keys []string) error {
 // What the request changes is saved before the first byte of its answer, or
 // when next returns. If that fails, ExpressOptions.ErrorHandler answers, and
 // what next writes is not sent. Nothing is saved if next panics; a handler that
-// recovers from panics belongs around this one.
+// recovers from panics belongs around this one. The cookies of what was done before
+// by Save or Destroy then are in the header of its ResponseWriter.
+//
+// A session is replaced only where the cookie of the new one goes out. After
+// Regenerate and Renew up to 2 KiB of the answer wait until next has returned, as
+// they do in net/http. They fail a request whose context has ended by then, or
+// that hijacks the connection before it has written a header, with ErrTooLate of
+// package session. The session stays as it was.
 //
 // A secure cookie is not sent over plain HTTP. As in express-session the
 // session is stored all the same; here it is logged too.
 //
-// The answer to a request that asked for its session has Vary: Cookie; one
-// that sets the cookie has Cache-Control: no-store.
+// Caches, and the request that Handler was given, are told what session.Manager
+// tells them.
 func (e *Express) Handler(next http.Handler) http.Handler { return e.site.handler(next) }
 
 // Session is FromContext for this Express, whether the request has others or

@@ -28,7 +28,10 @@ func TestNothingPrintsAnIDOrASecret(t *testing.T) {
 	}
 	for _, op := range []string{"get", "save", "touch", "destroy", "renew", "create"} {
 		w.store.fail(op, errLost)
-		for _, do := range []func(turn){reads, sets("views", 8), func(t turn) { show(t.s.Destroy(t.ctx())) }, func(t turn) { show(t.s.Renew(t.ctx())) }} {
+		for _, do := range []func(turn){reads, sets("views", 8), func(t turn) { show(t.s.Destroy(t.ctx())) }, func(t turn) {
+			show(t.s.Renew(t.ctx()))
+			show(t.s.Save(t.ctx()))
+		}} {
 			w.clock.advance(time.Minute)
 			res := w.ask(cookieA, func(t turn) {
 				show(t.s)

@@ -21,17 +21,18 @@ const (
 
 // rule is a line of the table of what a middleware does.
 type rule struct {
-	name   string
-	row    string // of sidA before
-	cookie string
-	url    string // if not https://example.com/
-	handle func(turn)
-	calls  string // of the store
-	set    string // the Set-Cookie lines
-	rowA   string // after; "=" if it is as before
-	rowB   string
-	after  func(*web) // what else is to be seen
-	events string
+	name    string
+	row     string // of sidA before
+	cookie  string
+	url     string // if not https://example.com/
+	outside bool   // of the cookie's path
+	handle  func(turn)
+	calls   string // of the store
+	set     string // the Set-Cookie lines
+	rowA    string // after; "=" if it is as before
+	rowB    string
+	after   func(*web) // what else is to be seen
+	events  string
 }
 
 func (r rule) check(t *testing.T, w *web) {
@@ -53,7 +54,14 @@ func (r rule) check(t *testing.T, w *web) {
 	if res.StatusCode != http.StatusOK {
 		t.Errorf("status %d", res.StatusCode)
 	}
-	if want := (map[bool]string{true: "no-store"})[r.set != ""]; res.Header.Get("Cache-Control") != want {
+	want := ""
+	switch {
+	case r.set != "":
+		want = "no-store"
+	case r.handle != nil && !r.outside:
+		want = "private"
+	}
+	if res.Header.Get("Cache-Control") != want {
 		t.Errorf("Cache-Control is %q; want %q", res.Header.Get("Cache-Control"), want)
 	}
 	if r.rowA == "=" {
@@ -151,14 +159,33 @@ func TestExpressRules(t *testing.T) {
 				calls: "get destroy", set: "connect.sid=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly", events: "destroyed"}},
 			{rule: rule{name: "regenerated", row: lastingRow, cookie: cookieA, handle: func(t turn) {
 				t.must("Regenerate", t.s.Regenerate(t.ctx()))
-				if t.row(sidA) != "" || len(t.s.Keys()) > 0 || t.s.User() != "" {
+				if t.row(sidA) == "" || len(t.s.Keys()) > 0 || t.s.User() != "" {
+					t.Error("something has happened before the answer, or the old session can be read")
+				}
+			}, calls: "get create destroy", set: setB, rowB: fresh + "}", events: "created, destroyed"}},
+			{rule: rule{name: "regenerated and saved", row: lastingRow, cookie: cookieA, handle: func(t turn) {
+				t.must("Regenerate", t.s.Regenerate(t.ctx()))
+				t.must("Save", t.s.Save(t.ctx()))
+				if t.row(sidA) != "" {
 					t.Error("the old session is still there")
 				}
-			}, calls: "get destroy create", set: setB, rowB: fresh + "}", events: "destroyed, created"}},
+			}, calls: "get create destroy", set: setB, rowB: fresh + "}", events: "created, destroyed"}},
+			{rule: rule{name: "regenerated and destroyed", row: lastingRow, cookie: cookieA, handle: func(t turn) {
+				t.must("Regenerate", t.s.Regenerate(t.ctx()))
+				t.must("Destroy", t.s.Destroy(t.ctx()))
+			}, calls: "get destroy", events: "destroyed"}},
+			{rule: rule{name: "regenerated and unset", row: lastingRow, cookie: cookieA, handle: func(t turn) {
+				t.must("Regenerate", t.s.Regenerate(t.ctx()))
+				t.must("Unset", t.s.Unset())
+			}, calls: "get destroy", events: "destroyed"}},
+			{rule: rule{name: "renewed and destroyed", row: lastingRow, cookie: cookieA, handle: func(t turn) {
+				t.must("Renew", t.s.Renew(t.ctx()))
+				t.must("Destroy", t.s.Destroy(t.ctx()))
+			}, calls: "get destroy", events: "destroyed"}},
 			{rule: rule{name: "renewed", row: lastingRow, cookie: cookieA, handle: func(t turn) {
 				t.must("Renew", t.s.Renew(t.ctx()))
 				sets("theme", "dark")(t)
-			}, calls: "get renew save", set: strings.Replace(endsA, cookieA, "connect.sid="+valueB, 1), rowB: lastingRow[:len(lastingRow)-1] + `,"theme":"dark"}`, events: "renewed"}},
+			}, calls: "get renew", set: strings.Replace(endsA, cookieA, "connect.sid="+valueB, 1), rowB: lastingRow[:len(lastingRow)-1] + `,"theme":"dark"}`, events: "renewed"}},
 			{rule: rule{name: "unset", row: plainRow, cookie: cookieA, handle: func(t turn) {
 				sets("views", 8)(t)
 				t.must("Unset", t.s.Unset())
@@ -181,7 +208,7 @@ func TestExpressRules(t *testing.T) {
 				name: "secure and sameSite auto over HTTP", url: "http://example.com/", handle: sets("views", 1), calls: "create", set: setB + "; SameSite=Lax", events: "created",
 				rowB: `{"cookie":{"originalMaxAge":null,"expires":null,"secure":false,"httpOnly":true,"path":"/","sameSite":"lax"},"views":1}`,
 			}},
-			{nodestore.ExpressOptions{Cookie: nodestore.Cookie{Path: "/app"}}, rule{name: "outside the cookie's path", row: plainRow, cookie: cookieA, rowA: "=", handle: func(t turn) {
+			{nodestore.ExpressOptions{Cookie: nodestore.Cookie{Path: "/app"}}, rule{name: "outside the cookie's path", outside: true, row: plainRow, cookie: cookieA, rowA: "=", handle: func(t turn) {
 				if t.is("Session", t.err, session.ErrNoManager); t.s != nil {
 					t.Error("there is a session")
 				}
@@ -261,7 +288,7 @@ func TestKoaRules(t *testing.T) {
 			{rule: rule{name: "regenerated", row: koaRow, cookie: koaA, handle: func(t turn) {
 				t.must("Regenerate", t.s.Regenerate(t.ctx()))
 				sets("user", "zoe")(t)
-			}, calls: "get destroy create", set: koaSet(sidB, end), rowB: koaRow, events: "destroyed, created"}},
+			}, calls: "get create destroy", set: koaSet(sidB, end), rowB: koaRow, events: "created, destroyed"}},
 			{rule: rule{name: "renewed", row: koaRow, cookie: koaA, handle: func(t turn) { t.must("Renew", t.s.Renew(t.ctx())) }, calls: "get renew", set: koaSet(sidB, end), rowB: koaRow, events: "renewed"}},
 			{rule: rule{name: "unknown sid", cookie: koaA, handle: reads, calls: "get", set: koaClear, events: "unknown ID"}},
 			{rule: rule{name: "unknown sid, modified", cookie: koaA, handle: sets("user", "zoe"), calls: "get create", set: koaSet(sidB, end), rowB: koaRow, events: "unknown ID, created"}},

@@ -93,7 +93,8 @@ func TestAFailedWriteFailsTheRequestOnce(t *testing.T) {
 			case "destroy":
 				failed = t.s.Destroy(t.ctx())
 			case "renew":
-				failed = t.s.Renew(t.ctx())
+				t.must("Renew", t.s.Renew(t.ctx()))
+				failed = t.s.Save(t.ctx())
 			case "save", "create":
 				if _, err := t.w.Write([]byte("from the handler")); !errors.Is(err, errLost) {
 					t.Errorf("%s: Write: %v", op, err)

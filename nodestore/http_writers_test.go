@@ -59,7 +59,8 @@ func TestASessionThatEndedMeanwhileIsNotStoredAgain(t *testing.T) {
 		for what, change := range map[string]func(turn){
 			"changed": sets("views", 8), "touched": func(t turn) { t.clock.advance(time.Second) }, "renewed": func(t turn) {
 				t.must("Set", t.s.Set("views", 8))
-				t.is("Renew", t.s.Renew(t.ctx()), session.ErrNotFound)
+				t.must("Renew", t.s.Renew(t.ctx()))
+				t.is("Save", t.s.Save(t.ctx()), session.ErrNotFound)
 				t.is("Set", t.s.Set("views", 9), session.ErrNotFound)
 			},
 			"saved": func(t turn) {
@@ -98,6 +99,7 @@ func TestTheCookiesOfASessionThatEndedMeanwhileAreLeftAlone(t *testing.T) {
 		"changed": sets("user", "ann"),
 		"renewed": func(t turn) {
 			t.must("Renew", t.s.Renew(t.ctx()))
+			t.must("Save", t.s.Save(t.ctx()))
 			_, err := w.store.rows.Destroy(t.ctx(), sidB)
 			t.must("Destroy", err)
 			t.must("Set", t.s.Set("user", "ann"))

@@ -10,9 +10,18 @@ import (
 type part struct{ s *Session }
 
 // Commit implements reqsession.Part.
-func (p part) Commit() error {
+func (p part) Commit(reach reqsession.Reach) error {
 	s := p.s
-	return s.do(s.r.Context(), func() error { return s.state.Commit(s.writeRest) })
+	return s.do(s.r.Context(), func() error {
+		return s.state.Commit(func() error { return s.writeRest(reach) })
+	})
+}
+
+// Replaces implements reqsession.Part.
+func (p part) Replaces() bool {
+	p.s.mu.Lock()
+	defer p.s.mu.Unlock()
+	return p.s.replaces()
 }
 
 // Header implements reqsession.Part.
@@ -21,7 +30,7 @@ func (p part) Header(header http.Header) (lines []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.state.Is(reqsession.Unread) {
-		reqsession.VaryByCookie(header)
+		reqsession.Personal(header)
 	}
 	for _, line := range s.lines {
 		lines = append(lines, line.text)

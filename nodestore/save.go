@@ -22,11 +22,7 @@ func (s *Session) Save(ctx context.Context) error {
 		if err := s.writable(); err != nil {
 			return err
 		}
-		write := s.save
-		if s.entry.ID == "" {
-			write = s.create
-		}
-		err := write(reqsession.Exactly(ctx))
+		err := s.write(reqsession.Exactly(ctx), reqsession.ReachOf(s.r.Context(), reqsession.Later))
 		s.state.Saved(err)
 		return err
 	})
@@ -48,22 +44,40 @@ func (s *Session) Touch() error {
 	})
 }
 
-// writeRest does what is left to do before the answer.
-func (s *Session) writeRest() error {
+// write stores the session: a new one, under another ID, or as it is.
+func (s *Session) write(within reqsession.Limits, reach reqsession.Reach) error {
 	switch {
-	case s.state.Is(reqsession.Unset) && s.m.endUnset && s.entry.ID != "":
-		ctx, cancel := s.lasting()()
-		defer cancel()
-		return s.destroy(ctx, session.ReasonLogout)
+	case s.replaces() && reach > reqsession.Later, s.entry.ID == "" && reach == reqsession.Nobody:
+		return s.tooLate(reach)
+	case s.entry.ID == "":
+		return s.create(within)
+	case s.newID != "":
+		return s.renew(within)
+	}
+	return s.save(within)
+}
+
+// writeRest does what is left to do before the answer.
+func (s *Session) writeRest(reach reqsession.Reach) error {
+	switch {
+	case s.state.Is(reqsession.Unset) && (s.m.endUnset && s.entry.ID != "" || s.old.ID != ""):
+		return s.endNow(session.ReasonLogout)
 	case !s.state.Is(reqsession.Usable):
 		return nil
 	}
 	plan := s.m.rules.plan(s.atEnd())
-	if s.entry.ID == "" {
-		if plan.write {
-			return s.create(s.lasting())
+	switch {
+	case s.replaces() && reach > reqsession.Later:
+		return s.tooLate(reach)
+	case s.old.ID != "" && !plan.write: // nothing follows it
+		return s.endNow(session.ReasonLogin)
+	case s.entry.ID == "":
+		if !plan.write || reach > reqsession.Later && !s.dirty() {
+			return nil
 		}
-		return nil
+		return s.write(s.lasting(), reach)
+	case s.newID != "":
+		return s.write(s.lasting(), reach)
 	}
 	if plan.cookie {
 		if err := s.sendable(); err != nil { // before anything is written
@@ -83,9 +97,25 @@ func (s *Session) writeRest() error {
 	return s.give()
 }
 
-// sendable fails where the browser could not be given the cookie.
+func (s *Session) endNow(why session.Reason) error {
+	ctx, cancel := s.lasting()()
+	defer cancel()
+	return s.destroy(ctx, why)
+}
+
+// sendable fails where the browser could not be given the cookie. The handler may
+// drop the error, so the log is told.
 func (s *Session) sendable() error {
 	_, err := s.m.rules.set(s.entry.ID, cookieOf(s.doc), s.m.now(), s.m.https(s.r))
+	if domain := s.cookie().Domain; err == nil && !reqsession.InDomain(s.r, domain) {
+		err = fmt.Errorf("nodestore: %w: its Domain is %q, and the request is for host %q. Behind a proxy that sets another host, have it set X-Forwarded-Host",
+			session.ErrMisplaced, domain, s.r.Host)
+	}
+	if errors.Is(err, session.ErrInsecure) || errors.Is(err, session.ErrMisplaced) {
+		if held, ok := s.m.unplaced.Allow(); ok {
+			s.m.opts.log.Error("nodestore: the browser would not take the cookie", zap.Error(err), zap.Int("heldBack", held))
+		}
+	}
 	return err
 }
 
@@ -93,7 +123,9 @@ func (s *Session) sendable() error {
 func (s *Session) give() error {
 	lines, err := s.m.rules.set(s.entry.ID, cookieOf(s.doc), s.m.now(), s.m.https(s.r))
 	if err == nil && lines == nil {
-		s.m.opts.log.Warn("nodestore: the cookie is secure and not sent over plain HTTP; behind a proxy that ends TLS set Options.TrustProxy")
+		if held, ok := s.m.unplaced.Allow(); ok {
+			s.m.opts.log.Warn("nodestore: the cookie is secure and not sent over plain HTTP; behind a proxy that ends TLS set Options.TrustProxy", zap.Int("heldBack", held))
+		}
 	}
 	s.setLines(lines)
 	return err
@@ -149,6 +181,9 @@ func (s *Session) create(within reqsession.Limits) error {
 	}
 	s.stored(entry)
 	s.happened(session.Event{Kind: session.EventCreated})
+	if err := s.endOld(ctx); err != nil {
+		return err
+	}
 	return s.give()
 }
 
@@ -230,7 +265,7 @@ func (s *Session) died(err error) error {
 		s.happened(session.Event{Kind: session.EventSaveDropped, Err: err})
 		s.m.opts.log.Info("nodestore: the changes are dropped: the session ended while the request was under way", zap.Stringer("session", key))
 	}
-	s.changes, s.lines = nil, nil
+	s.changes, s.lines, s.newID = nil, nil, ""
 	s.state.Become(reqsession.Dead)
 	return fmt.Errorf("nodestore: the changes are dropped: %w", err)
 }

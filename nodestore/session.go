@@ -38,7 +38,9 @@ type Session struct {
 	doc     *Document
 	base    *Document // what of doc is stored, or what it began as
 	changes []change
-	end     atEnd // only the flags that the handler has set
+	end     atEnd  // only the flags that the handler has set
+	old     Entry  // what Regenerate has left, which ends when the new one is stored
+	newID   string // of Renew, until it is stored
 	lines   []cookieLine
 	events  []session.Event
 }
@@ -134,7 +136,7 @@ func (s *Session) begin() error {
 	if err != nil {
 		return err
 	}
-	s.entry, s.doc, s.base, s.changes = Entry{}, doc, doc.clone(), nil
+	s.entry, s.doc, s.base, s.changes, s.newID = Entry{}, doc, doc.clone(), nil, ""
 	return nil
 }
 

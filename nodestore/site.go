@@ -38,6 +38,8 @@ type site struct {
 	traits
 	opts common
 	now  func() time.Time
+
+	unplaced logging.Rare // of lines about cookies that browsers do not take
 }
 
 // common are the options of both.
@@ -150,11 +152,7 @@ func (m *site) key(id string) session.Key { return session.ForeignKey(m.scheme, 
 
 // https reports whether the browser sent the request over HTTPS.
 func (m *site) https(r *http.Request) bool {
-	if r.TLS != nil {
-		return true
-	}
-	proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
-	return m.opts.trustProxy && strings.EqualFold(strings.TrimSpace(proto), "https")
+	return r.TLS != nil || m.opts.trustProxy && reqsession.SecureScheme(r.Header.Get("X-Forwarded-Proto"))
 }
 
 // inPath reports whether a request is within the cookie's path, by the address
@@ -225,10 +223,12 @@ func (m *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	status := http.StatusServiceUnavailable
 	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		w.Header().Set("Retry-After", "1")
 	case errors.Is(err, session.ErrConflict):
 		status = http.StatusConflict
 	case errors.Is(err, session.ErrTooLarge), errors.Is(err, session.ErrInvalid), errors.Is(err, session.ErrUndecodable),
-		errors.Is(err, session.ErrInsecure), errors.Is(err, session.ErrTooLate), errors.Is(err, session.ErrDeadline):
+		errors.Is(err, session.ErrInsecure), errors.Is(err, session.ErrMisplaced), errors.Is(err, session.ErrTooLate), errors.Is(err, session.ErrDeadline):
 		status = http.StatusInternalServerError
 	default:
 		w.Header().Set("Retry-After", "1")

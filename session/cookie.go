@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 )
@@ -23,10 +22,12 @@ type Cookie struct {
 	// plant cookies.
 	Name string
 	// Domain shares the cookie with all subdomains of a domain. Each of them
-	// can then read it and set another one. Empty is this host only.
+	// can then read it and set another one. Empty is this host only. A new
+	// session for another host is ErrMisplaced, as no browser would take it.
 	Domain string
 	// Path confines the cookie to a path. That is no protection: pages of the
-	// same host can get at it all the same. Empty is "/".
+	// same host can get at it all the same. Empty is "/". A new session at
+	// another path is ErrMisplaced, as no browser would send it back there.
 	Path string
 	// Insecure lets browsers send the cookie over plain HTTP, where anybody on
 	// the way can read it. It is for development without TLS, which works with
@@ -77,14 +78,10 @@ func (c Cookie) check() error {
 	bad := func(field, format string, args ...any) error {
 		return fmt.Errorf("%w: Options.Cookie.%s %s", ErrInvalid, field, fmt.Sprintf(format, args...))
 	}
-	// Browsers ignore the case of the prefixes.
-	prefixed := func(prefix string) bool {
-		return len(c.Name) >= len(prefix) && strings.EqualFold(c.Name[:len(prefix)], prefix)
-	}
 	switch {
-	case prefixed(hostPrefix) && (c.Domain != "" || c.Path != "/" || c.Insecure):
+	case c.prefixed(hostPrefix) && (c.Domain != "" || c.Path != "/" || c.Insecure):
 		return bad("Name", "begins with %s, which allows neither Domain nor Path nor Insecure", hostPrefix)
-	case prefixed(securePrefix) && c.Insecure:
+	case c.prefixed(securePrefix) && c.Insecure:
 		return bad("Name", "begins with %s, which does not allow Insecure", securePrefix)
 	case c.Partitioned && c.Insecure:
 		return bad("Partitioned", "does not go with Insecure")
@@ -106,34 +103,54 @@ func (c Cookie) check() error {
 	return nil
 }
 
-// read returns the text of the ID that a request came with, if its signature is
-// right. Of several cookies of that name the first counts, which has the
-// longest path (RFC 6265, section 5.4). given is whether there is one at all.
-func (c Cookie) read(r *http.Request) (text string, given, genuine bool) {
-	cookie, err := r.Cookie(c.Name)
-	if err != nil {
-		return "", false, false
+// prefixed ignores the case, as browsers do.
+func (c Cookie) prefixed(prefix string) bool {
+	return len(c.Name) >= len(prefix) && strings.EqualFold(c.Name[:len(prefix)], prefix)
+}
+
+// mostTried is how many cookies of one name are looked up for a request.
+const mostTried = 4
+
+// read returns the keys of the IDs that a request came with and whose signature
+// is right, those with the longest path first (RFC 6265, section 5.4). given is
+// how many cookies of that name there are: another host of the domain, or another
+// path, may have set some of them.
+func (c Cookie) read(r *http.Request) (keys []Key, given int) {
+	cookies := r.CookiesNamed(c.Name)
+	for _, cookie := range cookies[:min(len(cookies), 4*mostTried)] {
+		text, genuine := c.verify(cookie)
+		if !genuine {
+			continue
+		}
+		if raw, err := parse(text); err == nil && len(keys) < mostTried {
+			keys = append(keys, keyOf(raw[:]))
+		}
 	}
+	return keys, len(cookies)
+}
+
+// verify returns what may be an ID.
+func (c Cookie) verify(cookie *http.Cookie) (text string, genuine bool) {
 	if cookie.Quoted { // ours never is
-		return "", true, false
+		return "", false
 	}
 	if len(c.SigningKeys) == 0 {
-		return cookie.Value, true, true
+		return cookie.Value, true
 	}
 	text, sum, ok := strings.Cut(cookie.Value, ".")
 	if !ok || len(text) != IDTextLen || len(sum) != macText.EncodedLen(sha256.Size) {
-		return "", true, false
+		return "", false
 	}
 	mac, err := macText.DecodeString(sum)
 	if err != nil {
-		return "", true, false
+		return "", false
 	}
 	for _, key := range c.SigningKeys {
 		if hmac.Equal(mac, c.sign(key, text)) {
-			return text, true, true
+			return text, true
 		}
 	}
-	return "", true, false
+	return "", false
 }
 
 // sign covers the name too: a cookie is not valid under another name.
@@ -170,40 +187,4 @@ func (c Cookie) attributes(p Policy) *http.Cookie {
 		Name: c.Name, Domain: c.Domain, Path: c.Path,
 		Secure: !c.Insecure, HttpOnly: true, SameSite: p.SameSite, Partitioned: c.Partitioned,
 	}
-}
-
-// reaches is ErrInsecure if the browser will not take the cookie from r. A
-// browser on the same host takes it over plain HTTP too.
-func (m *Manager) reaches(r *http.Request) error {
-	if m.cookie.Insecure || m.https(r) || local(r.Host) {
-		return nil
-	}
-	return fmt.Errorf("%w: the request for host %q came over plain HTTP. Serve HTTPS; behind a proxy that does, have it set X-Forwarded-Proto, "+
-		"or set Options.HTTPS; for development without TLS set Options.Cookie.Insecure", ErrInsecure, r.Host)
-}
-
-// overHTTPS believes headers that anybody could send: a client that forges them
-// only spares itself an error.
-func overHTTPS(r *http.Request) bool {
-	// Of several proxies the first in the list is the browser's.
-	proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
-	if r.TLS != nil || strings.EqualFold(strings.TrimSpace(proto), "https") {
-		return true
-	}
-	forwarded := strings.ReplaceAll(r.Header.Get("Forwarded"), `"`, "")
-	return strings.Contains(strings.ToLower(forwarded), "proto=https")
-}
-
-// local reports whether host is this machine by its name or address, with or
-// without a port.
-func local(host string) bool {
-	if at, err := netip.ParseAddrPort(host); err == nil {
-		return at.Addr().IsLoopback()
-	}
-	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		return addr.IsLoopback()
-	}
-	name, _, _ := strings.Cut(strings.ToLower(host), ":")
-	name = strings.TrimSuffix(name, ".")
-	return name == "localhost" || strings.HasSuffix(name, ".localhost")
 }

@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -36,6 +39,9 @@ func TestASecureCookieOverPlainHTTPIsAClearErrorUnlessTheHostIsLocal(t *testing.
 		{"HTTP at a proxy", "www.example.com", header("X-Forwarded-Proto", "http"), false},
 		{"HTTP at a proxy of the standard", "www.example.com", header("Forwarded", "for=192.0.2.1;proto=http"), false},
 		{"HTTP at the first of proxies", "www.example.com", header("X-Forwarded-Proto", "http, https"), false},
+		{"HTTP at the first of proxies of the standard", "www.example.com", header("Forwarded", "proto=http, proto=https"), false},
+		{"a websocket in clear", "www.example.com", header("X-Forwarded-Proto", "ws"), false},
+		{"another parameter", "www.example.com", header("Forwarded", "for=x;by=proto=https"), false},
 
 		{"localhost", "localhost", nil, true},
 		{"localhost and port", "localhost:8080", nil, true},
@@ -52,10 +58,13 @@ func TestASecureCookieOverPlainHTTPIsAClearErrorUnlessTheHostIsLocal(t *testing.
 		{"two proxies", "www.example.com", header("X-Forwarded-Proto", "https, http"), true},
 		{"a proxy of the standard", "www.example.com", header("Forwarded", "for=192.0.2.1; Proto=https; by=203.0.113.4"), true},
 		{"a proxy that quotes", "www.example.com", header("Forwarded", `for="[2001:db8::1]";proto="https"`), true},
+		{"a websocket at a proxy", "www.example.com", header("X-Forwarded-Proto", "wss"), true},
+		{"a websocket at a proxy of the standard", "www.example.com", header("Forwarded", "proto=WSS"), true},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			t.Parallel()
-			p := newSite(t, session.Options{})
+			core, logs := observer.New(zap.DebugLevel)
+			p := newSite(t, session.Options{Logger: zap.New(core)})
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			if r.Host = test.host; test.prepare != nil {
 				test.prepare(r)
@@ -74,12 +83,80 @@ func TestASecureCookieOverPlainHTTPIsAClearErrorUnlessTheHostIsLocal(t *testing.
 			if p.want(); res.StatusCode != http.StatusInternalServerError || len(res.Cookies()) > 0 {
 				t.Errorf("status %d, %d cookies; want 500 and none", res.StatusCode, len(res.Cookies()))
 			}
-			for _, hint := range []string{"plain HTTP", "X-Forwarded-Proto", "Options.HTTPS", "Options.Cookie.Insecure"} {
-				if !strings.Contains(string(text), hint) {
-					t.Errorf("the answer does not speak of %s: %s", hint, text)
+			told := logs.FilterMessageSnippet("cookie").All()
+			if len(told) != 1 {
+				t.Fatalf("the log was told %d times; want once", len(told))
+			}
+			for _, hint := range []string{"plain HTTP", "X-Forwarded-Proto", "Options.HTTPS", "Options.Cookie.Insecure", "httptest.NewRequest"} {
+				if !strings.Contains(fmt.Sprint(told[0].ContextMap()["error"]), hint) {
+					t.Errorf("the log does not speak of %s: %v", hint, told[0].ContextMap())
+				}
+				if strings.Contains(string(text), hint) {
+					t.Errorf("the answer speaks of %s: %s", hint, text)
 				}
 			}
 		})
+	}
+}
+
+// A handler may drop the error of a login.
+func TestACookieThatBrowsersWouldNotSendBackIsSaidOnceAndThenCounted(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		cookie session.Cookie
+		url    string
+		header string // of a proxy
+		want   error
+	}{
+		"plain HTTP":                      {session.Cookie{}, "http://example.com/", "", session.ErrInsecure},
+		"httptest.NewRequest by itself":   {session.Cookie{}, "/", "", session.ErrInsecure},
+		"another domain":                  {session.Cookie{Domain: "example.org"}, "https://www.example.com/", "", session.ErrMisplaced},
+		"a domain below":                  {session.Cookie{Domain: "www.example.com"}, "https://example.com/", "", session.ErrMisplaced},
+		"a domain that ends like it":      {session.Cookie{Domain: "ample.com"}, "https://example.com/", "", session.ErrMisplaced},
+		"another path":                    {session.Cookie{Path: "/app"}, "https://example.com/login", "", session.ErrMisplaced},
+		"a path that begins like it":      {session.Cookie{Path: "/app"}, "https://example.com/apple", "", session.ErrMisplaced},
+		"its domain":                      {session.Cookie{Domain: "example.com"}, "https://EXAMPLE.com:8443/", "", nil},
+		"a host of the domain":            {session.Cookie{Domain: ".example.com"}, "https://www.example.com/", "", nil},
+		"its path":                        {session.Cookie{Path: "/app"}, "https://example.com/app", "", nil},
+		"below its path":                  {session.Cookie{Path: "/app"}, "https://example.com/app/login", "", nil},
+		"below its path with a slash":     {session.Cookie{Path: "/app/"}, "https://example.com/app/login", "", nil},
+		"a proxy that sets another host":  {session.Cookie{Domain: "example.com"}, "https://10.0.0.1:8080/", "X-Forwarded-Host: www.example.com", nil},
+		"another such proxy":              {session.Cookie{Domain: "example.com"}, "https://10.0.0.1:8080/", "Forwarded: host=www.example.com;proto=https", nil},
+		"a proxy that strips a prefix":    {session.Cookie{Path: "/app"}, "https://example.com/login", "X-Forwarded-Prefix: /app/", nil},
+		"a proxy that strips another one": {session.Cookie{Path: "/app"}, "https://example.com/login", "X-Forwarded-Prefix: /other", session.ErrMisplaced},
+	} {
+		core, logs := observer.New(zap.DebugLevel)
+		p := newSite(t, session.Options{Cookie: test.cookie, Logger: zap.New(core)})
+		visit := func(do page) *http.Response {
+			r := httptest.NewRequest(http.MethodGet, test.url, nil)
+			if field, value, ok := strings.Cut(test.header, ": "); ok {
+				r.Header.Set(field, value)
+			}
+			return p.serve(r, do)
+		}
+		for range 100 {
+			visit(func(ctx context.Context, s *session.Session) {
+				if err := s.Login(ctx, "ann", session.Login{}); !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
+					t.Errorf("%s: Login: %v; want %v", name, err, test.want)
+				}
+			})
+		}
+		lines := logs.FilterMessageSnippet("cookie").Len()
+		if test.want == nil {
+			if lines > 0 {
+				t.Errorf("%s: the log was told %d times", name, lines)
+			}
+			continue
+		}
+		if lines != 1 {
+			t.Errorf("%s: the log was told %d times; want once", name, lines)
+		}
+		if res := visit(setting(t, "k", 1)); res.StatusCode != http.StatusInternalServerError || len(res.Cookies()) > 0 {
+			t.Errorf("%s: Set: status %d with %d cookies", name, res.StatusCode, len(res.Cookies()))
+		}
+		if n, err := p.store.Len(t.Context()); n != 0 || err != nil {
+			t.Errorf("%s: %d rows, %v", name, n, err)
+		}
 	}
 }
 
@@ -123,85 +200,5 @@ func TestOverPlainHTTPALoginFailsAndASessionIsStillRead(t *testing.T) {
 	insecure := newSite(t, session.Options{Cookie: session.Cookie{Insecure: true}})
 	if res := insecure.serve(httptest.NewRequest(http.MethodGet, "http://www.example.com/", nil), setting(t, "k", 1)); len(res.Cookies()) != 1 {
 		t.Error("an insecure cookie is not set over plain HTTP")
-	}
-}
-
-func TestCachesAreToldOfTheCookie(t *testing.T) {
-	t.Parallel()
-	p := newSite(t, session.Options{})
-	serve := func(cookie string, handler func(http.ResponseWriter, *http.Request)) (http.Header, string) {
-		w := httptest.NewRecorder()
-		p.manager.Handler(http.HandlerFunc(handler)).ServeHTTP(w, get(cookie))
-		header := w.Result().Header
-		for _, c := range w.Result().Cookies() {
-			cookie = c.Name + "=" + c.Value
-		}
-		return header, cookie
-	}
-	public := func(w http.ResponseWriter) { w.Header().Set("Cache-Control", "public, max-age=3600") }
-	header, cookie := serve("", func(w http.ResponseWriter, r *http.Request) {
-		public(w)
-		s, err := session.FromContext(r.Context())
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		setting(t, "k", 1)(r.Context(), s)
-	})
-	if got := header.Values("Cache-Control"); !slices.Equal(got, []string{"no-store"}) {
-		t.Errorf("with the cookie: Cache-Control: %q; want no-store", got)
-	}
-	for _, vary := range [][]string{nil, {"Accept"}, {"Cookie"}, {"Accept", "Cookie"}, {"Accept, cookie , Origin"}} {
-		header, _ = serve(cookie, func(w http.ResponseWriter, r *http.Request) {
-			public(w)
-			w.Header()["Vary"] = slices.Clone(vary)
-			if _, err := session.FromContext(r.Context()); err != nil {
-				t.Error(err)
-			}
-			if _, err := session.FromContext(r.Context()); err != nil {
-				t.Error(err)
-			}
-		})
-		all := strings.ToLower(strings.Join(header.Values("Vary"), ","))
-		if strings.Count(all, "cookie") != 1 || !strings.HasPrefix(all, strings.ToLower(strings.Join(vary, ","))) {
-			t.Errorf("asked, and the handler says %q: Vary: %q", vary, all)
-		}
-		if got := header.Get("Cache-Control"); got != "public, max-age=3600" || len(header.Values("Set-Cookie")) > 0 {
-			t.Errorf("without a new cookie: Cache-Control: %q", got)
-		}
-	}
-	header, _ = serve(cookie, func(w http.ResponseWriter, _ *http.Request) { public(w) })
-	if len(header.Values("Vary")) > 0 || header.Get("Cache-Control") != "public, max-age=3600" {
-		t.Errorf("not asked: Vary %q, Cache-Control %q", header.Values("Vary"), header.Get("Cache-Control"))
-	}
-	p.store.taken()
-	header, _ = serve(cookie, func(w http.ResponseWriter, r *http.Request) {
-		public(w)
-		s, err := session.FromContext(r.Context())
-		if err == nil {
-			err = s.Logout(r.Context())
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	})
-	if got := header.Get("Clear-Site-Data"); got != `"cache", "cookies", "storage"` || header.Get("Cache-Control") != "no-store" {
-		t.Errorf("logout: Clear-Site-Data: %s; Cache-Control: %s", got, header.Get("Cache-Control"))
-	}
-	p.want("Get", "Destroy")
-}
-
-func TestDestroyDoesNotClearTheSite(t *testing.T) {
-	t.Parallel()
-	p := newSite(t, session.Options{})
-	b := p.browser()
-	b.visit(setting(t, "k", 1))
-	res := b.visit(func(ctx context.Context, s *session.Session) {
-		if err := s.Destroy(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	if res.Header.Get("Clear-Site-Data") != "" || b.cookie != "" {
-		t.Errorf("Clear-Site-Data %q, cookie left: %v", res.Header.Get("Clear-Site-Data"), b.cookie != "")
 	}
 }

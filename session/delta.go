@@ -1,6 +1,9 @@
 package session
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"maps"
+)
 
 // delta is what a request changes, by key. So it can be made again to what
 // another request has saved meanwhile.
@@ -19,6 +22,8 @@ type change struct {
 // update makes a new value of the present one. Both are nil if there is no
 // value.
 type update func(json.RawMessage) (json.RawMessage, error)
+
+func (d *delta) clone() delta { return delta{d.cleared, maps.Clone(d.changes)} }
 
 func (d *delta) empty() bool { return !d.cleared && len(d.changes) == 0 }
 

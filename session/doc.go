@@ -62,7 +62,8 @@
 // login with a new ID. Then the request's changes are dropped, EventSaveDropped
 // says so, and the cookie is left alone: by then the browser may have another
 // one. The cookie is set by what makes a session or gives it an ID, and cleared
-// by a logout in that very request, and by nothing else. If the ID was renewed
+// by a logout in that very request, and by nothing else. A login and a new ID
+// happen with the answer that brings the cookie, or not at all. If the ID was renewed
 // with a grace period, the changes go to the session's new ID.
 //
 // # Life of a session

@@ -70,13 +70,18 @@ var (
 	// be called.
 	ErrNoManager = errors.New("session: no manager for this context")
 
-	// ErrTooLate says that the answer has begun, so that the browser can no
-	// longer be given a cookie, or that the request is over.
+	// ErrTooLate says that the browser can no longer be given a cookie: the answer
+	// has begun, the connection is hijacked, or the request's context has ended.
+	// Or it says that the request is over.
 	ErrTooLate = errors.New("session: the answer has begun")
 
 	// ErrInsecure says that the browser would not take the cookie, which is
 	// Secure, as the request came over plain HTTP from another machine.
 	ErrInsecure = errors.New("session: Secure cookie over plain HTTP")
+
+	// ErrMisplaced says that the cookie is for another host or path than the
+	// request's, so that the browser would not take it, or not send it back there.
+	ErrMisplaced = errors.New("session: cookie for another host or path")
 
 	// ErrUndecodable says that the data of a session cannot be decoded: another
 	// program or another Codec has made it.

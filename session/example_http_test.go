@@ -112,6 +112,10 @@ func ExampleLogin() {
 			fmt.Fprint(w, err)
 			return
 		}
+		if err := s.Save(r.Context()); err != nil { // or it happens with the answer
+			fmt.Fprint(w, err)
+			return
+		}
 		info := s.Info()
 		fmt.Fprintf(w, "%s, %s, until %v from now", info.User, info.Label, time.Until(info.Deadline).Round(time.Hour))
 	})

@@ -31,16 +31,20 @@ const maxLabel = 200
 // other requests too, so nobody who knew it is logged in with the user. OWASP
 // asks for that (Session Management Cheat Sheet, "Renew the Session ID After
 // Any Privilege Level Change"). What the session holds stays, unless it was
-// another user's. It is all done when Login returns; the cookie goes with the
-// answer.
+// another user's.
+//
+// All of that happens in one write when the answer begins, since what the browser
+// has may only end where it is given something better: see Manager.Handler. Until
+// then nothing has happened but that User returns the user. Save does it now.
 //
 // user is the application's name for the user. It must be UTF-8 without control
 // characters, not empty and of up to 255 bytes in most stores, Options.Name
-// included. Otherwise the error is ErrInvalid or ErrTooLarge. The error is
-// ErrUserLimit if the user has too many sessions (see Options.UserLimit),
-// ErrTooLate if the answer has begun, and ErrInsecure if the browser would not
-// take the cookie. When it fails, the session stays as it was, unless it is
-// ErrUnknown.
+// included. Otherwise the error is ErrInvalid, or ErrTooLarge when it is saved.
+// The error is ErrUserLimit if the user has too many sessions (see
+// Options.UserLimit); of logins at the same time some may be told when they are
+// saved. It is ErrTooLate if the answer has begun or the request's context has
+// ended, and ErrInsecure or ErrMisplaced if the browser would not take the cookie
+// or not send it back. When Login fails, the session stays as it was.
 func (s *Session) Login(ctx context.Context, user string, login Login) error {
 	if err := checkLogin(user, login.Label); err != nil {
 		return err
@@ -57,33 +61,59 @@ func (s *Session) Login(ctx context.Context, user string, login Login) error {
 		d := s.draft(s.m.stored(user), login.Policy)
 		d.head.loggedIn, d.head.about = d.head.issued, describe(s.m.observe(s.r, login.Label))
 		d.reason = ReasonLogin
-		within := reqsession.Exactly(ctx)
-		changes := s.delta
-		if !s.rec.Key.IsZero() && !s.dead() {
-			if err := s.renew(within, d, s.m.opts.UserLimit); err == nil || !s.dead() {
+		if err := s.replaceable(d); err != nil {
+			return err
+		}
+		if err := s.hasRoom(ctx, d.user); err != nil {
+			return err
+		}
+		if s.dead() {
+			if err := s.restart(s.delta); err != nil {
 				return err
 			}
 		}
-		if s.dead() { // what it held has ended with it
+		d.before = s.delta.clone()
+		if was := s.m.stored(s.user()); was != "" && was != d.user {
+			s.delta.clear() // what another user left is nobody else's business
 			s.values = map[string]json.RawMessage{}
-			if err := changes.apply(s.values); err != nil {
-				return err
-			}
 		}
-		return s.begin(within, d, s.m.opts.UserLimit)
+		s.next = &d
+		s.state.Begin()
+		return nil
 	})
 }
 
+// hasRoom is ErrUserLimit if the user has as many sessions as the limit allows, this
+// one not counted. The write itself decides.
+func (s *Session) hasRoom(ctx context.Context, user string) error {
+	limit := s.m.opts.UserLimit
+	if limit.Max == 0 || limit.Evict {
+		return nil
+	}
+	n, err := s.m.users.CountUser(ctx, user)
+	if err != nil {
+		return err
+	}
+	if !s.rec.Key.IsZero() && !s.dead() && s.rec.User == user {
+		n--
+	}
+	if n >= int64(limit.Max) {
+		return fmt.Errorf("%w: there are %d; Options.UserLimit.Max is %d", ErrUserLimit, n, limit.Max)
+	}
+	return nil
+}
+
 // Renew gives the session a new ID, with all that it holds, after other changes
-// of what its user may do. For grace the old ID still works, for requests that
-// are under way: from 0, with which it is dead at once, to MaxGrace. The
-// deadline stays: only a login moves it. A session without a user, though, gets
-// the deadline of one with a user, for applications that keep their users in
-// values. A session that is not stored yet has no ID to renew, which is no
-// error.
+// of what its user may do. It happens with the answer, as Login, and Save does it
+// now. For grace the old ID still works, for requests that are under way: from 0,
+// with which it is dead at once, to MaxGrace. The deadline stays: only a login
+// moves it. A session without a user, though, gets the deadline of one with a
+// user, for applications that keep their users in values. A session that is not
+// stored yet has no ID to renew, which is no error; nor need one be renewed that
+// Login will.
 //
-// It is ErrNotFound if the session has ended meanwhile, and else fails as
-// Login.
+// It is ErrNotFound if the session was found to have ended meanwhile, and else
+// fails as Login.
 func (s *Session) Renew(ctx context.Context, grace time.Duration) error {
 	if grace < 0 || grace > MaxGrace {
 		return fmt.Errorf("%w: the grace period is %v; it must be from 0 to %v", ErrInvalid, grace, MaxGrace)
@@ -95,15 +125,73 @@ func (s *Session) Renew(ctx context.Context, grace time.Duration) error {
 		if s.dead() {
 			return errEnded
 		}
-		if s.rec.Key.IsZero() {
+		if s.rec.Key.IsZero() || s.next != nil && s.next.reason == ReasonLogin {
 			return nil
 		}
 		d := s.rotation(grace)
 		if s.rec.User == "" {
 			d.deadline = s.deadline(s.policy, false)
 		}
-		return s.renew(reqsession.Exactly(ctx), d, UserLimit{})
+		if err := s.replaceable(d); err != nil {
+			return err
+		}
+		d.before = s.delta.clone()
+		s.next = &d
+		s.state.Begin()
+		return nil
 	})
+}
+
+// cancel is for what Login or Renew have prepared and Save could not do: the
+// session is again as it was.
+func (s *Session) cancel() error {
+	s.delta, s.values, s.next = s.next.before, nil, nil
+	return errors.Join(s.decode(), s.delta.apply(s.values))
+}
+
+// replaceable is an error if the browser can no longer be told of another ID, or
+// the session cannot be encoded.
+func (s *Session) replaceable(d draft) error {
+	if reqsession.ReachOf(s.r.Context(), reqsession.Later) == reqsession.Nobody {
+		return s.tooLate(reqsession.Nobody)
+	}
+	_, err := s.record(&d)
+	return err
+}
+
+// take does what Login and Renew have prepared.
+func (s *Session) take(within reqsession.Limits) error {
+	d, limit, changes := *s.next, UserLimit{}, s.delta
+	if d.reason == ReasonLogin {
+		limit = s.m.opts.UserLimit
+	}
+	if !s.rec.Key.IsZero() {
+		if err := s.renew(within, d, limit); err == nil || !s.dead() || d.reason != ReasonLogin {
+			return err
+		}
+		if err := s.restart(changes); err != nil {
+			return err
+		}
+		s.next = &d
+	}
+	return s.begin(within, d, limit)
+}
+
+// restart makes it an empty session with the changes: what it held has ended with
+// the one before.
+func (s *Session) restart(changes delta) error {
+	s.reset()
+	s.state.Begin()
+	s.values = map[string]json.RawMessage{}
+	return changes.apply(s.values)
+}
+
+// tooLate is the error of what needs a cookie that cannot reach the browser.
+func (s *Session) tooLate(reach reqsession.Reach) error {
+	if reach == reqsession.Nobody {
+		return fmt.Errorf("%w: the request's context has ended before: %w", ErrTooLate, context.Cause(s.r.Context()))
+	}
+	return fmt.Errorf("%w: its connection is hijacked, and a new ID needs a cookie. Call Save before and send the header, or call WriteHeader first", ErrTooLate)
 }
 
 // Destroy ends the session, and has the browser forget its cookie. Values that
@@ -119,9 +207,12 @@ func (s *Session) DestroyOnAllNodes(ctx context.Context) error {
 	return s.end(ctx, s.m.waiter.DestroyOnAllNodes)
 }
 
-// Logout is Destroy, and has the browser remove all it keeps of the site by
-// Clear-Site-Data (W3C), as OWASP asks: its caches, storage and cookies, those
-// of subdomains included. If that is too much, call Destroy.
+// Logout is Destroy, and has the browser remove what it keeps of the site by
+// Clear-Site-Data (W3C), as OWASP asks: its storage and its cookies, those of
+// subdomains included. Cookies stay if the answer sets one, as after another
+// Login. Its caches stay: browsers take seconds to empty them. A handler that
+// wants more, or less, sets the field itself. If all of it is too much, call
+// Destroy.
 func (s *Session) Logout(ctx context.Context) error {
 	if err := s.Destroy(ctx); err != nil {
 		return err
@@ -171,6 +262,7 @@ type draft struct {
 	policy   Policy
 	reason   Reason
 	due      func() bool // nil: it is wanted in any case
+	before   delta       // what else was to be saved when it was prepared
 }
 
 func (s *Session) draft(user string, policy *Policy) draft {
@@ -237,10 +329,6 @@ func (s *Session) timed(do func() error) error {
 // to be made.
 func (s *Session) renew(within reqsession.Limits, d draft, limit UserLimit) error {
 	changes := s.delta
-	if s.rec.User != "" && s.rec.User != d.user {
-		s.delta.clear() // what another user left is nobody else's business
-		s.values = map[string]json.RawMessage{}
-	}
 	err := s.replace(within, d, limit)
 	if err != nil && !s.dead() {
 		s.delta, s.values = changes, nil
@@ -318,7 +406,7 @@ func (s *Session) record(d *draft) (Record, error) {
 // become takes over a new ID.
 func (s *Session) become(rec Record, d draft) {
 	s.rec, s.head, s.policy = rec, d.head, d.policy
-	s.delta = delta{}
+	s.delta, s.next = delta{}, nil
 	s.state.Begin()
 	_, s.body, _ = split(rec.Data) // we made it
 	s.line = s.m.cookie.set(d.id, d.policy, rec.Deadline.Sub(s.m.now()))

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +35,8 @@ type Manager struct {
 	lister    Lister
 	waiter    NodeWaiter
 	explainer Explainer
+
+	unplaced logging.Rare // of lines about requests for another place than the cookie
 }
 
 // userSeparator stands between the name of a manager and a user, in the store.
@@ -106,12 +107,27 @@ func (m *Manager) find() {
 // What the request changes is saved before the first byte of its answer, or
 // when next returns. If that fails, Options.ErrorHandler answers, and what next
 // writes is not sent. Nothing is saved if next panics; a handler that recovers
-// from panics belongs around this one.
+// from panics belongs around this one. The cookies of what was done before by
+// Save or Destroy then are in the header of its ResponseWriter.
 //
-// The answer to a request that asked for its session has Vary: Cookie; one that
-// sets the cookie has Cache-Control: no-store. If next hijacks the connection
-// before it has written a header, it finds the cookie in the header of its
-// ResponseWriter.
+// A session is replaced only where the cookie of the new one goes out. After
+// Login and Renew up to 2 KiB of the answer wait until next has returned, as they
+// do in net/http. So a panic, or a TimeoutHandler around this one, leaves all as
+// it was.
+// A request whose context has ended by then, and one that hijacks the connection
+// before it has written a header, replaces no session: an ID that is due waits for
+// another request, and Login and Renew fail the request with ErrTooLate. A new
+// session may begin with a hijack: next finds its cookie in the header of its
+// ResponseWriter, as it does after Login and Save.
+//
+// The answer to a request that asked for its session has Vary: Cookie and
+// Cache-Control: private, whatever next says, unless that is no-store; one that
+// sets the cookie has no-store. Fields such as CDN-Cache-Control, which would go
+// before, are removed. Pages for everybody should not ask.
+//
+// When next has returned, the request that Handler was given has the Pattern, the
+// form and all else of the one that next was given, and the files of its
+// MultipartForm are removed.
 //
 // Managers may be nested if their cookies have different names.
 func (m *Manager) Handler(next http.Handler) http.Handler {
@@ -167,13 +183,13 @@ func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
 		m.opts.ErrorHandler(w, r, err)
 		return
 	}
-	status, text := http.StatusServiceUnavailable, ""
+	status := http.StatusServiceUnavailable
 	switch {
-	case errors.Is(err, ErrConflict):
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		w.Header().Set("Retry-After", "1")
+	case errors.Is(err, ErrConflict), errors.Is(err, ErrUserLimit):
 		status = http.StatusConflict
-	case errors.Is(err, ErrInsecure):
-		status, text = http.StatusInternalServerError, err.Error()
-	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrInvalid), errors.Is(err, ErrUndecodable),
+	case errors.Is(err, ErrInsecure), errors.Is(err, ErrMisplaced), errors.Is(err, ErrTooLarge), errors.Is(err, ErrInvalid), errors.Is(err, ErrUndecodable),
 		errors.Is(err, ErrUserChanged), errors.Is(err, ErrDeadline), errors.Is(err, ErrTooLate):
 		status = http.StatusInternalServerError
 	default:
@@ -184,7 +200,7 @@ func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
 		level = zap.DebugLevel // the browser has gone
 	}
 	m.log.Log(level, "session: request failed", zap.Int("status", status), zap.Error(err))
-	http.Error(w, cmp.Or(text, http.StatusText(status)), status)
+	http.Error(w, http.StatusText(status), status)
 }
 
 // stored is how the store knows a user.

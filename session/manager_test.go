@@ -187,7 +187,7 @@ func (p *site) told() []session.Event {
 type page func(ctx context.Context, s *session.Session)
 
 func get(cookie string) *http.Request {
-	r := httptest.NewRequest(http.MethodGet, "https://www.example.com/", nil)
+	r := httptest.NewRequest(http.MethodGet, "https://www.example.com/app", nil)
 	if cookie != "" {
 		r.Header.Set("Cookie", cookie)
 	}

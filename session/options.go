@@ -47,7 +47,7 @@ type Options struct {
 	// ErrorHandler answers a request that failed because of its session; err
 	// says why. What the handler had set in the header is gone, what it writes
 	// is not sent. nil answers 503 when the store cannot be reached, 409 after
-	// ErrConflict and 500 after mistakes of the program, and logs.
+	// ErrConflict and ErrUserLimit and 500 after mistakes of the program, and logs.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 	// AnonymousOnOutage serves requests whose session cannot be read as if
 	// they had none, so that pages that need no user stay up; Session.Degraded
@@ -66,7 +66,7 @@ type Options struct {
 	RecordAgent bool
 	// HTTPS reports whether the browser sent the request over HTTPS. It serves
 	// a clear error where the cookie would be lost, see ErrInsecure. nil asks
-	// for TLS, or a header X-Forwarded-Proto or Forwarded that says so.
+	// for TLS, or a header X-Forwarded-Proto or Forwarded that says https or wss.
 	HTTPS func(*http.Request) bool
 	// Logger is told of failures. If it is nil, warnings and errors go to the
 	// default logger of log/slog; zap.NewNop() silences them.

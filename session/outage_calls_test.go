@@ -16,7 +16,13 @@ func TestWhatAHandlerAsksForAndThatFailsIsAnErrorToItAndNoMore(t *testing.T) {
 	t.Parallel()
 	limited := session.Options{UserLimit: session.UserLimit{Max: 3}}
 	ctx := func(t turn) context.Context { return t.r.Context() }
-	login := func(t turn) error { return t.s.Login(ctx(t), "bob", session.Login{}) }
+	saved := func(t turn, err error) error {
+		if err != nil {
+			return err
+		}
+		return t.s.Save(ctx(t))
+	}
+	login := func(t turn) error { return saved(t, t.s.Login(ctx(t), "bob", session.Login{})) }
 	for _, c := range []struct {
 		call spystore.Call
 		opts session.Options
@@ -28,7 +34,7 @@ func TestWhatAHandlerAsksForAndThatFailsIsAnErrorToItAndNoMore(t *testing.T) {
 		{spystore.Renew, session.Options{}, "", func(_ *frail, t turn) error { return login(t) }},
 		{spystore.Renew, session.Options{}, "alice", func(_ *frail, t turn) error { return login(t) }},
 		{spystore.RenewLimited, limited, "alice", func(_ *frail, t turn) error { return login(t) }},
-		{spystore.Renew, session.Options{}, "alice", func(_ *frail, t turn) error { return t.s.Renew(ctx(t), time.Minute) }},
+		{spystore.Renew, session.Options{}, "alice", func(_ *frail, t turn) error { return saved(t, t.s.Renew(ctx(t), time.Minute)) }},
 		{spystore.Destroy, session.Options{}, "alice", func(_ *frail, t turn) error { return t.s.Destroy(ctx(t)) }},
 		{spystore.Destroy, session.Options{}, "alice", func(_ *frail, t turn) error { return t.s.Logout(ctx(t)) }},
 		{spystore.DestroyOnAllNodes, session.Options{}, "alice", func(_ *frail, t turn) error { return t.s.DestroyOnAllNodes(ctx(t)) }},
@@ -84,7 +90,13 @@ func TestAFailedLoginKeepsWhatTheRequestHasChanged(t *testing.T) {
 		f.ask(cookie, func(t turn) {
 			f.must("Set", t.s.Set("after", true))
 			f.must("Delete", t.s.Delete("before"))
-			f.is("Login", t.s.Login(t.r.Context(), "bob", session.Login{}), errLost)
+			f.must("Login", t.s.Login(t.r.Context(), "bob", session.Login{}))
+			f.must("Set", t.s.Set("bob's", true))
+			f.is("Save", t.s.Save(t.r.Context()), errLost)
+			if t.s.User() != user || t.s.Has("bob's") {
+				f.Errorf("after a login that failed the user is %q with %q", t.s.User(), t.s.Keys())
+			}
+			f.must("another Save", t.s.Save(t.r.Context()))
 		})
 		f.has(cookie, user, "after")
 	}

@@ -10,11 +10,18 @@ import (
 type part struct{ s *Session }
 
 // Commit implements reqsession.Part.
-func (p part) Commit() error {
+func (p part) Commit(reach reqsession.Reach) error {
 	s := p.s
 	return s.do(s.r.Context(), func() error {
-		return s.state.Commit(func() error { return s.store(s.lasting()) })
+		return s.state.Commit(func() error { return s.store(s.lasting(), reach) })
 	})
+}
+
+// Replaces implements reqsession.Part.
+func (p part) Replaces() bool {
+	p.s.mu.Lock()
+	defer p.s.mu.Unlock()
+	return p.s.next != nil
 }
 
 // Header implements reqsession.Part.
@@ -23,13 +30,14 @@ func (p part) Header(header http.Header) (lines []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.state.Is(reqsession.Unread) {
-		reqsession.VaryByCookie(header)
+		reqsession.Personal(header)
 	}
-	if s.clearSite {
-		header.Set("Clear-Site-Data", `"cache", "cookies", "storage"`)
+	if s.clearSite && header.Get("Clear-Site-Data") == "" {
+		header.Set("Clear-Site-Data", `"cookies", "storage"`)
 	}
+	lines = append(lines, s.stale...)
 	if s.line != "" {
-		lines = []string{s.line}
+		lines = append(lines, s.line)
 	}
 	return lines
 }

@@ -12,7 +12,10 @@ import (
 )
 
 // Save saves now what would be saved before the first byte, for handlers that
-// go on for long or want to know. It is ErrNotFound if the session has ended
+// go on for long or want to know. After Login it is the login that is saved: if the
+// handler then panics, whoever recovers has the cookie in its header. When that
+// fails, there is no login: the session is as it was before. Save is
+// ErrNotFound if the session has ended
 // while the request was under way: the changes are dropped. It is ErrConflict
 // after FailOnConflict if somebody else has saved. When it fails, the handler answers:
 // only another Save tries again, and only Reload forgets what was to be saved.
@@ -24,8 +27,13 @@ func (s *Session) Save(ctx context.Context) error {
 		if s.dead() {
 			return errEnded
 		}
-		err := s.store(reqsession.Exactly(ctx))
+		err := s.store(reqsession.Exactly(ctx), reqsession.ReachOf(s.r.Context(), reqsession.Later))
 		s.state.Saved(err)
+		if err != nil && s.next != nil {
+			if bad := s.cancel(); bad != nil {
+				return errors.Join(err, bad)
+			}
+		}
 		return err
 	})
 }
@@ -49,25 +57,33 @@ func (s *Session) Reload(ctx context.Context) error {
 		if s.rec.Key.IsZero() {
 			return s.state.Read(func() error { return s.load(ctx, s.m.fresh) })
 		}
-		s.delta = delta{}
+		s.delta, s.next = delta{}, nil
 		s.state.Saved(nil) // nothing is left to save
 		return s.refetch(ctx)
 	})
 }
 
-// store writes what there is to write: a new session, an ID that is due,
-// changes, or a touch.
-func (s *Session) store(within reqsession.Limits) error {
+// store writes what there is to write: a login, a new session, another ID,
+// changes, or a touch. reach says which of them can be done.
+func (s *Session) store(within reqsession.Limits, reach reqsession.Reach) error {
 	switch {
 	case s.dead() || s.state.Is(reqsession.Degraded) || s.state.Sealed() && s.rec.Key.IsZero():
 		return nil
+	case s.next != nil:
+		if reach > reqsession.Later {
+			return s.tooLate(reach)
+		}
+		return s.take(within)
 	case s.rec.Key.IsZero():
-		wanted := len(s.values) > 0 || s.m.opts.SaveUninitialized && s.line == "" // not after a logout
-		if !wanted {
+		uninitialized := s.m.opts.SaveUninitialized && s.line == "" && reach <= reqsession.Later // not after a logout
+		switch {
+		case len(s.values) == 0 && !uninitialized:
 			return nil
+		case reach == reqsession.Nobody:
+			return s.tooLate(reach)
 		}
 		return s.begin(within, s.draft("", nil), UserLimit{})
-	case s.renewalDue():
+	case reach == reqsession.Sent && s.renewalDue():
 		d := s.rotation(s.policy.RenewGrace)
 		d.due = s.renewalDue
 		err := s.renew(within, d, UserLimit{})
@@ -175,6 +191,7 @@ var errEnded = fmt.Errorf("%w: it ended while the request was under way", ErrNot
 // died gives the changes up. Neither is the session created again nor the
 // cookie touched: by now the browser may have another one.
 func (s *Session) died(err error) error {
+	s.next = nil
 	if !s.delta.empty() {
 		s.happened(Event{Kind: EventSaveDropped, Err: err})
 	}

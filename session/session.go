@@ -36,8 +36,10 @@ type Session struct {
 	body      []byte                     // of rec, until it is decoded
 	values    map[string]json.RawMessage // with the changes
 	delta     delta
-	exact     bool   // whether a conflict is an error
-	line      string // of the header, for the cookie
+	exact     bool     // whether a conflict is an error
+	next      *draft   // what Login or Renew have prepared, nil if nothing
+	line      string   // of the header, for the cookie
+	stale     []string // lines of the header, for dead cookies beside it
 	clearSite bool
 	events    []Event
 }
@@ -84,21 +86,27 @@ func (s *Session) open(ctx context.Context) error {
 // is none.
 func (s *Session) load(ctx context.Context, get func(context.Context, Key) (Record, error)) error {
 	s.reset()
-	text, given, genuine := s.m.cookie.read(s.r)
-	s.cookie = given
-	if !given {
-		return nil
-	}
-	if !genuine {
+	keys, given := s.m.cookie.read(s.r)
+	s.cookie = given > 0
+	if s.cookie && len(keys) == 0 {
 		s.happened(Event{Kind: EventInvalidID})
-		return nil
 	}
-	raw, err := parse(text)
-	if err != nil {
-		s.happened(Event{Kind: EventInvalidID})
-		return nil
+	for i, key := range keys {
+		if err := s.try(ctx, key, get); err != nil {
+			return err
+		}
+		if !s.rec.Key.IsZero() && i > 0 && i == given-1 {
+			s.sweep(ctx, keys[:i])
+		}
+		if !s.rec.Key.IsZero() || !s.state.Is(reqsession.Usable) {
+			return nil
+		}
 	}
-	key := keyOf(raw[:])
+	return nil
+}
+
+// try takes over the session of key, if there is one.
+func (s *Session) try(ctx context.Context, key Key, get func(context.Context, Key) (Record, error)) error {
 	rec, err := get(ctx, key)
 	if errors.Is(err, ErrNotFound) {
 		s.miss(ctx, key)
@@ -118,7 +126,7 @@ func (s *Session) load(ctx context.Context, get func(context.Context, Key) (Reco
 // reset makes it an empty session.
 func (s *Session) reset() {
 	s.rec, s.head, s.policy = Record{}, head{}, s.m.policy
-	s.body, s.values, s.delta = nil, nil, delta{}
+	s.body, s.values, s.delta, s.next = nil, nil, delta{}, nil
 }
 
 // miss tells why there is no session, where the store knows. An ID whose hour
@@ -209,13 +217,18 @@ func (s *Session) close() {
 
 // user returns the session's user, without the manager's prefix.
 func (s *Session) user() string {
-	if s.rec.User == "" {
+	stored := s.rec.User
+	if s.next != nil {
+		stored = s.next.user
+	}
+	if stored == "" {
 		return ""
 	}
-	return s.rec.User[len(s.m.prefix):]
+	return stored[len(s.m.prefix):]
 }
 
-// User returns whose session it is; empty where nobody has logged in.
+// User returns whose session it is, after Login whose it becomes; empty where
+// nobody has logged in.
 func (s *Session) User() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -223,7 +236,8 @@ func (s *Session) User() string {
 }
 
 // Key returns the session's key, for logs: it is no secret. It is zero while
-// the store has no such session.
+// the store has no such session. After Login and Renew it stays that of before
+// until the session is saved.
 func (s *Session) Key() Key {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -238,8 +252,8 @@ func (s *Session) Degraded() bool {
 	return s.state.Is(reqsession.Degraded)
 }
 
-// Info returns what is known about the session. It is zero while the store has
-// no such session.
+// Info returns what is known about the session, as it is stored. It is zero
+// while the store has no such session.
 func (s *Session) Info() Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -257,5 +271,8 @@ func (s *Session) Info() Info {
 func (s *Session) AuthenticatedAt() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.next != nil {
+		return s.next.head.loggedInAt()
+	}
 	return s.head.loggedInAt()
 }

@@ -156,7 +156,12 @@ func (m *Manager) RevokeOthers(ctx context.Context) (int64, error) {
 func (m *Manager) RevokeUser(ctx context.Context, user string) (int64, error) {
 	ended, err := m.revoke(ctx, user)
 	if err == nil {
-		m.endCurrent(ctx, func(s *Session) bool { return s.rec.User == m.stored(user) })
+		m.endCurrent(ctx, func(s *Session) bool {
+			if s.next != nil && s.next.user == m.stored(user) {
+				s.next = nil
+			}
+			return s.rec.User == m.stored(user)
+		})
 	}
 	return ended, err
 }
@@ -184,8 +189,13 @@ func (m *Manager) endCurrent(ctx context.Context, concerned func(*Session) bool)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.rec.Key.IsZero() && concerned(s) {
-		s.forget()
+	if !concerned(s) || s.rec.Key.IsZero() {
+		return
+	}
+	next, values := s.next, s.values
+	s.forget()
+	if next != nil && next.reason == ReasonLogin { // that is of another session
+		s.next, s.values = next, values
 	}
 }
 

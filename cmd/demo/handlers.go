@@ -41,6 +41,9 @@ func (s *server) login(r *http.Request, sess *session.Session) (any, error) {
 	if err := sess.Login(r.Context(), user, session.Login{Label: r.FormValue("label")}); err != nil {
 		return nil, err
 	}
+	if err := sess.Save(r.Context()); err != nil { // now, and not with the answer, which shows it
+		return nil, err
+	}
 	return s.view(sess)
 }
 

@@ -9,9 +9,13 @@ import (
 type Part interface {
 	// Commit saves what is to be saved before the answer begins. An error fails
 	// the request.
-	Commit() error
-	// Header puts into a header what caches must know, and returns the cookies
-	// that the browser is to be sent, as lines of Set-Cookie.
+	Commit(Reach) error
+	// Replaces reports whether Commit will replace a session, or its ID, by one
+	// that the browser does not know yet.
+	Replaces() bool
+	// Header puts into a header what belongs there, and returns the cookies that
+	// the browser is to be sent, as lines of Set-Cookie. It is about what has been
+	// done, with or without Commit.
 	Header(http.Header) []string
 	// Fail answers the request instead of its handler.
 	Fail(http.ResponseWriter, error)
@@ -73,13 +77,26 @@ func CookieTaken(ctx context.Context, manager any, cookie string) bool {
 // request that next gets: hooks shall find the session in its context too.
 func Serve(w http.ResponseWriter, r *http.Request, manager any, cookie string, part Part, bind func(*http.Request), next http.Handler) {
 	l := &link{manager: manager, cookie: cookie, part: part, outer: linkOf(r.Context())}
-	r = r.WithContext(context.WithValue(r.Context(), contextKey{}, l))
-	bind(r)
-	respond(w, l, func(w http.ResponseWriter) { next.ServeHTTP(w, r) })
+	inner := r.WithContext(context.WithValue(r.Context(), contextKey{}, l))
+	bind(inner)
+	defer handBack(r, inner)
+	respond(w, inner.Context(), l, func(w http.ResponseWriter) { next.ServeHTTP(w, inner) })
 }
 
-func (l *link) commit(header http.Header) error {
-	err := l.part.Commit()
+// handBack has those outside see what next has made of its request, the pattern
+// and the form for example, as if they had the same. It removes the files of a
+// form that came with the copy: the server does so for its own request only, and
+// not after a panic.
+func handBack(outer, inner *http.Request) {
+	before := outer.MultipartForm
+	*outer = *inner.WithContext(outer.Context())
+	if form := inner.MultipartForm; form != nil && form != before {
+		_ = form.RemoveAll() // as the server does
+	}
+}
+
+func (l *link) commit(header http.Header, reach Reach) error {
+	err := l.part.Commit(reach)
 	if err == nil {
 		l.writeHeader(header)
 	}
@@ -89,23 +106,20 @@ func (l *link) commit(header http.Header) error {
 // reject sends the error handler's answer. Cookies stay, those of managers inside
 // too: they tell what has become of sessions.
 func (l *link) reject(w http.ResponseWriter, err error) {
-	header := w.Header()
-	l.writeHeader(header)
-	for _, line := range l.kept {
-		header.Add("Set-Cookie", line)
-	}
+	l.writeHeader(w.Header(), l.kept...)
 	l.part.Fail(w, err)
 }
 
-func (l *link) writeHeader(header http.Header) {
+// writeHeader adds what has become of the session to a header, and cookies of
+// managers inside.
+func (l *link) writeHeader(header http.Header, inside ...string) {
 	lines := l.part.Header(header)
-	if len(lines) > 0 {
-		header.Set("Cache-Control", "no-store")
+	for outer := l.outer; outer != nil; outer = outer.outer {
+		outer.kept = append(outer.kept, lines...)
 	}
-	for _, line := range lines {
+	for _, line := range append(inside, lines...) {
+		forbidStorage(header)
 		header.Add("Set-Cookie", line)
-		for outer := l.outer; outer != nil; outer = outer.outer {
-			outer.kept = append(outer.kept, line)
-		}
 	}
+	spareCookies(header)
 }

@@ -2,46 +2,66 @@ package reqsession
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
-	"strings"
 
 	"github.com/felixge/httpsnoop"
 )
 
 // respond calls the handler of a request with a writer that commits before the
 // first byte. If that fails, nothing of what the handler writes is sent. Nothing
-// is committed or closed if the handler panics.
-func respond(w http.ResponseWriter, l *link, handle func(http.ResponseWriter)) {
-	a := &response{l: l, w: reachable(w)}
+// is committed or closed if the handler panics: then the header gets what has been
+// done before, for the answer of whoever recovers.
+func respond(w http.ResponseWriter, ctx context.Context, l *link, handle func(http.ResponseWriter)) {
+	a := &response{ctx: ctx, l: l, w: reachable(w)}
 	if header := w.Header(); len(header) > 0 {
 		a.before = header.Clone()
 	}
+	returned := false
+	defer func() {
+		if !returned {
+			a.abandon()
+		}
+	}()
 	handle(a.wrapped())
-	_ = a.begin() // reject has answered
+	_ = a.begin(Sent) // reject has answered
 	l.part.Close()
+	returned = true
 }
 
 type response struct {
+	ctx    context.Context
 	l      *link
 	w      http.ResponseWriter
 	before http.Header // what others had set in the header
+	held   heldBack
 	begun  bool
 	failed error
 }
 
 // begin is called before anything is sent; only its first call does something.
-func (a *response) begin() error {
+func (a *response) begin(reach Reach) error {
 	if a.begun {
 		return a.failed
 	}
 	a.begun = true
-	a.failed = a.l.commit(a.w.Header())
+	late := a.held.restore(a.w.Header())
+	committed := false
+	defer func() {
+		if !committed { // a hook has panicked, but what has been done is done
+			a.l.writeHeader(a.w.Header())
+		}
+	}()
+	a.failed = a.l.commit(a.w.Header(), ReachOf(a.ctx, reach))
+	committed = true
 	if a.failed != nil {
 		a.reject()
+		return a.failed
 	}
-	return a.failed
+	a.held.send(a.w, late)
+	return nil
 }
 
 func (a *response) reject() {
@@ -53,20 +73,45 @@ func (a *response) reject() {
 	a.l.reject(a.w, a.failed)
 }
 
+// abandon is for a handler that has panicked.
+func (a *response) abandon() {
+	if !a.begun {
+		a.begun, a.failed = true, http.ErrAbortHandler // for goroutines that it has left
+		a.l.writeHeader(a.w.Header())
+	}
+}
+
+// holds reports whether so many bytes of the handler's are kept until it has
+// returned.
+func (a *response) holds(n int) bool {
+	return !a.begun && a.held.fits(n) && (a.held.status != 0 || a.l.part.Replaces())
+}
+
 func (a *response) wrapped() http.ResponseWriter {
 	return httpsnoop.Wrap(a.w, httpsnoop.Hooks{
 		WriteHeader: func(next httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
 			return func(code int) {
 				// 1xx says that the answer is still to come; 101 ends HTTP.
 				informs := code < http.StatusOK && code != http.StatusSwitchingProtocols
-				if informs && !a.begun || !informs && a.begin() == nil {
+				switch {
+				case informs:
+					if !a.begun {
+						next(code)
+					}
+				case code >= http.StatusOK && a.holds(0):
+					a.held.writeHeader(a.w.Header(), code)
+				case a.begin(Sent) == nil:
 					next(code)
 				}
 			}
 		},
 		Write: func(next httpsnoop.WriteFunc) httpsnoop.WriteFunc {
 			return func(b []byte) (int, error) {
-				if err := a.begin(); err != nil {
+				if a.holds(len(b)) {
+					a.held.writeHeader(a.w.Header(), http.StatusOK)
+					return a.held.body.Write(b)
+				}
+				if err := a.begin(Sent); err != nil {
 					return 0, err
 				}
 				return next(b)
@@ -74,7 +119,7 @@ func (a *response) wrapped() http.ResponseWriter {
 		},
 		ReadFrom: func(next httpsnoop.ReadFromFunc) httpsnoop.ReadFromFunc {
 			return func(src io.Reader) (int64, error) {
-				if err := a.begin(); err != nil {
+				if err := a.begin(Sent); err != nil {
 					return 0, err
 				}
 				return next(src)
@@ -82,14 +127,14 @@ func (a *response) wrapped() http.ResponseWriter {
 		},
 		Flush: func(next httpsnoop.FlushFunc) httpsnoop.FlushFunc {
 			return func() {
-				if a.begin() == nil {
+				if a.begin(Sent) == nil {
 					next()
 				}
 			}
 		},
 		FlushError: func(next httpsnoop.FlushErrorFunc) httpsnoop.FlushErrorFunc {
 			return func() error {
-				if err := a.begin(); err != nil {
+				if err := a.begin(Sent); err != nil {
 					return err
 				}
 				return next()
@@ -97,7 +142,11 @@ func (a *response) wrapped() http.ResponseWriter {
 		},
 		Hijack: func(next httpsnoop.HijackFunc) httpsnoop.HijackFunc {
 			return func() (net.Conn, *bufio.ReadWriter, error) {
-				if err := a.begin(); err != nil {
+				reach := Handed
+				if a.held.status != 0 {
+					reach = Sent
+				}
+				if err := a.begin(reach); err != nil {
 					return nil, nil, err
 				}
 				return next()
@@ -133,20 +182,3 @@ func (u unwrapping) FlushError() error { return u.inner.Flush() }
 func (u unwrapping) Hijack() (net.Conn, *bufio.ReadWriter, error) { return u.inner.Hijack() }
 
 func (u unwrapping) Unwrap() http.ResponseWriter { return u.ResponseWriter }
-
-// VaryByCookie tells caches that the answer depends on the request's cookies.
-func VaryByCookie(header http.Header) {
-	if !varies(header["Vary"]) {
-		header.Add("Vary", "Cookie")
-	}
-}
-
-// varies reports whether Vary names Cookie already.
-func varies(lists []string) bool {
-	for name := range strings.SplitSeq(strings.Join(lists, ","), ",") {
-		if strings.EqualFold(strings.TrimSpace(name), "Cookie") {
-			return true
-		}
-	}
-	return false
-}

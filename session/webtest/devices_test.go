@@ -31,7 +31,7 @@ func (w *web) devices(n *node, user string, labels ...string) ([]*browser, []ses
 	for i, label := range labels {
 		browsers[i] = w.browser()
 		browsers[i].visit(n, func(v *visit) {
-			v.must("Login", v.s.Login(v.r.Context(), user, session.Login{Label: label}))
+			v.must("Login", v.loginAs(user, session.Login{Label: label}))
 			v.set("device", label)
 			keys[i] = v.s.Key()
 		})
@@ -227,7 +227,7 @@ func logsOut(w *web) {
 	if s.b.cookie(s.home) != "" || len(r.set()) != 1 {
 		s.Error("the browser has a cookie")
 	}
-	if got := r.header.Get("Clear-Site-Data"); got != `"cache", "cookies", "storage"` || r.header.Get("Cache-Control") != "no-store" {
+	if got := r.header.Get("Clear-Site-Data"); got != `"cookies", "storage"` || r.header.Get("Cache-Control") != "no-store" {
 		s.Errorf("Clear-Site-Data is %q", got)
 	}
 	told := s.home.events(session.EventDestroyed)

@@ -48,7 +48,7 @@ func withoutCookie(w *web) {
 	n := w.serve(0, session.Options{TouchInterval: -1})
 	b := w.browser()
 	r := b.visit(n, browse)
-	if len(r.set()) > 0 || r.header.Get("Vary") != "Cookie" || r.header.Get("Cache-Control") != "" {
+	if len(r.set()) > 0 || r.header.Get("Vary") != "Cookie" || r.header.Get("Cache-Control") != "private" {
 		w.Errorf("the header is %v", r.header)
 	}
 	b.silent(n, logout)

@@ -58,7 +58,7 @@ func (b *browser) remember(n *node) {
 	b.Helper()
 	lasting := session.Policy{IdleTimeout: -1, AbsoluteTimeout: longest, Persistent: true}
 	r := b.visit(n, func(v *visit) {
-		v.must("Login", v.s.Login(v.r.Context(), v.unique("user"), session.Login{Policy: &lasting}))
+		v.must("Login", v.loginAs(v.unique("user"), session.Login{Policy: &lasting}))
 		if left := v.s.Info().Deadline.Sub(v.now()); left < longest-time.Hour {
 			v.Errorf("the deadline is in %v; want %v", left, longest)
 		}

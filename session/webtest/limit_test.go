@@ -44,7 +44,7 @@ func (w *web) rush(nodes []*node, user string) ([]*browser, []error) {
 			case <-w.ctx.Done():
 				v.Error("the other requests did not come")
 			}
-			errs[i] = v.s.Login(v.r.Context(), user, session.Login{})
+			errs[i] = v.loginAs(user, session.Login{})
 		})
 	})
 	return browsers, errs

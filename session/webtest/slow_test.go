@@ -66,7 +66,10 @@ var meanwhiles = []meanwhile{
 }
 
 func renewed(grace time.Duration) func(*visit) {
-	return func(v *visit) { v.must("Renew", v.s.Renew(v.r.Context(), grace)) }
+	return func(v *visit) {
+		v.must("Renew", v.s.Renew(v.r.Context(), grace))
+		v.must("Save", v.s.Save(v.r.Context()))
+	}
 }
 
 // begun makes a session that both nodes have read.

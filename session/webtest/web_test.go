@@ -151,9 +151,17 @@ func (v *visit) set(key string, value any) {
 	v.must("Set", v.s.Set(key, value))
 }
 
+// login logs a user in at once, without waiting for the answer.
 func (v *visit) login(user string) {
 	v.Helper()
-	v.must("Login", v.s.Login(v.r.Context(), user, session.Login{}))
+	v.must("Login", v.loginAs(user, session.Login{}))
+}
+
+func (v *visit) loginAs(user string, login session.Login) error {
+	if err := v.s.Login(v.r.Context(), user, login); err != nil {
+		return err
+	}
+	return v.s.Save(v.r.Context())
 }
 
 // want checks a value of the session; the zero T stands for none.

@@ -1,0 +1,112 @@
+package reqsession
+
+import (
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// What follows believes headers that anybody could send. A client that forges
+// them only spares itself an error.
+
+// ForwardedHTTPS reports whether a proxy says that the browser sent the request
+// over TLS. Of several proxies the first in the list is the browser's.
+func ForwardedHTTPS(r *http.Request) bool {
+	return SecureScheme(r.Header.Get("X-Forwarded-Proto")) || SecureScheme(forwarded(r, "proto"))
+}
+
+// SecureScheme reports whether the first of a list of schemes is one over TLS.
+func SecureScheme(list string) bool {
+	switch strings.ToLower(first(list)) {
+	case "https", "wss":
+		return true
+	}
+	return false
+}
+
+// InDomain reports whether a browser takes a cookie with that attribute Domain
+// from the request's host (RFC 6265, section 5.1.3), as the request or a proxy
+// names it.
+func InDomain(r *http.Request, domain string) bool {
+	domain = strings.ToLower(strings.Trim(domain, "."))
+	for _, host := range []string{r.Host, first(r.Header.Get("X-Forwarded-Host")), forwarded(r, "host")} {
+		host = hostname(host)
+		if host == domain || strings.HasSuffix(host, "."+domain) {
+			return true
+		}
+	}
+	return domain == ""
+}
+
+// InPath reports whether a browser sends a cookie with that attribute Path with
+// requests like this (RFC 6265, section 5.1.4), by the address that the browser
+// or a proxy that strips a prefix has sent.
+func InPath(r *http.Request, path string) bool {
+	sent := sentPath(r)
+	prefix := strings.TrimSuffix(first(r.Header.Get("X-Forwarded-Prefix")), "/")
+	return pathMatches(sent, path) || prefix != "" && pathMatches(prefix+sent, path)
+}
+
+func pathMatches(sent, path string) bool {
+	rest, found := strings.CutPrefix(sent, path)
+	return found && (rest == "" || rest[0] == '/' || strings.HasSuffix(path, "/"))
+}
+
+// sentPath is the path of the browser's address, whatever handlers have stripped.
+func sentPath(r *http.Request) string {
+	sent := r.URL
+	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
+		sent = u
+	}
+	if path := sent.EscapedPath(); path != "" {
+		return path
+	}
+	return "/"
+}
+
+// Places returns the host of a request, and the attributes Domain and Path of the
+// cookies that a browser sends with it, up to a number of each. The empty Domain
+// is the first.
+func Places(r *http.Request, most int) (host string, domains, paths []string) {
+	host = hostname(r.Host)
+	domains = []string{""}
+	if net.ParseIP(host) == nil {
+		for rest := host; strings.Contains(rest, ".") && len(domains) < most; _, rest, _ = strings.Cut(rest, ".") {
+			domains = append(domains, rest)
+		}
+	}
+	sent := sentPath(r)
+	paths = []string{"/"}
+	for i := 1; i <= len(sent) && len(paths) < most; i++ {
+		if i == len(sent) && sent[i-1] != '/' || i < len(sent) && sent[i] == '/' {
+			paths = append(paths, sent[:i])
+		}
+	}
+	return host, domains, paths
+}
+
+// hostname is a host without its port, in lower case.
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
+}
+
+func first(list string) string {
+	one, _, _ := strings.Cut(list, ",")
+	return strings.TrimSpace(one)
+}
+
+// forwarded returns a parameter of the first element of the field Forwarded (RFC
+// 7239).
+func forwarded(r *http.Request, name string) string {
+	for pair := range strings.SplitSeq(first(r.Header.Get("Forwarded")), ";") {
+		key, value, _ := strings.Cut(pair, "=")
+		if strings.EqualFold(strings.TrimSpace(key), name) {
+			return strings.Trim(strings.TrimSpace(value), `"`)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,110 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/reqsession"
+)
+
+// reaches is an error if the browser will not take the cookie from r or not send
+// it back to where r went. A browser on the same host takes a Secure one over
+// plain HTTP too. The handler may drop the error, so the log is told.
+func (m *Manager) reaches(r *http.Request) error {
+	err := m.placed(r)
+	if err == nil {
+		return nil
+	}
+	if held, ok := m.unplaced.Allow(); ok {
+		m.log.Error("session: the browser would not send the cookie back", zap.Error(err),
+			zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("heldBack", held))
+	}
+	return err
+}
+
+func (m *Manager) placed(r *http.Request) error {
+	switch {
+	case !m.cookie.Insecure && !m.https(r) && !local(r.Host):
+		return fmt.Errorf("%w: the request for host %q came over plain HTTP. Serve HTTPS; behind a proxy that does, have it set X-Forwarded-Proto, "+
+			"or set Options.HTTPS; for development without TLS set Options.Cookie.Insecure; in a test give httptest.NewRequest an https:// address",
+			ErrInsecure, r.Host)
+	case !reqsession.InDomain(r, m.cookie.Domain):
+		return fmt.Errorf("%w: Options.Cookie.Domain is %q, and the request is for host %q. Behind a proxy that sets another host, have it set X-Forwarded-Host",
+			ErrMisplaced, m.cookie.Domain, r.Host)
+	case !reqsession.InPath(r, m.cookie.Path):
+		return fmt.Errorf("%w: Options.Cookie.Path is %q, and the request is for path %q. Behind a proxy that strips a prefix, have it set X-Forwarded-Prefix",
+			ErrMisplaced, m.cookie.Path, r.URL.Path)
+	}
+	return nil
+}
+
+func overHTTPS(r *http.Request) bool { return r.TLS != nil || reqsession.ForwardedHTTPS(r) }
+
+// local reports whether host is this machine by its name or address, with or
+// without a port.
+func local(host string) bool {
+	if at, err := netip.ParseAddrPort(host); err == nil {
+		return at.Addr().IsLoopback()
+	}
+	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return addr.IsLoopback()
+	}
+	name, _, _ := strings.Cut(strings.ToLower(host), ":")
+	name = strings.TrimSuffix(name, ".")
+	return name == "localhost" || strings.HasSuffix(name, ".localhost")
+}
+
+// sweep has the browser forget dead cookies that stand before the live one, as
+// a change of Domain or Path leaves them with everybody. What only this store
+// does not know may be another service's, and stays.
+func (s *Session) sweep(ctx context.Context, before []Key) {
+	for _, key := range before {
+		if key.Bucket >= BucketOf(s.m.now()) && !s.buried(ctx, key) {
+			return
+		}
+	}
+	s.stale = s.m.cookie.clearOthers(s.r, s.policy)
+}
+
+// buried reports whether the store still knows that a session has ended.
+func (s *Session) buried(ctx context.Context, key Key) bool {
+	if s.m.explainer == nil {
+		return false
+	}
+	fate, err := s.m.explainer.Fate(ctx, key)
+	return err == nil && (fate == FateEnded || fate == FateExpired || fate == FateRenewed)
+}
+
+const mostParts = 4 // of a host's and a path's that cookies are cleared for
+
+// clearOthers are the lines that clear cookies of the name which a browser sends
+// with r, except the one that set sets.
+func (c Cookie) clearOthers(r *http.Request, p Policy) (lines []string) {
+	if c.prefixed(hostPrefix) {
+		return nil // which has one place only
+	}
+	host, domains, paths := reqsession.Places(r, mostParts)
+	own := strings.ToLower(strings.Trim(c.Domain, "."))
+	for _, domain := range domains {
+		for _, path := range paths {
+			// Some browsers keep a cookie for this very host and one for its
+			// domain in one place.
+			here := domain == own || domain == "" && own == host || domain == host && own == ""
+			if here && path == c.Path {
+				continue
+			}
+			other := c
+			other.Domain, other.Path = domain, path
+			cookie := other.attributes(p)
+			if cookie.MaxAge = -1; cookie.Valid() == nil { // the request is anybody's
+				lines = append(lines, cookie.String())
+			}
+		}
+	}
+	return lines
+}
