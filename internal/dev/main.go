@@ -27,10 +27,10 @@ const usage = `usage: go run ./internal/dev COMMAND
   matrix [VERSION…]  test the Postgres packages against Postgres 14 to 18 (needs npm)
   bench [PATTERN]    run the benchmarks and summarise them
 
-setup and test use Postgres, PgBouncer, MariaDB and Node as installed, and install
-them with apt-get where they are run as root. MySQL they fetch from Debian's newest
-suite into a cache folder; without it its tests are skipped, and test says so at
-the end. PG_BIN, MARIADB_BIN and MYSQL_BIN name other folders with server programs.
+setup and test use Postgres, PgBouncer, MariaDB, Node and Chromium as installed,
+and install them with apt-get where they are run as root. MySQL they fetch from
+Debian's newest suite into a cache folder; without it its tests are skipped, and
+test says so at the end. PG_BIN, MARIADB_BIN and MYSQL_BIN name other folders with server programs.
 `
 
 func main() {

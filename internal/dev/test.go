@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sojourn-go/sojourn/internal/syspkg"
+	"github.com/sojourn-go/sojourn/internal/testrig/chromium"
 	"github.com/sojourn-go/sojourn/internal/testrig/mysqlserver"
 	"github.com/sojourn-go/sojourn/internal/testrig/nodejs"
 	"github.com/sojourn-go/sojourn/internal/testrig/pgserver"
@@ -38,7 +39,7 @@ func test(r *runner) error {
 			return r.goTest("tests of bench", "-C", "bench", "test", "-race", unwatched, "-count=1", testLimit, "./...")
 		},
 		func() error {
-			return r.goTest("stories of several nodes, and Node live", "-C", "test", "test", "-race", unwatched, "-count=1", "-parallel=8", testLimit, "./...")
+			return r.goTest("stories of several nodes, Node live, and a real browser", "-C", "test", "test", "-race", unwatched, "-count=1", "-parallel=8", testLimit, "./...")
 		},
 	}
 	for _, do := range steps {
@@ -54,7 +55,23 @@ func (r *runner) setupAll() error {
 	if err := r.setup(); err != nil {
 		return err
 	}
-	return r.setupNode()
+	if err := r.setupNode(); err != nil {
+		return err
+	}
+	return r.setupBrowser()
+}
+
+// setupBrowser provides the browser that tests of real browsers run.
+func (r *runner) setupBrowser() error {
+	if err := chromium.Install(r.ctx, r.out); err != nil {
+		return err
+	}
+	path, err := chromium.Find()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.out, "browser: %s\n", path)
+	return nil
 }
 
 // setupNode provides Node and npm, which only the interoperability tests need.

@@ -18,6 +18,7 @@ func hijackCases() []webCase {
 		{name: "a hijack saves the session first and leaves the cookie in the header", protocols: []protocol{http1}, run: hijacks},
 		{name: "an upgrade brings the cookie, and what comes later is saved", protocols: []protocol{http1}, run: upgrades},
 		{name: "a hijack fails if the session cannot be saved", protocols: []protocol{http1}, run: hijackFails},
+		{name: "a hijack leaves an ID that is due, and a login, to another answer", protocols: []protocol{http1}, run: hijackLater},
 		{name: "HTTP/2 cannot be hijacked", protocols: []protocol{http2}, run: noHijack},
 	}
 }
@@ -115,6 +116,38 @@ func hijackFails(w *web) {
 	}))
 	if r.status != http.StatusServiceUnavailable || len(r.set()) > 0 {
 		w.Errorf("the answer is %d with %d cookies; want 503 without", r.status, len(r.set()))
+	}
+}
+
+// hijackLater has a handler that writes a header of its own, as libraries for
+// websockets do.
+func hijackLater(w *web) {
+	user := w.unique("user")
+	n, b, key := w.due(0, user)
+	r := b.visit(n, func(v *visit) {
+		v.set("socket", true)
+		hijack(v, func(_ net.Conn, rw *bufio.ReadWriter) {
+			fmt.Fprint(rw, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+			v.must("Flush", rw.Flush())
+		})
+	})
+	if r.body != "hello" || len(r.set()) > 0 {
+		w.Errorf("the answer is %q with %d cookies", r.body, len(r.set()))
+	}
+	if n.happened(0, session.EventRenewed); !w.live(key).Expires.After(w.now()) {
+		w.Error("the session has ended")
+	}
+	r = b.request(n.server, n.page(func(v *visit) {
+		v.must("Login", v.s.Login(v.r.Context(), user+"2", session.Login{}))
+		_, _, err := http.NewResponseController(v.rw).Hijack()
+		v.refused("Hijack", err, session.ErrTooLate)
+	}))
+	if r.status != http.StatusInternalServerError || len(r.set()) > 0 {
+		w.Errorf("the answer is %d with %d cookies; want 500 without", r.status, len(r.set()))
+	}
+	b.visit(n, nothing) // which brings the new ID
+	if found := b.look(n); found.user != user || found.key == key || !found.has("socket") || !found.has("before") {
+		w.Errorf("the browser has %+v", found)
 	}
 }
 

@@ -21,6 +21,8 @@ func streamCases() []webCase {
 		{name: "after the first byte it is too late for a new session", protocols: both, run: tooLate},
 		{name: "what an aborted request has done is saved", protocols: both, run: aborted},
 		{name: "a panic saves nothing and aborts the answer", protocols: both, run: panics},
+		{name: "a panic after a login leaves the session of before", protocols: both, run: panicsAfterLogin},
+		{name: "an aborted request leaves an ID that is due", protocols: both, run: abortedWhenDue},
 		{name: "a file is sent after the session is saved", protocols: both, run: sendsFile},
 	}
 }
@@ -157,6 +159,66 @@ func panics(w *web) {
 		w.Errorf("%d writes by requests that panicked; want none", got)
 	}
 	if found := b.look(n); found.user != user || found.key != key || len(found.keys) > 0 {
+		w.Errorf("the browser has %+v", found)
+	}
+}
+
+func panicsAfterLogin(w *web) {
+	n := w.serve(0, session.Options{UserLimit: session.UserLimit{Max: 1}})
+	user := w.unique("user")
+	b := w.browser()
+	b.visit(n, func(v *visit) { v.set("cart", "book") })
+	key := b.look(n).key
+	for _, text := range []string{"", "welcome"} {
+		r := b.try(w.ctx, n.server, n.page(func(v *visit) {
+			v.must("Login", v.s.Login(v.r.Context(), user, session.Login{}))
+			v.set("private", true)
+			v.say(text)
+			panic(http.ErrAbortHandler)
+		}))
+		if r.err == nil {
+			w.Errorf("a panic after a login was answered: %d %q", r.status, r.body)
+		}
+		if found := b.look(n); found.user != "" || found.key != key || !slices.Equal(found.keys, []string{"cart"}) {
+			w.Errorf("the browser has %+v; want its cart", found)
+		}
+	}
+	w.haveSessions(n, user, nil)
+	b.visit(n, func(v *visit) { v.must("Login", v.s.Login(v.r.Context(), user, session.Login{})) })
+	if found := b.look(n); found.user != user || !found.has("cart") {
+		w.Errorf("after a login the browser has %+v", found)
+	}
+}
+
+func abortedWhenDue(w *web) {
+	user := w.unique("user")
+	n, b, key := w.due(0, user)
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	reached, over := make(chan struct{}), make(chan struct{})
+	page := n.page(func(v *visit) {
+		close(reached)
+		<-v.r.Context().Done()
+		v.set("paid", true)
+	})
+	gone := make(chan reply, 1)
+	go func() {
+		gone <- b.try(ctx, n.server, func(rw http.ResponseWriter, r *http.Request) {
+			defer close(over)
+			n.m.Handler(page).ServeHTTP(rw, r)
+		})
+	}()
+	<-reached
+	cancel()
+	<-gone
+	<-over
+	w.eventually("the change is saved", func() bool {
+		rec, err := fresh(w.ctx, n.spy, key)
+		return err == nil && strings.Contains(string(rec.Data), "paid")
+	})
+	n.happened(0, session.EventRenewed)
+	b.visit(n, nothing) // which brings the new ID
+	if found := b.look(n); found.user != user || found.key == key || !found.has("paid") {
 		w.Errorf("the browser has %+v", found)
 	}
 }
