@@ -6,15 +6,20 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/redacted"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/worker"
 	"github.com/sojourn-go/sojourn/session"
 )
 
+// placeholder makes what embeds it print as a placeholder.
+type placeholder = redacted.Value
+
 // Store is a session.Store in memory. It has the optional interfaces Clock,
-// Putter, Lister, Clearer, UserIndex, Pruner, Explainer and Statser. All
-// methods may be called concurrently.
+// DataLimiter, Putter, Lister, Clearer, UserIndex, Pruner, Explainer and Statser.
+// All methods may be called concurrently.
 type Store struct {
+	placeholder
 	opts   Options
 	limits storekit.Limits
 	table  *table
@@ -106,6 +111,9 @@ func wrap(op string, err error) error {
 	return fmt.Errorf("memstore: %s: %w", op, err)
 }
 
+// MaxData implements session.DataLimiter.
+func (s *Store) MaxData() int { return s.limits.MaxData }
+
 // Get implements session.Store.
 func (s *Store) Get(ctx context.Context, key session.Key) (rec session.Record, err error) {
 	err = s.read(ctx, "get", func(now time.Time) error {
@@ -116,7 +124,7 @@ func (s *Store) Get(ctx context.Context, key session.Key) (rec session.Record, e
 			r = r.successor
 		}
 		if r == nil || !r.live(now) {
-			return session.ErrNotFound
+			return session.NotFound(asked.fate(now))
 		}
 		rec = r.rec
 		if r == asked {

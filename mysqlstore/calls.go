@@ -89,6 +89,9 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[session.Key, error] { return
 // All implements session.Lister.
 func (s *Store) All(ctx context.Context) iter.Seq2[session.Record, error] { return s.engine.All(ctx) }
 
+// MaxData implements session.DataLimiter.
+func (s *Store) MaxData() int { return s.opts.MaxData }
+
 // Fate implements session.Explainer.
 func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error) {
 	return s.engine.Fate(ctx, key)

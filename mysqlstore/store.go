@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/mysqlreach"
+	"github.com/sojourn-go/sojourn/internal/redacted"
 	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
@@ -31,12 +32,17 @@ var _ interface {
 	session.UserIndex
 	session.Pruner
 	session.Explainer
+	session.DataLimiter
 	session.Statser
 } = (*Store)(nil)
+
+// placeholder makes what embeds it print as a placeholder.
+type placeholder = redacted.Value
 
 // Store keeps sessions in a MySQL or MariaDB database. Use New to make one. All
 // methods may be called concurrently.
 type Store struct {
+	placeholder
 	opts     Options
 	engine   *sqlstore.Engine
 	clock    *clock

@@ -2,6 +2,7 @@ package nodestore
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -61,9 +62,13 @@ func (s *Session) Keys() []string {
 // request.
 //
 // It is ErrInvalid of package session for a key that is empty, not UTF-8 or
-// "cookie", or that express-session would not read, as "id" or "save". It is
-// ErrTooLate if the answer has begun and the session is not stored yet, and
-// ErrNotFound if the session has ended.
+// "cookie", or that express-session would not read, as "id" or "save". It is the
+// same if v cannot be encoded, has a text that is not UTF-8 or is nested deeper
+// than session.MaxDepth or than the database takes. It is ErrTooLarge, with the
+// limit, if the document would be larger than the store takes. It is ErrTooLate if
+// the answer has begun and the session is not stored yet, and ErrNotFound if the
+// session has ended. After a Save that failed it has the error of that, until
+// another Save succeeds.
 func (s *Session) Set(key string, v any) error { return s.SetPath([]string{key}, v) }
 
 // SetPath is Set for a value in nested objects, which are made where there are
@@ -74,7 +79,7 @@ func (s *Session) SetPath(path []string, v any) error {
 	}
 	value, err := encode(v)
 	if err != nil {
-		return fmt.Errorf("nodestore: the value %q cannot be encoded: %w", path, err)
+		return notEncoded(path, err)
 	}
 	return s.do(s.r.Context(), func() error { return s.change(change{path: slices.Clone(path), value: value}) })
 }
@@ -91,21 +96,59 @@ func (s *Session) Delete(path ...string) error {
 // Update changes a value by a function of what is there, the zero T if nothing
 // is. When another request has saved meanwhile, the function is called again
 // with what that has saved. So of two Go requests that count, both do. It must
-// do nothing else, nor use the session. Update fails as Session.Set.
+// do nothing else. If it uses the session, that and the Update are ErrInvalid of
+// package session. Update fails as Session.Set.
 func Update[T any](s *Session, key string, f func(T) T) error {
 	path := []string{key}
 	if err := s.checkPath(path); err != nil {
 		return err
 	}
 	return s.do(s.r.Context(), func() error {
-		return s.change(change{path: path, update: func(raw json.RawMessage) (json.RawMessage, error) {
-			old, err := decode[T](raw, key)
-			if err != nil {
-				return nil, err
-			}
-			return encode(f(old))
+		return s.change(change{path: path, update: func(raw json.RawMessage) (now json.RawMessage, err error) {
+			err = s.inside(func() error {
+				old, err := decode[T](raw, key)
+				if err != nil {
+					return err
+				}
+				if now, err = encode(f(old)); err != nil {
+					return notEncoded(path, err)
+				}
+				return nil
+			})
+			return now, err
 		}})
 	})
+}
+
+// Take takes a value that must be had once, as the state of an OAuth request: of
+// concurrent Go requests, on whichever nodes, one finds it. found says whether this
+// is the one. The session is saved, without the value and with what else the
+// request has changed, before Take returns. A Node request that has read the
+// session before and saves it later brings the value back.
+//
+// It is an error if the value is not a T, and else fails as Set and Save. After an
+// error the value may be taken again, unless it is ErrUnknown of package session:
+// then it may be gone. T's own decoding must not use the session.
+func Take[T any](ctx context.Context, s *Session, path ...string) (value T, found bool, err error) {
+	if err := s.checkPath(path); err != nil {
+		return value, false, err
+	}
+	path = slices.Clone(path)
+	var taken json.RawMessage
+	err = s.do(ctx, func() error {
+		return s.take(ctx, change{path: path, update: func(raw json.RawMessage) (json.RawMessage, error) {
+			taken = raw
+			return nil, s.inside(func() (err error) {
+				value, err = decode[T](raw, path...)
+				return err
+			})
+		}})
+	})
+	if err != nil || taken == nil {
+		var zero T
+		return zero, false, err
+	}
+	return value, true, nil
 }
 
 // flashKey is where connect-flash keeps its messages, in arrays by kind.
@@ -120,22 +163,32 @@ func (s *Session) Flash(kind string, v any) error {
 	}
 	one, err := encode(v)
 	if err != nil {
-		return fmt.Errorf("nodestore: the value %q cannot be encoded: %w", path, err)
+		return notEncoded(path, err)
 	}
 	return s.do(s.r.Context(), func() error {
 		return s.change(change{path: path, update: func(raw json.RawMessage) (json.RawMessage, error) {
-			all, err := decode[[]json.RawMessage](raw, path...)
-			if err != nil {
-				return nil, err
-			}
-			return encode(append(all, one))
+			return encode(append(flashesIn(raw), one))
 		}})
 	})
 }
 
-// Flashes returns and removes the messages of a kind, the oldest first, as
-// req.flash(kind) of connect-flash. Of concurrent requests each may get the
-// same.
+func notEncoded(path []string, err error) error {
+	return fmt.Errorf("nodestore: %w: the value %q cannot be encoded: %w", session.ErrInvalid, path, err)
+}
+
+// flashesIn are the messages of a kind. What is no array is one message.
+func flashesIn(raw json.RawMessage) []json.RawMessage {
+	var all []json.RawMessage
+	if raw != nil && json.Unmarshal(raw, &all) != nil {
+		return []json.RawMessage{raw}
+	}
+	return all
+}
+
+// Flashes returns and removes the messages of a kind that are a T, the oldest
+// first, as req.flash(kind) of connect-flash. What else there is of the kind stays
+// for a Flashes of its type; json.RawMessage is the type of all. Of concurrent
+// requests each may get the same.
 func Flashes[T any](s *Session, kind string) ([]T, error) {
 	path := []string{flashKey, kind}
 	if err := s.checkPath(path); err != nil {
@@ -146,22 +199,21 @@ func Flashes[T any](s *Session, kind string) ([]T, error) {
 		if err := s.usable(); err != nil {
 			return err
 		}
-		taken, err := decode[[]json.RawMessage](s.doc.Raw(path...), path...)
-		if err != nil || taken == nil {
+		var taken []json.RawMessage
+		there := s.doc.Raw(path...)
+		err := s.inside(func() error {
+			for _, raw := range flashesIn(there) {
+				if one, err := decode[T](raw, path...); err == nil {
+					all, taken = append(all, one), append(taken, raw)
+				}
+			}
+			return nil
+		})
+		if err != nil || len(taken) == 0 && len(flashesIn(there)) > 0 || there == nil {
 			return err
 		}
-		for _, raw := range taken {
-			one, err := decode[T](raw, path...)
-			if err != nil {
-				return err
-			}
-			all = append(all, one)
-		}
 		return s.change(change{path: path, update: func(raw json.RawMessage) (json.RawMessage, error) {
-			left, err := decode[[]json.RawMessage](raw, path...)
-			if err != nil {
-				return nil, err
-			}
+			left := flashesIn(raw)
 			for _, one := range taken {
 				if i := slices.IndexFunc(left, func(other json.RawMessage) bool { return bytes.Equal(other, one) }); i >= 0 {
 					left = slices.Delete(left, i, i+1)
@@ -252,7 +304,16 @@ func (s *Session) change(c change) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
-	if err := c.apply(s.doc); err != nil {
+	if err := s.state.Refusal(); err != nil {
+		return fmt.Errorf("nodestore: %w", err)
+	}
+	before := s.doc.clone()
+	err := c.apply(s.doc)
+	if err == nil && (c.value != nil || c.update != nil) {
+		err = s.fits()
+	}
+	if err != nil {
+		s.doc = before
 		return err
 	}
 	if last := len(s.changes) - 1; last >= 0 && c.update == nil && slices.Equal(s.changes[last].path, c.path) {
@@ -260,6 +321,32 @@ func (s *Session) change(c change) error {
 	}
 	s.changes = append(s.changes, c)
 	return nil
+}
+
+// fits says whether the store takes the document.
+func (s *Session) fits() error {
+	data, err := s.toStore(s.doc.clone())
+	if err != nil {
+		return err
+	}
+	return s.m.store.Fits(data)
+}
+
+// take removes a value by an update of that, which gets it, and saves. When that
+// fails, the value is not taken.
+func (s *Session) take(ctx context.Context, c change) error {
+	if err := s.writable(); err != nil || s.doc.Raw(c.path...) == nil {
+		return err
+	}
+	before := s.content.clone()
+	err := s.change(c)
+	if err == nil && s.entry.ID != "" {
+		err = s.write(reqsession.Exactly(ctx), reqsession.ReachOf(s.r.Context(), reqsession.Later))
+	}
+	if err != nil && !s.dead() {
+		s.content = before
+	}
+	return err
 }
 
 // writable says whether the session can still be changed.

@@ -6,13 +6,15 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"strings"
+
+	"github.com/sojourn-go/sojourn/session"
 )
 
 // expressCookie is how express-session reads and writes the sid: the text
 // "s:", the sid, a dot and the signature, escaped.
 type expressCookie struct {
 	name    string
-	secrets []string
+	secrets []session.Secret
 }
 
 const signedPrefix = "s:"
@@ -35,7 +37,7 @@ func (c expressCookie) read(header string) (sid string, given bool) {
 	}
 	sid, sum := value[:dot], value[dot+1:]
 	for _, secret := range c.secrets {
-		if subtle.ConstantTimeCompare([]byte(sum), []byte(signExpress(secret, sid))) == 1 {
+		if subtle.ConstantTimeCompare([]byte(sum), []byte(signExpress(secret.Text(), sid))) == 1 {
 			return sid, true
 		}
 	}
@@ -61,7 +63,7 @@ func (c expressCookie) find(header string) (string, bool) {
 
 // value is what the browser is given.
 func (c expressCookie) value(sid string) string {
-	return encodeComponent(signedPrefix + sid + "." + signExpress(c.secrets[0], sid))
+	return encodeComponent(signedPrefix + sid + "." + signExpress(c.secrets[0].Text(), sid))
 }
 
 // signExpress does not sign the cookie's name: the value is as valid under any

@@ -6,13 +6,15 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"strings"
+
+	"github.com/sojourn-go/sojourn/session"
 )
 
 // koaCookie is how koa-generic-session reads and writes the sid: as it is,
 // beside a second cookie with the signature.
 type koaCookie struct {
 	name     string
-	keys     []string
+	keys     []session.Secret
 	unsigned bool
 }
 
@@ -40,7 +42,7 @@ func (c koaCookie) read(header string) presented {
 	}
 	sid := latin1(value)
 	for i, key := range c.keys {
-		if subtle.ConstantTimeCompare([]byte(latin1(sum)), []byte(signKoa(key, c.name, sid))) == 1 {
+		if subtle.ConstantTimeCompare([]byte(latin1(sum)), []byte(signKoa(key.Text(), c.name, sid))) == 1 {
 			return presented{sid: sid, given: true, old: i > 0}
 		}
 	}
@@ -80,7 +82,7 @@ func (c koaCookie) lines(sid string, signed bool, a attributes) []cookieLine {
 }
 
 func (c koaCookie) sigLine(sid string, a attributes) cookieLine {
-	return koaLine(c.name+sigSuffix, signKoa(c.keys[0], c.name, sid), a)
+	return koaLine(c.name+sigSuffix, signKoa(c.keys[0].Text(), c.name, sid), a)
 }
 
 func koaLine(name, value string, a attributes) cookieLine {

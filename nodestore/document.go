@@ -21,8 +21,10 @@ const cookieKey = "cookie"
 // comes last. Of a key that is there twice the last counts, as in JavaScript.
 //
 // A path leads through nested objects: "passport", "user". A Document must not
-// be used concurrently.
+// be used concurrently. It prints, logs and marshals as a placeholder: Bytes
+// returns its text.
 type Document struct {
+	placeholder
 	text    []byte // until something is changed
 	members []member
 	tail    []byte
@@ -123,15 +125,16 @@ func (d *Document) Raw(path ...string) json.RawMessage {
 
 // Set changes the value that path leads to, encoded by encoding/json as
 // JSON.stringify would write it. Objects on the way are made where there are
-// none. It is ErrInvalid of package session if something else is there, or if
-// a key is empty or not UTF-8.
+// none. It is ErrInvalid of package session if something else is there, if v
+// cannot be encoded, has a text that is not UTF-8 or is nested deeper than
+// session.MaxDepth, or if a key is empty or not UTF-8.
 func (d *Document) Set(v any, path ...string) error {
 	if err := checkPath(path); err != nil {
 		return err
 	}
 	value, err := encode(v)
 	if err != nil {
-		return fmt.Errorf("nodestore: the value %q cannot be encoded: %w", strings.Join(path, "."), err)
+		return fmt.Errorf("nodestore: %w: the value %q cannot be encoded: %w", session.ErrInvalid, strings.Join(path, "."), err)
 	}
 	return d.put(value, path)
 }
@@ -145,8 +148,8 @@ func (d *Document) Delete(path ...string) error {
 }
 
 func checkPath(path []string) error {
-	if len(path) == 0 {
-		return fmt.Errorf("nodestore: %w: the path is empty", session.ErrInvalid)
+	if n := len(path); n == 0 || n > session.MaxDepth {
+		return fmt.Errorf("nodestore: %w: the path has %d keys; it must have from 1 to %d", session.ErrInvalid, n, session.MaxDepth)
 	}
 	for _, key := range path {
 		if key == "" || !utf8.ValidString(key) || strings.ContainsRune(key, utf8.RuneError) {

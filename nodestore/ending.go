@@ -64,7 +64,7 @@ func (s *Session) Renew(ctx context.Context) error {
 		if err := s.sendable(); err != nil {
 			return err
 		}
-		id, err := s.m.newID(s.r)
+		id, err := s.generate()
 		if err != nil {
 			return err
 		}

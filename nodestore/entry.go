@@ -4,8 +4,10 @@ import (
 	"time"
 )
 
-// Entry is a session as its row holds it.
+// Entry is a session as its row holds it. It prints, logs and marshals as a
+// placeholder.
 type Entry struct {
+	placeholder
 	// ID is the session's ID, as the Node application knows it: the column
 	// without the layout's prefix. It is a secret.
 	ID string

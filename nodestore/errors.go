@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/sojourn-go/sojourn/internal/redacted"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -152,9 +153,9 @@ func written(ctx context.Context, err error) error {
 	case isOurs(err):
 		return err
 	case a.mysql == mysqlDuplicate || a.mysql == mysqlBadString || a.mysql == mysqlBadDateValue:
-		err = &redacted{err, fmt.Sprintf("Error %d", a.mysql)}
+		err = redacted.Because(fmt.Sprintf("Error %d", a.mysql), err)
 	case isData(a):
-		err = &redacted{err, "SQLSTATE " + a.postgres}
+		err = redacted.Because("SQLSTATE "+a.postgres, err)
 	}
 	switch {
 	case a.postgres == pgTooLong, a.postgres == pgTooMuch, a.mysql == mysqlPacket, a.mysql == mysqlTooLong,
@@ -174,16 +175,31 @@ func written(ctx context.Context, err error) error {
 func isData(a answer) bool { return strings.HasPrefix(a.postgres, "22") || a.postgres == pgCheckFailed }
 
 // isOurs reports whether the store itself said no, not the database.
-func isOurs(err error) bool {
-	for _, reason := range []error{
+func isOurs(err error) bool { return is(err, ours()...) != nil }
+
+func ours() []error {
+	return []error{
 		session.ErrNotFound, session.ErrConflict, session.ErrExists, session.ErrDeadline, session.ErrInvalid,
 		session.ErrTooLarge, session.ErrUndecodable, session.ErrUnknown, session.ErrClosed,
-	} {
+	}
+}
+
+// is returns the first of reasons that err is, if it is one.
+func is(err error, reasons ...error) error {
+	for _, reason := range reasons {
 		if errors.Is(err, reason) {
-			return true
+			return reason
 		}
 	}
-	return false
+	return nil
+}
+
+// kindOf is which error err is, for logs that count them.
+func kindOf(err error) string {
+	if kind := is(err, append(ours(), session.ErrInsecure, session.ErrMisplaced, session.ErrTooLate)...); kind != nil {
+		return kind.Error()
+	}
+	return ""
 }
 
 // notDone marks an error after which nothing can have been committed.
@@ -198,14 +214,3 @@ func before(err error) error {
 	}
 	return &notDone{err}
 }
-
-// redacted hides the text of an error that has an ID or a piece of a document in
-// it.
-type redacted struct {
-	error
-	text string
-}
-
-func (e *redacted) Error() string { return e.text }
-
-func (e *redacted) Unwrap() error { return e.error }

@@ -12,12 +12,13 @@ import (
 	"strings"
 
 	"github.com/sojourn-go/sojourn/nodestore"
+	"github.com/sojourn-go/sojourn/session"
 )
 
 // page is a part of an Express application that was moved to Go: it greets who
 // has logged in there, counts in the same session, and logs in and out.
 func page(store *nodestore.Store, secret string) (http.Handler, error) {
-	sessions, err := nodestore.NewExpress(store, nodestore.ExpressOptions{Secrets: []string{secret}}) // as in Node
+	sessions, err := nodestore.NewExpress(store, nodestore.ExpressOptions{Secrets: session.Secrets(secret)}) // as in Node
 	if err != nil {
 		return nil, err
 	}

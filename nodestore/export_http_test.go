@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"time"
+
+	"github.com/sojourn-go/sojourn/session"
 )
 
 // Entries is what a middleware needs of a store.
@@ -34,18 +36,18 @@ func NewStoreAt(ctx context.Context, db *sql.DB, layout Layout, opts Options, no
 
 // ReadExpress finds the sid in a Cookie header.
 func ReadExpress(header, name string, secrets ...string) (sid string, given bool) {
-	return expressCookie{name, secrets}.read(header)
+	return expressCookie{name, session.Secrets(secrets...)}.read(header)
 }
 
 // ReadKoa finds the sid in a Cookie header.
 func ReadKoa(header, name string, keys ...string) (sid string, given, wrong, old bool) {
-	f := koaCookie{name: name, keys: keys}.read(header)
+	f := koaCookie{name: name, keys: session.Secrets(keys...)}.read(header)
 	return f.sid, f.given, f.wrong, f.old
 }
 
 // ExpressValue is what the browser is given.
 func ExpressValue(secret, sid string) string {
-	return expressCookie{secrets: []string{secret}}.value(sid)
+	return expressCookie{secrets: session.Secrets(secret)}.value(sid)
 }
 
 // SignKoa is the signature of a cookie.

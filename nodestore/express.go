@@ -19,12 +19,12 @@ import (
 type ExpressOptions struct {
 	// Name is the cookie's. Empty is "connect.sid".
 	Name string
-	// Secrets sign the cookie; there must be one at least. The first signs, all
-	// verify. To rotate, first add a new one at the end on all sides, then move
+	// Secrets sign the cookie; there must be one at least: see session.Secrets. The
+	// first signs, all verify. To rotate, first add a new one at the end on all sides, then move
 	// it to the front. The signature does not cover the cookie's name: whatever
 	// else the application signs by the same secret in the same way, cookies of
 	// cookie-parser for example, passes for a sid.
-	Secrets []string
+	Secrets []session.Secret
 	// Cookie is what the cookies of new sessions are like.
 	Cookie Cookie
 	// Rolling sends the cookie with each answer to a request that asked for its
@@ -104,12 +104,12 @@ func newExpress(store entries, opts ExpressOptions) (*Express, error) {
 	return e, err
 }
 
-func checkKeys(field string, keys []string) error {
+func checkKeys(field string, keys []session.Secret) error {
 	if len(keys) == 0 {
 		return fmt.Errorf("nodestore: %w: Options.%s is empty", session.ErrInvalid, field)
 	}
 	for i, key := range keys {
-		if key == "" {
+		if key.Text() == "" {
 			return fmt.Errorf("nodestore: %w: Options.%s[%d] is empty", session.ErrInvalid, field, i)
 		}
 	}

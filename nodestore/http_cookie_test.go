@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sojourn-go/sojourn/nodestore"
+	"github.com/sojourn-go/sojourn/session"
 )
 
 // goldenCookies are what the Node packages made.
@@ -97,7 +98,7 @@ func TestTheGoldenCookieWithAllAttributesIsMade(t *testing.T) {
 	t.Parallel()
 	g := golden(t).Cookies.Express.Full
 	w := express(t, "fake", nodestore.ExpressOptions{
-		Name: g.Name, Secrets: []string{g.Secret}, GenerateID: func(*http.Request) (string, error) { return sidA, nil },
+		Name: g.Name, Secrets: session.Secrets(g.Secret), GenerateID: func(*http.Request) (string, error) { return sidA, nil },
 		Cookie: nodestore.Cookie{MaxAge: 60e9, Domain: "example.com", Secure: nodestore.SecureAlways, SameSite: "lax", Priority: "high", Partitioned: true},
 	})
 	if got := cookies(w.ask("", sets("user", "zoe"))); got != g.SetCookie {

@@ -134,7 +134,7 @@ func (w *web) express(opts nodestore.ExpressOptions) {
 	core, logs := observer.New(zap.DebugLevel)
 	w.logs, opts.Logger, opts.OnEvent = logs, zap.New(core), w.onEvent
 	if opts.Secrets == nil {
-		opts.Secrets = []string{secret}
+		opts.Secrets = session.Secrets(secret)
 	}
 	if opts.GenerateID == nil {
 		opts.GenerateID = func(*http.Request) (string, error) { return sidB, nil }
@@ -150,7 +150,7 @@ func koa(t testing.TB, backend string, opts nodestore.KoaOptions) *web {
 	core, logs := observer.New(zap.DebugLevel)
 	w.logs, opts.Logger, opts.OnEvent = logs, zap.New(core), w.onEvent
 	if opts.Keys == nil {
-		opts.Keys = []string{koaKey}
+		opts.Keys = session.Secrets(koaKey)
 	}
 	if opts.GenerateID == nil {
 		opts.GenerateID = func(*http.Request) (string, error) { return sidB, nil }

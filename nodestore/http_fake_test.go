@@ -3,6 +3,7 @@ package nodestore_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -112,6 +113,14 @@ func (f *fakeRows) Expiry(data []byte) (time.Time, error) {
 		return f.now().Add(time.Duration(*doc.Cookie.MaxAge) * time.Millisecond), err
 	}
 	return f.now().Add(24 * time.Hour), err
+}
+
+// Fits takes what is no longer than the default.
+func (f *fakeRows) Fits(data []byte) error {
+	if n := len(data); n > 1<<20 {
+		return fmt.Errorf("%w: %d bytes; the limit is %d", session.ErrTooLarge, n, 1<<20)
+	}
+	return nil
 }
 
 // Set is what a Node request does: it replaces whatever is there.

@@ -57,7 +57,7 @@ func TestNothingPrintsAnIDOrASecret(t *testing.T) {
 			t.Errorf("%s is printed", what)
 		}
 	}
-	if len(w.events) == 0 || w.logs.Len() == 0 || !strings.Contains(out.String(), "nodestore(redacted)") {
+	if len(w.events) == 0 || w.logs.Len() == 0 || !strings.Contains(out.String(), "(redacted)") {
 		t.Error("nothing was printed")
 	}
 }
@@ -67,7 +67,7 @@ func TestGeneratedIDsAreLikeThoseOfThePackages(t *testing.T) {
 	seen := map[string]bool{}
 	for range 20 {
 		w := newWeb(t, "fake", nodestore.Layout{})
-		m, err := nodestore.NewExpressAt(w.store, nodestore.ExpressOptions{Secrets: []string{secret}}, w.clock.Now)
+		m, err := nodestore.NewExpressAt(w.store, nodestore.ExpressOptions{Secrets: session.Secrets(secret)}, w.clock.Now)
 		w.must("NewExpress", err)
 		w.m = m
 		w.ask("", func(t turn) {
@@ -103,17 +103,17 @@ func TestWrongOptionsAreRefusedByName(t *testing.T) {
 	t.Parallel()
 	now := time.Now
 	for want, opts := range map[string]nodestore.ExpressOptions{
-		"Secrets": {}, "Secrets[1]": {Secrets: []string{"a", ""}}, "Name": {Name: "a b", Secrets: []string{"a"}}, "User": {User: []string{""}, Secrets: []string{"a"}},
-		"Cookie.Domain": {Cookie: nodestore.Cookie{Domain: "a\r\nb"}, Secrets: []string{"a"}}, "Cookie.Path": {Cookie: nodestore.Cookie{Path: "/;"}, Secrets: []string{"a"}},
-		"Cookie.MaxAge": {Cookie: nodestore.Cookie{MaxAge: 1}, Secrets: []string{"a"}}, "Cookie.Secure": {Cookie: nodestore.Cookie{Secure: 9}, Secrets: []string{"a"}},
-		"Cookie.SameSite": {Cookie: nodestore.Cookie{SameSite: "Lax"}, Secrets: []string{"a"}}, "Cookie.Priority": {Cookie: nodestore.Cookie{Priority: "top"}, Secrets: []string{"a"}},
+		"Secrets": {}, "Secrets[1]": {Secrets: session.Secrets("a", "")}, "Name": {Name: "a b", Secrets: session.Secrets("a")}, "User": {User: []string{""}, Secrets: session.Secrets("a")},
+		"Cookie.Domain": {Cookie: nodestore.Cookie{Domain: "a\r\nb"}, Secrets: session.Secrets("a")}, "Cookie.Path": {Cookie: nodestore.Cookie{Path: "/;"}, Secrets: session.Secrets("a")},
+		"Cookie.MaxAge": {Cookie: nodestore.Cookie{MaxAge: 1}, Secrets: session.Secrets("a")}, "Cookie.Secure": {Cookie: nodestore.Cookie{Secure: 9}, Secrets: session.Secrets("a")},
+		"Cookie.SameSite": {Cookie: nodestore.Cookie{SameSite: "Lax"}, Secrets: session.Secrets("a")}, "Cookie.Priority": {Cookie: nodestore.Cookie{Priority: "top"}, Secrets: session.Secrets("a")},
 	} {
 		if _, err := nodestore.NewExpressAt(nil, opts, now); !errors.Is(err, session.ErrInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
 	for want, opts := range map[string]nodestore.KoaOptions{
-		"Keys": {}, "Keys[0]": {Keys: []string{""}}, "Name": {Name: "a=b", Unsigned: true}, "Cookie.SameSite": {Unsigned: true, Cookie: nodestore.Cookie{SameSite: "auto"}},
+		"Keys": {}, "Keys[0]": {Keys: session.Secrets("")}, "Name": {Name: "a=b", Unsigned: true}, "Cookie.SameSite": {Unsigned: true, Cookie: nodestore.Cookie{SameSite: "auto"}},
 	} {
 		if _, err := nodestore.NewKoaAt(nil, opts, now); !errors.Is(err, session.ErrInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)

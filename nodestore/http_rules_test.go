@@ -294,7 +294,7 @@ func TestKoaRules(t *testing.T) {
 			{rule: rule{name: "unknown sid, modified", cookie: koaA, handle: sets("user", "zoe"), calls: "get create", set: koaSet(sidB, end), rowB: koaRow, events: "unknown ID, created"}},
 			{rule: rule{name: "no signature", row: koaRow, cookie: "koa.sid=" + sidA, handle: reads, rowA: "=", events: "invalid ID"}},
 			{rule: rule{name: "wrong signature", row: koaRow, cookie: koaA + "x", handle: reads, rowA: "=", set: "koa.sid.sig=; path=/; expires=Thu, 01 Jan 1970 00:00:00 GMT; httponly", events: "invalid ID"}},
-			{nodestore.KoaOptions{Keys: []string{"koa-key-2", koaKey}}, rule{name: "old key", row: koaRow, cookie: koaA, handle: reads, calls: "get", rowA: "=", set: "koa.sid.sig=qL9JvGXJ1jrTO9FutdzgqZfND-E; path=/; httponly"}},
+			{nodestore.KoaOptions{Keys: session.Secrets("koa-key-2", koaKey)}, rule{name: "old key", row: koaRow, cookie: koaA, handle: reads, calls: "get", rowA: "=", set: "koa.sid.sig=qL9JvGXJ1jrTO9FutdzgqZfND-E; path=/; httponly"}},
 			{nodestore.KoaOptions{Unsigned: true}, rule{name: "unsigned", handle: sets("user", "zoe"), calls: "create", events: "created",
 				set: "koa.sid=" + sidB + "; path=/; expires=" + end + "; httponly", rowB: strings.Replace(strings.Replace(koaRow, `"signed":true,`, "", 1), `{"httpOnly`, `{"signed":false,"httpOnly`, 1)}},
 			{nodestore.KoaOptions{Cookie: nodestore.Cookie{Domain: "example.com", SameSite: "lax"}}, rule{name: "options first", handle: sets("user", "zoe"), calls: "create", events: "created",

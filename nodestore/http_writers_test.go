@@ -94,7 +94,7 @@ func TestASessionThatEndedMeanwhileIsNotStoredAgain(t *testing.T) {
 
 func TestTheCookiesOfASessionThatEndedMeanwhileAreLeftAlone(t *testing.T) {
 	t.Parallel()
-	w := koa(t, "fake", nodestore.KoaOptions{Keys: []string{"koa-key-2", koaKey}}) // an old signature would be renewed
+	w := koa(t, "fake", nodestore.KoaOptions{Keys: session.Secrets("koa-key-2", koaKey)}) // an old signature would be renewed
 	for what, change := range map[string]func(turn){
 		"changed": sets("user", "ann"),
 		"renewed": func(t turn) {

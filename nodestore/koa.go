@@ -22,13 +22,14 @@ type KoaOptions struct {
 	// Name is the cookie's, the option key. Empty is "koa.sid". The cookie with
 	// the signature has ".sig" after it.
 	Name string
-	// Keys are app.keys; there must be one at least. The first signs, all
+	// Keys are app.keys; there must be one at least: see session.Secrets. The first signs, all
 	// verify, and a browser whose cookie another one has signed is sent a new
 	// signature. To rotate, first add a new one at the end on all sides, then
 	// move it to the front.
-	Keys []string
+	Keys []session.Secret
 	// Unsigned is signed: false: there is no signature, and no key is needed.
-	// Anybody can then try sids.
+	// Anybody can then try sids. So those of no session are looked up at a bounded
+	// rate: see session.Manager.
 	Unsigned bool
 	// Cookie is what the cookies of new sessions are like.
 	Cookie Cookie
@@ -120,7 +121,7 @@ func (k *Koa) Session(ctx context.Context) (*Session, error) { return k.site.cur
 type koaRules struct{ k *Koa }
 
 func (x koaRules) traits() traits {
-	return traits{scheme: "koa-generic-session", whole: true, clearEnded: true, clearUnknown: true, endUnset: true}
+	return traits{scheme: "koa-generic-session", whole: true, clearEnded: true, clearUnknown: true, endUnset: true, forgeable: x.k.opts.Unsigned}
 }
 
 func (x koaRules) hides(key string) bool        { return key == cookieKey }

@@ -42,4 +42,7 @@ func (p part) Header(header http.Header) (lines []string) {
 func (p part) Fail(w http.ResponseWriter, err error) { p.s.m.fail(w, p.s.r, err) }
 
 // Close implements reqsession.Part.
-func (p part) Close() { p.s.close() }
+func (p part) Close() {
+	p.s.close()
+	p.s.m.log.Count()
+}

@@ -112,9 +112,7 @@ func (s *Session) sendable() error {
 			session.ErrMisplaced, domain, s.r.Host)
 	}
 	if errors.Is(err, session.ErrInsecure) || errors.Is(err, session.ErrMisplaced) {
-		if held, ok := s.m.unplaced.Allow(); ok {
-			s.m.opts.log.Error("nodestore: the browser would not take the cookie", zap.Error(err), zap.Int("heldBack", held))
-		}
+		s.m.log.Tell(zap.ErrorLevel, "nodestore: the browser would not take the cookie", kindOf(err), s.r, zap.Error(err))
 	}
 	return err
 }
@@ -123,9 +121,7 @@ func (s *Session) sendable() error {
 func (s *Session) give() error {
 	lines, err := s.m.rules.set(s.entry.ID, cookieOf(s.doc), s.m.now(), s.m.https(s.r))
 	if err == nil && lines == nil {
-		if held, ok := s.m.unplaced.Allow(); ok {
-			s.m.opts.log.Warn("nodestore: the cookie is secure and not sent over plain HTTP; behind a proxy that ends TLS set Options.TrustProxy", zap.Int("heldBack", held))
-		}
+		s.m.log.Tell(zap.WarnLevel, "nodestore: the cookie is secure and not sent over plain HTTP; behind a proxy that ends TLS set Options.TrustProxy", "", s.r)
 	}
 	s.setLines(lines)
 	return err
@@ -144,18 +140,34 @@ func (s *Session) dirty() bool { return !s.doc.same(s.base, s.m.whole) }
 
 // document is what is to be stored, and until when.
 func (s *Session) document() (data []byte, expires time.Time, err error) {
-	cookie := cookieOf(s.doc)
-	if err := s.m.rules.use(cookie, s.m.now()); err != nil {
+	if data, err = s.toStore(s.doc); err != nil {
 		return nil, time.Time{}, err
 	}
-	if s.doc.find(cookieKey) >= 0 {
-		if err := s.doc.put(cookie.Bytes(), []string{cookieKey}); err != nil {
-			return nil, time.Time{}, err
-		}
-	}
-	data = s.doc.Bytes()
 	expires, err = s.m.store.Expiry(data)
 	return data, expires, err
+}
+
+// toStore is a document as it is stored now, with its cookie in use.
+func (s *Session) toStore(doc *Document) ([]byte, error) {
+	cookie := cookieOf(doc)
+	if err := s.m.rules.use(cookie, s.m.now()); err != nil {
+		return nil, err
+	}
+	if doc.find(cookieKey) >= 0 {
+		if err := doc.put(cookie.Bytes(), []string{cookieKey}); err != nil {
+			return nil, err
+		}
+	}
+	return doc.Bytes(), nil
+}
+
+// generate makes an ID, by the application's function if it has one.
+func (s *Session) generate() (id string, err error) {
+	err = s.inside(func() (err error) {
+		id, err = s.m.newID(s.r)
+		return err
+	})
+	return id, err
 }
 
 func (s *Session) create(within reqsession.Limits) error {
@@ -165,7 +177,7 @@ func (s *Session) create(within reqsession.Limits) error {
 	if err := s.sendable(); err != nil {
 		return err
 	}
-	id, err := s.m.newID(s.r)
+	id, err := s.generate()
 	if err != nil {
 		return err
 	}
@@ -232,8 +244,18 @@ func (s *Session) again(ctx context.Context, err error, attempt int) error {
 }
 
 // refetch reads the session again and makes the changes to it. A session that
-// has got another user must not get what the request did as the user before.
+// has got another user must not get what the request did as the user before. When
+// it fails, the session stays as it was, unless it has ended.
 func (s *Session) refetch(ctx context.Context) error {
+	before := s.content
+	err := s.merge(ctx)
+	if err != nil && !s.dead() {
+		s.content = before
+	}
+	return err
+}
+
+func (s *Session) merge(ctx context.Context) error {
 	was, whose, changed := s.entry, string(s.base.Raw(s.m.opts.user...)), s.end.changed || s.dirty()
 	entry, err := s.m.store.Get(ctx, was.ID)
 	if errors.Is(err, session.ErrNotFound) {
@@ -260,10 +282,9 @@ func (s *Session) refetch(ctx context.Context) error {
 // died gives the changes up. Neither is the session stored again nor the cookie
 // touched: by now the browser may have another one.
 func (s *Session) died(err error) error {
-	key := s.m.key(s.entry.ID)
 	if len(s.changes) > 0 {
 		s.happened(session.Event{Kind: session.EventSaveDropped, Err: err})
-		s.m.opts.log.Info("nodestore: the changes are dropped: the session ended while the request was under way", zap.Stringer("session", key))
+		s.tell(zap.InfoLevel, "nodestore: the changes are dropped: the session ended while the request was under way", err)
 	}
 	s.changes, s.lines, s.newID = nil, nil, ""
 	s.state.Become(reqsession.Dead)
@@ -290,7 +311,7 @@ func (s *Session) touch() error {
 	switch {
 	case err != nil:
 		s.happened(session.Event{Kind: session.EventTouchFailed, Err: err})
-		s.m.opts.log.Warn("nodestore: touch failed", zap.Stringer("session", s.m.key(s.entry.ID)), zap.Error(err))
+		s.tell(zap.WarnLevel, "nodestore: touch failed", err)
 	case !found: // it ended meanwhile
 		s.lines = nil
 		s.state.Become(reqsession.Dead)

@@ -5,12 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"sync"
+	"slices"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
+	"github.com/sojourn-go/sojourn/internal/redacted"
 	"github.com/sojourn-go/sojourn/internal/reqsession"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -26,30 +27,44 @@ import (
 // If the session ended while a request was under way, its changes are dropped,
 // EventSaveDropped says so, and its cookie is left alone.
 //
-// A Session prints as a placeholder: SID returns its ID.
+// A Session prints, logs and marshals as a placeholder: SID returns its ID.
 type Session struct {
 	placeholder
+	*visit
+}
+
+// visit is what a Session is, behind a pointer: where fmt ignores the methods of a
+// Session, as in an unexported field, it prints the fields and does not follow this.
+type visit struct {
 	m *site
 	r *http.Request
 
-	mu      sync.Mutex
-	state   reqsession.State
+	mu    reqsession.Lock
+	state reqsession.State
+	content
+	end    atEnd  // only the flags that the handler has set
+	old    Entry  // what Regenerate has left, which ends when the new one is stored
+	newID  string // of Renew, until it is stored
+	lines  []cookieLine
+	events []session.Event
+}
+
+// content is what the request knows of its session, and what it changes.
+type content struct {
 	entry   Entry // as it was read or written; without an ID if there is none
 	doc     *Document
 	base    *Document // what of doc is stored, or what it began as
 	changes []change
-	end     atEnd  // only the flags that the handler has set
-	old     Entry  // what Regenerate has left, which ends when the new one is stored
-	newID   string // of Renew, until it is stored
-	lines   []cookieLine
-	events  []session.Event
+}
+
+// clone is content that later changes leave alone.
+func (c content) clone() content {
+	c.doc, c.changes = c.doc.clone(), slices.Clone(c.changes)
+	return c
 }
 
 // placeholder makes what embeds it print as a placeholder.
-type placeholder struct{}
-
-// Format implements fmt.Formatter.
-func (placeholder) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "nodestore(redacted)") }
+type placeholder = redacted.Value
 
 // dead reports whether the session ended while the request was under way.
 func (s *Session) dead() bool { return s.state.Is(reqsession.Dead) }
@@ -57,21 +72,30 @@ func (s *Session) dead() bool { return s.state.Is(reqsession.Dead) }
 // do runs f under the lock and then tells the hook what happened.
 func (s *Session) do(ctx context.Context, f func() error) error {
 	events, err := s.locked(f)
-	if s.m.opts.onEvent != nil {
-		for _, e := range events {
-			s.m.opts.onEvent(ctx, e)
-		}
-	}
+	reqsession.Emit(ctx, s.m.opts.onEvent, s.m.log, s.r, events)
 	return err
 }
 
+// errInside is the error of calls that a function makes which runs within one.
+var errInside = fmt.Errorf("nodestore: %w: the function must not use the session", session.ErrInvalid)
+
 func (s *Session) locked(f func() error) ([]session.Event, error) {
-	s.mu.Lock()
+	if !s.mu.Enter() {
+		return nil, errInside
+	}
 	defer s.mu.Unlock()
 	err := f()
 	events := s.events
 	s.events = nil
 	return events, err
+}
+
+// inside runs a function of the application while the session is locked.
+func (s *Session) inside(f func() error) (err error) {
+	if alone := s.mu.Call(func() { err = f() }); !alone {
+		return errInside
+	}
+	return err
 }
 
 func (s *Session) happened(e session.Event) {
@@ -90,7 +114,7 @@ func (s *Session) open(ctx context.Context) (*Session, error) {
 		return nil, fmt.Errorf("nodestore: %w: the request is outside the cookie's path", session.ErrNoManager)
 	}
 	err := s.do(ctx, func() error {
-		return s.state.Open(func() error { return s.load(ctx) })
+		return s.state.Open(ctx, s.r.Context(), func() error { return s.load(ctx) })
 	})
 	return s, err
 }
@@ -109,7 +133,7 @@ func (s *Session) load(ctx context.Context) error {
 		}
 		return nil
 	}
-	entry, err := s.m.store.Get(ctx, f.sid)
+	entry, err := s.m.lookUp(ctx, f.sid)
 	if errors.Is(err, session.ErrNotFound) {
 		s.happened(session.Event{Kind: session.EventUnknownID, Key: s.m.key(f.sid)})
 		if s.m.clearUnknown {
@@ -121,6 +145,9 @@ func (s *Session) load(ctx context.Context) error {
 		s.happened(session.Event{Kind: session.EventUndecodable, Key: s.m.key(f.sid), Err: err})
 	}
 	if err != nil {
+		if reqsession.Alone(ctx, s.r.Context()) {
+			s.lines = nil // the next call begins anew
+		}
 		return err
 	}
 	return s.adopt(entry)
@@ -200,10 +227,15 @@ func (s *Session) close() {
 		}
 		if err := s.save(s.lasting()); err != nil && !s.dead() {
 			s.happened(session.Event{Kind: session.EventSaveFailed, Err: err})
-			s.m.opts.log.Error("nodestore: what changed after the answer had begun is not saved", zap.Stringer("session", s.m.key(s.entry.ID)), zap.Error(err))
+			s.tell(zap.ErrorLevel, "nodestore: what changed after the answer had begun is not saved", err)
 		}
 		return nil
 	})
+}
+
+// tell logs what failed of the session's request.
+func (s *Session) tell(level zapcore.Level, what string, err error) {
+	s.m.log.Tell(level, what, kindOf(err), s.r, zap.Stringer("session", s.m.key(s.entry.ID)), zap.Error(err))
 }
 
 // user is the user's JSON text, without the quotes of a string.

@@ -29,6 +29,7 @@ type entries interface {
 	TouchDue(read Entry, expires time.Time) bool
 	Destroy(ctx context.Context, ids ...string) (int64, error)
 	Expiry(data []byte) (time.Time, error)
+	Fits(data []byte) error
 }
 
 // site is what the two middlewares have in common.
@@ -37,9 +38,10 @@ type site struct {
 	rules rules
 	traits
 	opts common
+	log  *reqsession.Log
 	now  func() time.Time
 
-	unplaced logging.Rare // of lines about cookies that browsers do not take
+	strangers reqsession.Strangers
 }
 
 // common are the options of both.
@@ -91,6 +93,7 @@ type traits struct {
 	clearEnded   bool   // a session that is destroyed has its cookie cleared
 	clearUnknown bool   // so has one that is not there
 	endUnset     bool   // Unset destroys
+	forgeable    bool   // anybody can make up IDs
 }
 
 // atEnd is what a session is like at the end of its request.
@@ -126,8 +129,7 @@ func newSite(store entries, r rules, opts common) (*site, error) {
 	if opts.generateID == nil {
 		opts.generateID = generateID
 	}
-	opts.log = logging.Or(opts.log)
-	return &site{store: store, rules: r, traits: r.traits(), opts: opts, now: time.Now}, nil
+	return &site{store: store, rules: r, traits: r.traits(), opts: opts, log: reqsession.NewLog(logging.Or(opts.log)), now: time.Now}, nil
 }
 
 // generateID makes IDs like those of both packages.
@@ -146,6 +148,28 @@ func (m *site) newID(r *http.Request) (string, error) {
 		return "", fmt.Errorf("nodestore: %w: GenerateID returned what is empty, not UTF-8 or has a NUL", session.ErrInvalid)
 	}
 	return id, m.rules.checkID(id)
+}
+
+// lookUp reads a session for a request that came with its ID. How many IDs of no
+// session are looked up is bounded, unless they have to be signed.
+func (m *site) lookUp(ctx context.Context, id string) (entry Entry, err error) {
+	if !m.forgeable {
+		return m.store.Get(ctx, id)
+	}
+	ended := m.strangers.LookUp(ctx, m.key(id).Hash, func() reqsession.LookedUp {
+		entry, err = m.store.Get(ctx, id)
+		switch {
+		case err == nil:
+			return reqsession.Met
+		case errors.Is(err, session.ErrNotFound):
+			return reqsession.Stranger
+		}
+		return reqsession.Unanswered
+	})
+	if ended != nil {
+		return Entry{}, ended
+	}
+	return entry, err
 }
 
 func (m *site) key(id string) session.Key { return session.ForeignKey(m.scheme, id) }
@@ -179,7 +203,7 @@ func (m *site) handler(next http.Handler) http.Handler {
 			m.fail(w, r, fmt.Errorf("nodestore: %w: two handlers have the cookie %s", session.ErrInvalid, m.opts.name))
 			return
 		}
-		s := &Session{m: m}
+		s := &Session{visit: &visit{m: m}}
 		reqsession.Serve(w, r, m, m.opts.name, part{s}, func(r *http.Request) { s.r = r }, next)
 	})
 }
@@ -187,7 +211,9 @@ func (m *site) handler(next http.Handler) http.Handler {
 // FromContext returns the session of the request that ctx belongs to. The
 // first call loads it, and a request without one gets an empty one. If it
 // cannot be loaded, the error handler will answer the request, whatever the
-// handler does: it should just return.
+// handler does: it should just return. If that is because ctx has ended while the
+// request goes on, the error is the caller's alone, and the next call loads the
+// session.
 //
 // The error is ErrNoManager of package session if ctx does not come from the
 // Handler of an Express or a Koa, or comes from several of them (see
@@ -237,6 +263,6 @@ func (m *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) {
 		level = zap.DebugLevel // the browser has gone
 	}
-	m.opts.log.Log(level, "nodestore: request failed", zap.Int("status", status), zap.Error(err))
+	m.log.Tell(level, "nodestore: request failed", kindOf(err), r, zap.Int("status", status), zap.Error(err))
 	http.Error(w, http.StatusText(status), status)
 }

@@ -22,6 +22,7 @@ import (
 // Store keeps sessions in the table of a Node application. Use New to make one.
 // All methods may be called concurrently.
 type Store struct {
+	placeholder
 	db      *sql.DB
 	layout  Layout
 	opts    Options

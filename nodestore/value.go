@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sojourn-go/sojourn/internal/jsonobject"
+	"github.com/sojourn-go/sojourn/internal/redacted"
 )
 
 // Values is a Document or a Session.
@@ -18,7 +19,7 @@ type Values interface {
 
 // Value returns the value that path leads to, decoded as encoding/json does. A
 // value that is not there is the zero T, as is null. It is an error if the
-// value is not a T.
+// value is not a T, without anything of the value in its text.
 func Value[T any](from Values, path ...string) (T, error) {
 	return decode[T](from.Raw(path...), path...)
 }
@@ -29,15 +30,16 @@ func decode[T any](raw json.RawMessage, path ...string) (value T, err error) {
 	}
 	if err := json.Unmarshal(raw, &value); err != nil {
 		var zero T
-		return zero, fmt.Errorf("nodestore: the value %q is no %T: %w", strings.Join(path, "."), zero, err)
+		return zero, redacted.Because(fmt.Sprintf("nodestore: the value %q is no %T", strings.Join(path, "."), zero), err)
 	}
 	return value, nil
 }
 
 // encode is JSON.stringify: it leaves alone not only <, > and &, but also the
-// line separators, which encoding/json always escapes.
+// line separators, which encoding/json always escapes. What would be read
+// otherwise than it was is an error.
 func encode(v any) (json.RawMessage, error) {
-	text, err := jsonobject.Marshal(v)
+	text, err := jsonobject.Encode(v)
 	if err != nil || !bytes.Contains(text, []byte(`\u202`)) {
 		return text, err
 	}

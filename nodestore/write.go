@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/sojourn-go/sojourn/internal/jsonobject"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -218,6 +219,10 @@ func (s *Store) prepare(ctx context.Context, id string, data []byte, expires, no
 	return w, nil
 }
 
+// Fits is nil if the store takes a document of that size and shape. Else it says
+// why not, as Create and Save do, with the limit. It asks nobody.
+func (s *Store) Fits(data []byte) error { return wrap("fits", s.fits(data)) }
+
 // fits says what is wrong with a document that is to be written.
 func (s *Store) fits(data []byte) error {
 	limit := int64(s.opts.MaxData)
@@ -232,8 +237,15 @@ func (s *Store) fits(data []byte) error {
 	case !json.Valid(data) || bytes.TrimSpace(data)[0] != '{':
 		return invalid("the document is not a JSON object")
 	}
+	if n := jsonobject.Depth(data); s.table.dataJSON && n > mysqlDepth {
+		return invalid("the document is nested %d deep; a JSON column of MySQL takes %d", n, mysqlDepth)
+	}
 	return nil
 }
+
+// mysqlDepth is how deep a document in a JSON column may be nested (MySQL's
+// manual, "The JSON Data Type").
+const mysqlDepth = 100
 
 // printed is how a JSON column of MySQL prints a document.
 func (s *Store) printed(ctx context.Context, data string) (out string, err error) {

@@ -20,12 +20,12 @@ import (
 // getCached returns the live session of key, whose bucket is known, or of its
 // successor while every renewal on the way is in its grace period.
 func (s *Store) getCached(ctx context.Context, key session.Key) (session.Record, error) {
-	for {
+	for asked := key; ; {
 		row, ok := s.cache.Get(key)
 		if !ok {
 			var err error
 			if row, err = s.cache.Load(ctx, key, s.loadForCache); err != nil {
-				return session.Record{}, err
+				return session.Record{}, ofAsked(err, key == asked)
 			}
 		}
 		if row.Next.IsZero() {
@@ -66,11 +66,11 @@ func (s *Store) GetFresh(ctx context.Context, key session.Key) (session.Record, 
 
 // getFromDatabase is getCached past the memory, from the database.
 func (s *Store) getFromDatabase(ctx context.Context, key session.Key) (session.Record, error) {
-	for {
+	for asked := key; ; {
 		t := s.cache.Reserve(key)
 		row, err := s.selectRow(ctx, key, t.Server())
 		if err != nil {
-			return session.Record{}, err
+			return session.Record{}, ofAsked(err, key == asked)
 		}
 		s.cache.Fill(t, row)
 		if row.Next.IsZero() {
@@ -78,6 +78,15 @@ func (s *Store) getFromDatabase(ctx context.Context, key session.Key) (session.R
 		}
 		key = row.Next
 	}
+}
+
+// ofAsked is the error of a read for the caller who asked. A session that led on was
+// renewed, whatever became of its successor.
+func ofAsked(err error, asked bool) error {
+	if !asked && isNotFound(err) {
+		return session.NotFound(session.FateRenewed)
+	}
+	return err
 }
 
 // renamed returns rec under the key by which the caller knows it, unless rec is

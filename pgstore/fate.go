@@ -10,6 +10,9 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
+// MaxData implements session.DataLimiter.
+func (s *Store) MaxData() int { return s.opts.MaxData }
+
 // Fate implements session.Explainer. It takes its turn with the reads of Get:
 // anyone can have it asked, by sending IDs that do not exist.
 func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error) {

@@ -24,15 +24,17 @@ func newTexts(table string) *texts {
 		Texts: batch.NewTexts(table),
 
 		// Only a renewed row has a grace. The time is told by the server that is
-		// listened to. It may be sent alone: neither its operators nor its text
-		// depend on settings.
+		// listened to. A dead row tells its fate and nothing else. The statement
+		// may be sent alone: neither its operators nor its text depend on settings.
 		get: `
-SELECT version, COALESCE(grace_until, expires_at), deadline, created_at, pg_catalog.convert_to(user_id, 'UTF8'), data, renewed_to, renewed_bucket,
-       CASE WHEN pg_catalog.pg_postmaster_start_time() OPERATOR(pg_catalog.=) $3 THEN pg_catalog.clock_timestamp() END
-FROM ` + table + `
-WHERE key OPERATOR(pg_catalog.=) $1 AND bucket OPERATOR(pg_catalog.=) $2
-  AND (ended_at IS NULL AND expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
-       OR grace_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp())`,
+SELECT version, COALESCE(grace_until, expires_at), deadline, created_at,
+       CASE WHEN serves THEN pg_catalog.convert_to(user_id, 'UTF8') END, CASE WHEN serves THEN data END, renewed_to, renewed_bucket,
+       CASE WHEN pg_catalog.pg_postmaster_start_time() OPERATOR(pg_catalog.=) $3 THEN pg_catalog.clock_timestamp() END,
+       serves, COALESCE(ended_at OPERATOR(pg_catalog.<>) expires_at, false)
+FROM (SELECT version, grace_until, expires_at, deadline, created_at, user_id, data, renewed_to, renewed_bucket, ended_at,
+             ended_at IS NULL AND expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
+             OR COALESCE(grace_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp(), false) AS serves
+      FROM ` + table + ` WHERE key OPERATOR(pg_catalog.=) $1 AND bucket OPERATOR(pg_catalog.=) $2) AS s`,
 
 		// A tombstone made by thinning ended at the moment it expired.
 		fate: `

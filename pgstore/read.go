@@ -44,17 +44,34 @@ type foundRow struct {
 	next       []byte
 	nextBucket zeronull.Int4
 	clock      zeronull.Timestamptz
+	serves     bool // else it is dead
+	ended      bool // by a call
+}
+
+// fate is what became of a session that is dead.
+func (f *foundRow) fate() session.Fate {
+	switch {
+	case f.next != nil:
+		return session.FateRenewed
+	case f.ended:
+		return session.FateEnded
+	}
+	return session.FateExpired
 }
 
 // selectRow reads one row. The row has a life if it comes from the given server.
 func (s *Store) selectRow(ctx context.Context, key session.Key, server time.Time) (invalidation.Row, error) {
 	found := &foundRow{row: invalidation.Row{Record: session.Record{Key: key}}}
 	err := s.onPartition(s.table.Find(key.Bucket), func(q *texts) error { return found.ask(ctx, s, q, server) })
-	if errors.Is(err, pgx.ErrNoRows) {
+	none := errors.Is(err, pgx.ErrNoRows)
+	switch {
+	case none || err == nil && !found.serves:
 		s.cache.Invalidate(key) // GetFresh may know it before the message comes in
-		return invalidation.Row{}, session.ErrNotFound
-	}
-	if err != nil {
+		if none {
+			return invalidation.Row{}, session.ErrNotFound
+		}
+		return invalidation.Row{}, session.NotFound(found.fate())
+	case err != nil:
 		return invalidation.Row{}, err
 	}
 	row := found.row
@@ -74,7 +91,7 @@ func (s *Store) selectRow(ctx context.Context, key session.Key, server time.Time
 func (f *foundRow) ask(ctx context.Context, s *Store, q *texts, server time.Time) error {
 	rec := &f.row.Record
 	scan := func(row pgx.Row) error {
-		return row.Scan(&rec.Version, &rec.Expires, &rec.Deadline, &rec.Created, &f.user, &rec.Data, &f.next, &f.nextBucket, &f.clock)
+		return row.Scan(&rec.Version, &rec.Expires, &rec.Deadline, &rec.Created, &f.user, &rec.Data, &f.next, &f.nextBucket, &f.clock, &f.serves, &f.ended)
 	}
 	if s.conns.Text {
 		return s.app.QueryRow(ctx, scan, q.get, rec.Key.Hash[:], rec.Key.Bucket, nullServer(server))

@@ -94,7 +94,7 @@ func TestALongReaderDelaysOnlyTheRetirement(t *testing.T) {
 				t.Fatalf("Get %d: %v", i, err)
 			}
 		}
-		if err := p.pool.QueryRow(ctx, peer.onParent.get, rec.Key.Hash[:], rec.Key.Bucket, nil).Scan(nil, nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
+		if err := p.pool.QueryRow(ctx, peer.onParent.get, rec.Key.Hash[:], rec.Key.Bucket, nil).Scan(nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
 			t.Fatalf("lookup %d through the parent: %v", i, err)
 		}
 		if rec, err = peer.Save(ctx, rec); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/direct"
 	"github.com/sojourn-go/sojourn/internal/pgschema"
 	"github.com/sojourn-go/sojourn/internal/reach"
+	"github.com/sojourn-go/sojourn/internal/redacted"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/invalidation"
@@ -37,11 +38,16 @@ var _ interface {
 	session.LateToucher
 	session.NodeWaiter
 	session.Explainer
+	session.DataLimiter
 	session.Statser
 } = (*Store)(nil)
 
+// placeholder makes what embeds it print as a placeholder.
+type placeholder = redacted.Value
+
 // Store keeps sessions in Postgres. Use New to make one.
 type Store struct {
+	placeholder
 	opts  Options
 	log   *zap.Logger
 	names pgschema.Names

@@ -30,17 +30,17 @@ func newSealing(t *testing.T, key string) sealing {
 	return sealing{aead}
 }
 
-func (c sealing) Encode(values map[string]json.RawMessage) ([]byte, error) {
-	plain, err := session.JSON{}.Encode(values)
-	return c.aead.Seal(nil, nil, plain, nil), err
+func (c sealing) Encode(of session.Binding, values map[string]json.RawMessage) ([]byte, error) {
+	plain, err := session.JSON{}.Encode(of, values)
+	return c.aead.Seal(nil, nil, plain, of.AdditionalData()), err
 }
 
-func (c sealing) Decode(data []byte) (map[string]json.RawMessage, error) {
-	plain, err := c.aead.Open(nil, nil, data, nil)
+func (c sealing) Decode(of session.Binding, data []byte) (map[string]json.RawMessage, error) {
+	plain, err := c.aead.Open(nil, nil, data, of.AdditionalData())
 	if err != nil {
 		return nil, err
 	}
-	return session.JSON{}.Decode(plain)
+	return session.JSON{}.Decode(of, plain)
 }
 
 // funcs is a Codec of functions, JSON's where there is none.
@@ -49,16 +49,16 @@ type funcs struct {
 	decode func([]byte) (map[string]json.RawMessage, error)
 }
 
-func (c funcs) Encode(values map[string]json.RawMessage) ([]byte, error) {
+func (c funcs) Encode(of session.Binding, values map[string]json.RawMessage) ([]byte, error) {
 	if c.encode == nil {
-		return session.JSON{}.Encode(values)
+		return session.JSON{}.Encode(of, values)
 	}
 	return c.encode(values)
 }
 
-func (c funcs) Decode(data []byte) (map[string]json.RawMessage, error) {
+func (c funcs) Decode(of session.Binding, data []byte) (map[string]json.RawMessage, error) {
 	if c.decode == nil {
-		return session.JSON{}.Decode(data)
+		return session.JSON{}.Decode(of, data)
 	}
 	return c.decode(data)
 }
@@ -96,7 +96,7 @@ func TestWhatIsNotReadIsNotDecoded(t *testing.T) {
 	decoded := 0
 	p := newSite(t, session.Options{Codec: funcs{decode: func(data []byte) (map[string]json.RawMessage, error) {
 		decoded++
-		return session.JSON{}.Decode(data)
+		return session.JSON{}.Decode(session.Binding{}, data)
 	}}})
 	b := p.browser()
 	b.visit(loggingIn(t, "ann", session.Login{}))

@@ -34,14 +34,14 @@ type Cookie struct {
 	// Secure cookies on localhost in most browsers, though not in Safari.
 	Insecure bool
 	// Partitioned keeps a cookie of embedded pages apart for each site that
-	// embeds them (CHIPS). Such a page also needs SameSite None in its Policy.
+	// embeds them (CHIPS). It needs SameSite None in each Policy.
 	Partitioned bool
 	// SigningKeys makes the cookie carry an HMAC-SHA-256 of the ID, so that
 	// forgeries are refused before any lookup. The first key signs, all of
 	// them verify. To rotate, put a new key in front and remove the old one
-	// when its sessions have ended. Each has 32 bytes or more. IDs are safe
-	// without: they have 256 random bits.
-	SigningKeys [][]byte
+	// when its sessions have ended. Each has 32 bytes or more: see Secrets. IDs
+	// are safe without: they have 256 random bits.
+	SigningKeys []Secret
 }
 
 const (
@@ -96,12 +96,15 @@ func (c Cookie) check() error {
 		return bad("Path", "is %q; it must begin with a slash and have no semicolon", c.Path)
 	}
 	for i, key := range c.SigningKeys {
-		if len(key) < minKeyLen {
-			return bad("SigningKeys", "[%d] has %d bytes; it must have %d or more", i, len(key), minKeyLen)
+		if n := len(key.Text()); n < minKeyLen {
+			return bad("SigningKeys", "[%d] has %d bytes; it must have %d or more", i, n, minKeyLen)
 		}
 	}
 	return nil
 }
+
+// signed reports whether an ID in a cookie proves that the server has made it.
+func (c Cookie) signed() bool { return len(c.SigningKeys) > 0 }
 
 // prefixed ignores the case, as browsers do.
 func (c Cookie) prefixed(prefix string) bool {
@@ -134,7 +137,7 @@ func (c Cookie) verify(cookie *http.Cookie) (text string, genuine bool) {
 	if cookie.Quoted { // ours never is
 		return "", false
 	}
-	if len(c.SigningKeys) == 0 {
+	if !c.signed() {
 		return cookie.Value, true
 	}
 	text, sum, ok := strings.Cut(cookie.Value, ".")
@@ -154,8 +157,8 @@ func (c Cookie) verify(cookie *http.Cookie) (text string, genuine bool) {
 }
 
 // sign covers the name too: a cookie is not valid under another name.
-func (c Cookie) sign(key []byte, text string) []byte {
-	h := hmac.New(sha256.New, key)
+func (c Cookie) sign(key Secret, text string) []byte {
+	h := hmac.New(sha256.New, []byte(key.Text()))
 	h.Write([]byte(c.Name + "=" + text))
 	return h.Sum(nil)
 }
@@ -164,7 +167,7 @@ func (c Cookie) sign(key []byte, text string) []byte {
 // time to the deadline.
 func (c Cookie) set(id ID, p Policy, remaining time.Duration) string {
 	text := id.Secret()
-	if len(c.SigningKeys) > 0 {
+	if c.signed() {
 		text += "." + macText.EncodeToString(c.sign(c.SigningKeys[0], text))
 	}
 	cookie := c.attributes(p)

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -20,10 +19,7 @@ func (m *Manager) reaches(r *http.Request) error {
 	if err == nil {
 		return nil
 	}
-	if held, ok := m.unplaced.Allow(); ok {
-		m.log.Error("session: the browser would not send the cookie back", zap.Error(err),
-			zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("heldBack", held))
-	}
+	m.log.Tell(zap.ErrorLevel, "session: the browser would not send the cookie back", kindOf(err), r, zap.Error(err))
 	return err
 }
 
@@ -60,24 +56,13 @@ func local(host string) bool {
 }
 
 // sweep has the browser forget dead cookies that stand before the live one, as
-// a change of Domain or Path leaves them with everybody. What only this store
-// does not know may be another service's, and stays.
-func (s *Session) sweep(ctx context.Context, before []Key) {
-	for _, key := range before {
-		if key.Bucket >= BucketOf(s.m.now()) && !s.buried(ctx, key) {
-			return
-		}
-	}
-	s.stale = s.m.cookie.clearOthers(s.r, s.policy)
-}
+// a change of Domain or Path leaves them with everybody.
+func (s *Session) sweep() { s.stale = s.m.cookie.clearOthers(s.r, s.policy) }
 
-// buried reports whether the store still knows that a session has ended.
-func (s *Session) buried(ctx context.Context, key Key) bool {
-	if s.m.explainer == nil {
-		return false
-	}
-	fate, err := s.m.explainer.Fate(ctx, key)
-	return err == nil && (fate == FateEnded || fate == FateExpired || fate == FateRenewed)
+// buried reports whether a session that was not found has ended. What only this
+// store does not know may be another service's.
+func (s *Session) buried(key Key, notFound error) bool {
+	return FateOf(notFound) != FateUnknown || key.Bucket < BucketOf(s.m.now())
 }
 
 const mostParts = 4 // of a host's and a path's that cookies are cleared for

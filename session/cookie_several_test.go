@@ -64,7 +64,7 @@ func TestAStaleCookieOfTheSameNameHidesNoSessionAndIsCleared(t *testing.T) {
 		"from a path to the root": {session.Cookie{Name: "sid", Path: "/app"}, session.Cookie{Name: "sid"}},
 		"from a longer path":      {session.Cookie{Name: "sid", Path: "/app/in"}, session.Cookie{Name: "sid", Path: "/app"}},
 		"both, and signed": {
-			session.Cookie{Name: "sid", Domain: "example.com", Path: "/app"}, session.Cookie{Name: "sid", Domain: "www.example.com", SigningKeys: [][]byte{make([]byte, 32)}},
+			session.Cookie{Name: "sid", Domain: "example.com", Path: "/app"}, session.Cookie{Name: "sid", Domain: "www.example.com", SigningKeys: session.Secrets(make([]byte, 32))},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -107,7 +107,7 @@ func TestCookiesThatBrowsersWouldRefuseAreRefusedWithTheFieldsName(t *testing.T)
 		"Domain":      {{Domain: "exa mple.com"}, {Domain: "a;b"}, {Domain: "é.example"}, {Domain: "-a.example"}},
 		"Path":        {{Path: "app"}, {Path: "/a;b"}, {Path: "/a\n"}},
 		"Partitioned": {{Partitioned: true, Insecure: true}},
-		"SigningKeys": {{SigningKeys: [][]byte{long, short}}, {SigningKeys: [][]byte{nil}}},
+		"SigningKeys": {{SigningKeys: session.Secrets(long, short)}, {SigningKeys: session.Secrets("")}},
 	} {
 		for _, cookie := range cookies {
 			_, err := session.NewManager(newSite(t, session.Options{}).store, session.Options{Cookie: cookie})
@@ -144,7 +144,7 @@ func TestTheFirstLiveOneOfSeveralCookiesCounts(t *testing.T) {
 func TestWhatIsNoIDIsNoSessionAndNeverLookedUp(t *testing.T) {
 	t.Parallel()
 	key := [][]byte{make([]byte, 32)}
-	for _, opts := range []session.Options{{}, {Cookie: session.Cookie{SigningKeys: key}}} {
+	for _, opts := range []session.Options{{}, {Cookie: session.Cookie{SigningKeys: session.Secrets(key...)}}} {
 		p := newSite(t, opts)
 		b := p.browser()
 		b.visit(setting(t, "k", 1))

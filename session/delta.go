@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 )
@@ -10,6 +11,7 @@ import (
 type delta struct {
 	cleared bool // all that was there before the rest
 	changes map[string]change
+	base    map[string]json.RawMessage // the values without them; nil before the first
 }
 
 // change is what a request does to one value. updates run, in order, on the
@@ -23,11 +25,28 @@ type change struct {
 // value.
 type update func(json.RawMessage) (json.RawMessage, error)
 
-func (d *delta) clone() delta { return delta{d.cleared, maps.Clone(d.changes)} }
-
 func (d *delta) empty() bool { return !d.cleared && len(d.changes) == 0 }
 
-func (d *delta) clear() { *d = delta{cleared: true} }
+// differs reports whether values, with the changes, are others than those without.
+func (d *delta) differs(values map[string]json.RawMessage) bool {
+	same := func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }
+	return !d.empty() && !maps.EqualFunc(d.base, values, same)
+}
+
+// begin keeps the values as they are before the first change.
+func (d *delta) begin(values map[string]json.RawMessage) {
+	if d.base == nil {
+		d.base = maps.Clone(values)
+	}
+}
+
+func (d *delta) clone() delta {
+	c := *d
+	c.changes = maps.Clone(d.changes)
+	return c
+}
+
+func (d *delta) clear() { *d = delta{cleared: true, base: d.base} }
 
 func (d *delta) set(key string, value json.RawMessage) { d.put(key, change{value: value}) }
 

@@ -31,7 +31,7 @@
 //	scs                              here
 //	LoadAndSave                      Manager.Handler
 //	Put, GetString, GetInt, …        Session.Set, Get[T]
-//	PopString, …                     Pop[T]
+//	PopString, …                     Pop[T], Take[T]
 //	RenewToken                       Session.Login, Session.Renew
 //	Destroy                          Session.Destroy, Session.Logout
 //	Iterate                          Manager.All
@@ -55,7 +55,7 @@
 // What a request changes is a difference by key. If another request has saved
 // meanwhile, the difference is made to what that has saved. Of two requests
 // that set different values both win, and of the same value the last. [Update]
-// and Flash add to what is there. After Session.FailOnConflict such a save is
+// and Flash add to what is there, [Take] gives a value to one of them. After Session.FailOnConflict such a save is
 // ErrConflict instead.
 //
 // A session may end while a request is under way, by a logout, a timeout or a
@@ -93,7 +93,8 @@
 // # Secrets
 //
 // An [ID] is what the browser holds. A store sees only its [Key], which holds
-// a SHA-256 hash of it and is safe to log; so are Events and errors.
+// a SHA-256 hash of it and is safe to log; so are Events and errors. A Session, a
+// Manager, its Options and a [Secret] print, log and marshal as placeholders.
 //
 // # Stores
 //

@@ -1,6 +1,9 @@
 package session
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // The errors of a Store. Match them with errors.Is: stores wrap them with the
 // operation and, where there is one, the driver's error.
@@ -61,6 +64,42 @@ var (
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("session: store closed")
 )
+
+// NotFound returns an ErrNotFound that FateOf tells more of. A store that is an
+// Explainer returns it from Get.
+func NotFound(fate Fate) error {
+	if fate == FateUnknown {
+		return ErrNotFound
+	}
+	return &notFound{fate}
+}
+
+type notFound struct{ fate Fate }
+
+func (*notFound) Error() string { return ErrNotFound.Error() }
+
+func (*notFound) Unwrap() error { return ErrNotFound }
+
+// FateOf returns what became of a session for which a store's Get is ErrNotFound.
+// It is FateUnknown if the store found nothing of it, or cannot tell.
+func FateOf(err error) Fate {
+	if known, ok := errors.AsType[*notFound](err); ok {
+		return known.fate
+	}
+	return FateUnknown
+}
+
+// kindOf is which of the errors of this package err is, for logs that count them.
+func kindOf(err error) string {
+	known := []error{
+		ErrNotFound, ErrExists, ErrConflict, ErrUserChanged, ErrUserLimit, ErrDeadline, ErrTooLarge, ErrInvalid, ErrInvalidID, ErrUnknown,
+		ErrOverloaded, ErrNoPartition, ErrClosed, ErrTooLate, ErrInsecure, ErrMisplaced, ErrUndecodable, ErrDegraded,
+	}
+	if i := slices.IndexFunc(known, func(one error) bool { return errors.Is(err, one) }); i >= 0 {
+		return known[i].Error()
+	}
+	return ""
+}
 
 // The errors of a Manager and of the sessions it gives to handlers, beside
 // those of its store.

@@ -1,6 +1,11 @@
 package session
 
-import "context"
+import (
+	"context"
+	"net/http"
+
+	"github.com/sojourn-go/sojourn/internal/reqsession"
+)
 
 // EventKind says what happened to a session.
 type EventKind int
@@ -15,14 +20,17 @@ const (
 	// EventDestroyed: Reason says why. Where sessions of a user were ended
 	// together, Key is zero and Count says how many.
 	EventDestroyed
-	// EventExpired: a request came with the ID of a session that has expired.
+	// EventExpired: a request came with the ID of a session that has expired. One
+	// that the store has forgotten since is told only if its cookie is signed:
+	// without Cookie.SigningKeys anybody could make up such an ID.
 	EventExpired
 	// EventEnded: a request came with the ID of a session that was ended, or
 	// renewed, before.
 	EventEnded
 	// EventUnknownID: a request came with an ID of which the store knows no
-	// session: a guess, or a leftover. Many from one source are an attack. If
-	// the store is no Explainer, it may be an EventExpired or EventEnded too.
+	// session: a guess, or a leftover of one that is forgotten. Many from one
+	// source are an attack. If the store is no Explainer, it may be an
+	// EventExpired or EventEnded too.
 	EventUnknownID
 	// EventInvalidID: a request's cookie was no ID at all, or its signature
 	// was wrong. Key is zero.
@@ -88,12 +96,7 @@ type Event struct {
 	Err      error
 }
 
-// emit tells the hook, without a lock.
-func (m *Manager) emit(ctx context.Context, events ...Event) {
-	if m.opts.OnEvent == nil {
-		return
-	}
-	for _, e := range events {
-		m.opts.OnEvent(ctx, e)
-	}
+// emit tells the hook, without a lock. r is nil if no request is concerned.
+func (m *Manager) emit(ctx context.Context, r *http.Request, events ...Event) {
+	reqsession.Emit(ctx, m.opts.OnEvent, m.log, r, events)
 }

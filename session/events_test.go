@@ -87,7 +87,7 @@ func TestTheHookIsToldOfEachSessionsLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	other.visit(nil)
-	p.expect("one that the store has forgotten", session.Event{Kind: session.EventExpired, Key: third})
+	p.expect("one that the store has forgotten", session.Event{Kind: session.EventUnknownID, Key: third})
 
 	unknown := session.NewID(p.clock.Now().Add(hour))
 	(&browser{site: p, cookie: "__Host-session=" + unknown.Secret()}).visit(nil)

@@ -35,7 +35,7 @@ func FuzzCookie(f *testing.F) {
 	for _, signed := range []bool{false, true} {
 		var opts session.Options
 		if signed {
-			opts.Cookie.SigningKeys = [][]byte{make([]byte, 32)}
+			opts.Cookie.SigningKeys = session.Secrets(make([]byte, 32))
 		}
 		p := newSite(f, opts)
 		b := p.browser()
@@ -90,7 +90,7 @@ func FuzzCodec(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		given := bytes.Clone(data)
-		values, err := session.JSON{}.Decode(data)
+		values, err := session.JSON{}.Decode(session.Binding{}, data)
 		if !bytes.Equal(data, given) {
 			t.Fatal("Decode has modified the data")
 		}
@@ -110,18 +110,18 @@ func FuzzCodec(f *testing.F) {
 				t.Fatalf("the value of %q is %q", key, value)
 			}
 		}
-		encoded, err := session.JSON{}.Encode(values)
+		encoded, err := session.JSON{}.Encode(session.Binding{}, values)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if valid && !json.Valid(encoded) {
 			t.Fatalf("Encode made %q of JSON", encoded)
 		}
-		again, err := session.JSON{}.Decode(encoded)
+		again, err := session.JSON{}.Decode(session.Binding{}, encoded)
 		if err != nil || !maps.EqualFunc(again, values, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
 			t.Fatalf("decoded again: %q, %v; first: %q", again, err, values)
 		}
-		if twice, err := (session.JSON{}).Encode(again); err != nil || !bytes.Equal(twice, encoded) {
+		if twice, err := (session.JSON{}).Encode(session.Binding{}, again); err != nil || !bytes.Equal(twice, encoded) {
 			t.Fatalf("encoded again: %q, %v; first: %q", twice, err, encoded)
 		}
 	})

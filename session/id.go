@@ -19,7 +19,7 @@ const (
 	IDTextLen = idLen / 3 * 4
 )
 
-const redacted = "session.ID(redacted)"
+const redactedID = "session.ID(redacted)"
 
 // idText is URL-safe base64; 36 bytes need no padding. Strict rejects texts
 // that decode to the same bytes as another.
@@ -112,14 +112,14 @@ func (id ID) Secret() string {
 }
 
 // String returns a placeholder.
-func (id ID) String() string { return redacted }
+func (id ID) String() string { return redactedID }
 
 // GoString returns a placeholder.
-func (id ID) GoString() string { return redacted }
+func (id ID) GoString() string { return redactedID }
 
 // Format writes a placeholder, whatever the verb.
-func (id ID) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
+func (id ID) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redactedID) }
 
 // MarshalText returns a placeholder, so that encoding/json, log/slog, zap and
 // the like cannot spill the secret.
-func (id ID) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (id ID) MarshalText() ([]byte, error) { return []byte(redactedID), nil }

@@ -50,16 +50,17 @@ func (s *Session) Login(ctx context.Context, user string, login Login) error {
 		return err
 	}
 	if p := login.Policy; p != nil {
-		if err := p.withDefaults().check("Login.Policy", s.m.longest(), !s.m.cookie.Insecure); err != nil {
+		if err := p.withDefaults().check("Login.Policy", s.m.longest(), s.m.cookie); err != nil {
 			return err
 		}
 	}
+	seen := describe(s.m.observe(s.r, login.Label)) // before the lock: the application's function may use the session
 	return s.do(ctx, func() error {
 		if err := s.writable(); err != nil {
 			return err
 		}
 		d := s.draft(s.m.stored(user), login.Policy)
-		d.head.loggedIn, d.head.about = d.head.issued, describe(s.m.observe(s.r, login.Label))
+		d.head.loggedIn, d.head.about = d.head.issued, seen
 		d.reason = ReasonLogin
 		if err := s.replaceable(d); err != nil {
 			return err
@@ -146,7 +147,10 @@ func (s *Session) Renew(ctx context.Context, grace time.Duration) error {
 // session is again as it was.
 func (s *Session) cancel() error {
 	s.delta, s.values, s.next = s.next.before, nil, nil
-	return errors.Join(s.decode(), s.delta.apply(s.values))
+	if err := s.decode(); err != nil {
+		return err
+	}
+	return s.reapply()
 }
 
 // replaceable is an error if the browser can no longer be told of another ID, or
@@ -332,7 +336,11 @@ func (s *Session) renew(within reqsession.Limits, d draft, limit UserLimit) erro
 	err := s.replace(within, d, limit)
 	if err != nil && !s.dead() {
 		s.delta, s.values = changes, nil
-		if bad := errors.Join(s.decode(), s.delta.apply(s.values)); bad != nil {
+		bad := s.decode()
+		if bad == nil {
+			bad = s.reapply()
+		}
+		if bad != nil {
 			return errors.Join(err, bad)
 		}
 	}
@@ -388,15 +396,16 @@ func (s *Session) record(d *draft) (Record, error) {
 	if err := s.m.reaches(s.r); err != nil {
 		return Record{}, err
 	}
-	data, err := s.encode(d.head)
-	if err != nil {
-		return Record{}, err
-	}
 	if d.id.IsZero() {
 		d.until = d.deadline()
 		d.id = NewID(d.until)
 	}
-	rec := Record{Key: d.id.Key(), Version: s.rec.Version, User: d.user, Deadline: d.until, Expires: s.expiry(d.policy), Data: data}
+	key := d.id.Key()
+	data, err := s.encode(d.head, key, d.user)
+	if err != nil {
+		return Record{}, err
+	}
+	rec := Record{Key: key, Version: s.rec.Version, User: d.user, Deadline: d.until, Expires: s.expiry(d.policy), Data: data}
 	if rec.Expires.After(rec.Deadline) {
 		rec.Expires = rec.Deadline
 	}

@@ -19,24 +19,26 @@ import (
 // concurrent use. It runs nothing in the background and need not be closed;
 // the store stays the caller's.
 type Manager struct {
+	placeholder
 	store  Store
 	opts   Options
 	policy Policy // with its defaults
 	cookie Cookie // with its defaults
 	prefix string // of users, in the store
-	log    *zap.Logger
+	log    *reqsession.Log
 	https  func(*http.Request) bool
 
-	now       func() time.Time
-	longest   func() time.Duration
-	fresh     func(context.Context, Key) (Record, error)
-	touch     func(context.Context, Key, time.Time) (time.Time, error)
-	users     UserIndex // nil if the store is none, as those below
-	lister    Lister
-	waiter    NodeWaiter
-	explainer Explainer
+	strangers *reqsession.Strangers
 
-	unplaced logging.Rare // of lines about requests for another place than the cookie
+	now      func() time.Time
+	longest  func() time.Duration
+	fresh    func(context.Context, Key) (Record, error)
+	touch    func(context.Context, Key, time.Time) (time.Time, error)
+	users    UserIndex // nil if the store is none, as those below
+	lister   Lister
+	waiter   NodeWaiter
+	explains bool // whether the error of Get says what became of a session
+	most     int  // bytes of a record's data; 0: the store does not say
 }
 
 // userSeparator stands between the name of a manager and a user, in the store.
@@ -54,7 +56,7 @@ func NewManager(store Store, opts Options) (*Manager, error) {
 	}
 	m := &Manager{
 		store: store, opts: opts, policy: opts.Policy.withDefaults(), cookie: opts.Cookie.withDefaults(opts.Name),
-		log: logging.Or(opts.Logger), https: opts.HTTPS,
+		log: reqsession.NewLog(logging.Or(opts.Logger)), strangers: new(reqsession.Strangers), https: opts.HTTPS,
 		fresh: store.Get, touch: store.Touch,
 		now:     func() time.Time { return time.Now().UTC() },
 		longest: func() time.Duration { return math.MaxInt64 / 2 },
@@ -72,7 +74,7 @@ func NewManager(store Store, opts Options) (*Manager, error) {
 	if err := m.cookie.check(); err != nil {
 		return nil, err
 	}
-	if err := m.policy.check("Options.Policy", m.longest(), !m.cookie.Insecure); err != nil {
+	if err := m.policy.check("Options.Policy", m.longest(), m.cookie); err != nil {
 		return nil, err
 	}
 	if idle := m.policy.IdleTimeout; idle > 0 && opts.TouchInterval > idle/2 {
@@ -98,7 +100,10 @@ func (m *Manager) find() {
 	m.users, _ = m.store.(UserIndex)
 	m.lister, _ = m.store.(Lister)
 	m.waiter, _ = m.store.(NodeWaiter)
-	m.explainer, _ = m.store.(Explainer)
+	_, m.explains = m.store.(Explainer)
+	if l, ok := m.store.(DataLimiter); ok {
+		m.most = l.MaxData()
+	}
 }
 
 // Handler gives the requests to next a session, which FromContext returns. It
@@ -140,7 +145,7 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 			m.fail(w, r, fmt.Errorf("%w: two managers have the cookie %s: give them different Options.Name", ErrInvalid, m.cookie.Name))
 			return
 		}
-		s := &Session{m: m}
+		s := &Session{visit: &visit{m: m}}
 		reqsession.Serve(w, r, m, m.cookie.Name, part{s}, func(r *http.Request) { s.r = r }, next)
 	})
 }
@@ -148,7 +153,9 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 // FromContext returns the session of the request that ctx belongs to. The
 // first call loads it, and a request without one gets an empty one. If it
 // cannot be loaded, the error handler will answer the request, whatever the
-// handler does: it should just return.
+// handler does: it should just return. If that is because ctx has ended while the
+// request goes on, as that of a part of the page with a timeout of its own, the
+// error is the caller's alone, and the next call loads the session.
 //
 // The error is ErrNoManager if ctx does not come from a Manager's Handler, or
 // comes from the Handlers of several: see Manager.Session.
@@ -199,7 +206,7 @@ func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) {
 		level = zap.DebugLevel // the browser has gone
 	}
-	m.log.Log(level, "session: request failed", zap.Int("status", status), zap.Error(err))
+	m.log.Tell(level, "session: request failed", kindOf(err), r, zap.Int("status", status), zap.Error(err))
 	http.Error(w, http.StatusText(status), status)
 }
 

@@ -11,8 +11,10 @@ import (
 	"go.uber.org/zap"
 )
 
-// Options are a Manager's settings. The zero Options work.
+// Options are a Manager's settings. The zero Options work. They print as a
+// placeholder, as a Codec may hold a key.
 type Options struct {
+	placeholder
 	// Name keeps this manager's sessions apart from the sessions of other
 	// managers, on the same store too. Their cookies, users and limits have
 	// nothing to do with each other. It has up to 32 of the characters a-z,
@@ -32,7 +34,7 @@ type Options struct {
 	UserLimit UserLimit
 
 	// Codec makes the bytes that the store keeps of a session's values. nil is
-	// JSON.
+	// JSON. The user, and what is known of the login, stand in clear beside them.
 	Codec Codec
 	// FailUndecodable answers a request whose session cannot be decoded
 	// through ErrorHandler. Without it such a session is like none: the
@@ -55,8 +57,8 @@ type Options struct {
 	AnonymousOnOutage bool
 	// OnEvent, if not nil, is told what happens to sessions: for a log of
 	// logins and attacks. It is called in the request's goroutine, with its
-	// context where there is one, and may be called concurrently. With it, an
-	// ID that is not found costs a second query, for what became of it.
+	// context where there is one, and may be called concurrently. If it panics,
+	// that is logged, and the request goes on.
 	OnEvent func(context.Context, Event)
 	// Address, if not nil, returns the address of the browser, of which a
 	// login keeps the network: 24 bits of an IPv4 address, 48 of an IPv6 one.
@@ -68,8 +70,10 @@ type Options struct {
 	// a clear error where the cookie would be lost, see ErrInsecure. nil asks
 	// for TLS, or a header X-Forwarded-Proto or Forwarded that says https or wss.
 	HTTPS func(*http.Request) bool
-	// Logger is told of failures. If it is nil, warnings and errors go to the
-	// default logger of log/slog; zap.NewNop() silences them.
+	// Logger is told of failures: of a kind that goes on the first one at once,
+	// with the method and the path of its request, and then every ten seconds how
+	// many more there were. If it is nil, warnings and errors go to the default
+	// logger of log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
 }
 

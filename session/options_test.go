@@ -45,7 +45,7 @@ func TestOptionsOutOfRangeAreRefusedWithTheFieldsName(t *testing.T) {
 	}
 	for _, ok := range []session.Options{
 		{Name: strings.Repeat("a", 32)}, {Name: "0_-"}, {TouchInterval: -hour}, {TouchInterval: 15 * minute}, {UserLimit: session.UserLimit{Evict: true}},
-		{Cookie: session.Cookie{SigningKeys: [][]byte{make([]byte, 32), make([]byte, 64)}}},
+		{Cookie: session.Cookie{SigningKeys: session.Secrets(make([]byte, 32), make([]byte, 64))}},
 	} {
 		if _, err := session.NewManager(store, ok); err != nil {
 			t.Errorf("%+v: %v", ok, err)
@@ -55,6 +55,14 @@ func TestOptionsOutOfRangeAreRefusedWithTheFieldsName(t *testing.T) {
 
 // plainStore has nothing but what a store must have.
 type plainStore struct{ session.Store }
+
+func (s plainStore) Get(ctx context.Context, key session.Key) (session.Record, error) {
+	rec, err := s.Store.Get(ctx, key)
+	if errors.Is(err, session.ErrNotFound) {
+		err = session.ErrNotFound // it does not tell more
+	}
+	return rec, err
+}
 
 func TestAStoreOfTheSevenMethodsIsEnoughForAllButUsers(t *testing.T) {
 	t.Parallel()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sojourn-go/sojourn/internal/testrig/spystore"
 	"github.com/sojourn-go/sojourn/session"
@@ -39,21 +40,6 @@ func TestAFailedSaveIsAnsweredByTheStatusOfItsCause(t *testing.T) {
 			}
 		}
 	}
-}
-
-func TestDataOverTheLimitIsAMistakeOfTheProgram(t *testing.T) {
-	t.Parallel()
-	f := newFrail(t, session.Options{})
-	cookie := f.begin("alice")
-	for _, with := range []string{"", cookie} {
-		resp, after := f.ask(with, func(t turn) {
-			f.must("Set", t.s.Set("much", strings.Repeat("x", 2<<20)))
-		})
-		if resp.StatusCode != http.StatusInternalServerError || after != with {
-			f.Errorf("the answer is %d; want 500", resp.StatusCode)
-		}
-	}
-	f.has(cookie, "alice", "before")
 }
 
 func TestTheErrorHandlerIsGivenTheCauseOnceAndACleanHeader(t *testing.T) {
@@ -249,18 +235,18 @@ func TestADegradedRequestRecoversByReload(t *testing.T) {
 	f.has(cookie, "alice", "after", "before")
 }
 
-func TestAnUnknownIDIsTakenForOneWhenNobodyTellsItsFate(t *testing.T) {
+func TestWhatBecameOfASessionCostsNoQuestionOfItsOwn(t *testing.T) {
 	t.Parallel()
 	f := newFrail(t, session.Options{})
 	cookie := f.begin("alice")
 	f.ask(cookie, func(t turn) { f.must("Destroy", t.s.Destroy(t.r.Context())) })
-	f.fail(breakdowns[0], spystore.Fate)
-	resp, _ := f.ask(cookie, func(t turn) {
-		f.must("Session", t.err)
-		t.w.WriteHeader(http.StatusTeapot)
-	})
-	if told := f.events(session.EventUnknownID); resp.StatusCode != http.StatusTeapot || len(told) != 1 {
-		f.Errorf("the answer is %d, events %+v; want one", resp.StatusCode, told)
+	unknown := "__Host-session=" + session.NewID(time.Now().Add(time.Hour)).Secret()
+	for kind, cookie := range map[session.EventKind]string{session.EventEnded: cookie, session.EventUnknownID: unknown} {
+		before := f.store.Count()
+		f.ask(cookie, func(t turn) { f.must("Session", t.err) })
+		if told := f.events(kind); len(told) != 1 || f.store.Count() != before+1 {
+			f.Errorf("%v: %d calls, events %+v; want one each", kind, f.store.Count()-before, told)
+		}
 	}
 }
 

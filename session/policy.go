@@ -112,8 +112,8 @@ func (p Policy) withDefaults() Policy {
 }
 
 // check returns what is wrong with a policy that has its defaults, on a store
-// that keeps sessions for longest.
-func (p Policy) check(name string, longest time.Duration, secure bool) error {
+// that keeps sessions for longest, and with a cookie that has its defaults.
+func (p Policy) check(name string, longest time.Duration, c Cookie) error {
 	bad := func(field, format string, args ...any) error {
 		return fmt.Errorf("%w: %s.%s %s", ErrInvalid, name, field, fmt.Sprintf(format, args...))
 	}
@@ -134,8 +134,10 @@ func (p Policy) check(name string, longest time.Duration, secure bool) error {
 		return bad("RenewGrace", "is %v; it must not be longer than %v", p.RenewGrace, MaxGrace)
 	case p.SameSite < http.SameSiteLaxMode || p.SameSite > http.SameSiteNoneMode:
 		return bad("SameSite", "is %d; it must be Lax, Strict or None of net/http", p.SameSite)
-	case p.SameSite == http.SameSiteNoneMode && !secure:
+	case p.SameSite == http.SameSiteNoneMode && c.Insecure:
 		return bad("SameSite", "is None, which browsers take in Secure cookies only")
+	case p.SameSite != http.SameSiteNoneMode && c.Partitioned:
+		return bad("SameSite", "is not None; embedded pages, for which Cookie.Partitioned is, are sent no other cookies")
 	}
 	return nil
 }

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/reqsession"
 )
@@ -48,19 +47,29 @@ func (s *Session) FailOnConflict() {
 }
 
 // Reload forgets what the request has changed and reads the session from the
-// database, past the node's memory. It is ErrNotFound if it has ended.
+// database, past the node's memory. It is ErrNotFound if it has ended. With any
+// other error the session stays as it was, with the changes.
 func (s *Session) Reload(ctx context.Context) error {
 	return s.do(ctx, func() error {
 		if s.state.Closed() {
 			return fmt.Errorf("%w: the request is over", ErrTooLate)
 		}
-		if s.rec.Key.IsZero() {
-			return s.state.Read(func() error { return s.load(ctx, s.m.fresh) })
+		before, state := s.content, s.state
+		err := s.reload(ctx)
+		if err != nil && !s.dead() {
+			s.content, s.state = before, state
 		}
-		s.delta, s.next = delta{}, nil
-		s.state.Saved(nil) // nothing is left to save
-		return s.refetch(ctx)
+		return err
 	})
+}
+
+func (s *Session) reload(ctx context.Context) error {
+	if s.rec.Key.IsZero() {
+		return s.state.Read(func() error { return s.load(ctx, s.m.fresh) })
+	}
+	s.delta, s.next = delta{}, nil
+	s.state.Saved(nil) // nothing is left to save
+	return s.refetch(ctx)
 }
 
 // store writes what there is to write: a login, a new session, another ID,
@@ -92,10 +101,10 @@ func (s *Session) store(within reqsession.Limits, reach reqsession.Reach) error 
 		}
 		if !errors.Is(err, errNotDue) {
 			s.happened(Event{Kind: EventRenewFailed, Err: err})
-			s.m.log.Warn("session: renewal failed", zap.Stringer("session", s.rec.Key), zap.Error(err))
+			s.warn("session: renewal failed", s.rec.Key, err)
 		}
 	}
-	if !s.delta.empty() {
+	if s.delta.differs(s.values) {
 		return s.save(within)
 	}
 	s.touch()
@@ -119,7 +128,7 @@ func (s *Session) save(within reqsession.Limits) error {
 	ctx, cancel := within()
 	defer cancel()
 	for attempt := 1; ; attempt++ {
-		data, err := s.encode(s.head)
+		data, err := s.encode(s.head, s.rec.Key, s.rec.User)
 		if err != nil {
 			return err
 		}
@@ -158,8 +167,18 @@ func (s *Session) again(ctx context.Context, err error, attempt int) error {
 
 // refetch reads the session again, past the cache, and makes the changes to it.
 // In a renewal's grace period it finds the successor. A session that has got
-// another user must not get what the request did as the user before.
+// another user must not get what the request did as the user before. When it fails,
+// the session stays as it was, unless it has ended.
 func (s *Session) refetch(ctx context.Context) error {
+	before := s.content
+	err := s.merge(ctx)
+	if err != nil && !s.dead() {
+		s.content = before
+	}
+	return err
+}
+
+func (s *Session) merge(ctx context.Context) error {
 	was, changes := s.rec, s.delta
 	rec, err := s.m.fresh(ctx, was.Key)
 	if err == nil && rec.User != was.User {
@@ -182,6 +201,12 @@ func (s *Session) refetch(ctx context.Context) error {
 		return s.died(ErrUndecodable)
 	}
 	s.delta = changes
+	return s.reapply()
+}
+
+// reapply makes the changes to the values as they were read.
+func (s *Session) reapply() error {
+	s.delta.base = maps.Clone(s.values)
 	return s.delta.apply(s.values)
 }
 
@@ -220,16 +245,25 @@ func (s *Session) touch() {
 	_, err := s.m.touch(ctx, s.rec.Key, expires)
 	if err != nil && !errors.Is(err, ErrNotFound) { // one that ended meanwhile needs none
 		s.happened(Event{Kind: EventTouchFailed, Err: err})
-		s.m.log.Warn("session: touch failed", zap.Stringer("session", s.rec.Key), zap.Error(err))
+		s.warn("session: touch failed", s.rec.Key, err)
 	}
 }
 
-// encode returns the record's data with the changes.
-func (s *Session) encode(h head) ([]byte, error) {
-	if s.values == nil && !s.rec.Key.IsZero() {
-		return join(h, s.body)
+// encode returns the data, with the changes, of a record with that key and user.
+// Values that were not decoded are encoded again only if they are bound to
+// another.
+func (s *Session) encode(h head, key Key, user string) ([]byte, error) {
+	values, of := s.values, s.m.bound(key, user)
+	if values == nil && !s.rec.Key.IsZero() {
+		if _, unbound := s.m.opts.Codec.(JSON); unbound || of == s.m.bound(s.rec.Key, s.rec.User) {
+			return join(h, s.body)
+		}
+		var err error
+		if values, err = s.m.decode(s.rec, s.body); err != nil {
+			return nil, err
+		}
 	}
-	body, err := s.m.opts.Codec.Encode(s.values)
+	body, err := s.m.opts.Codec.Encode(of, values)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the values cannot be encoded: %w", ErrInvalid, err)
 	}

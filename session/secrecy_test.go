@@ -60,7 +60,7 @@ func TestNoIDIsInAnyEventLogOrError(t *testing.T) {
 			fmt.Fprintf(&out, "%+v\n%#v\n", what, what)
 		}
 		options := session.Options{
-			Policy: session.Policy{RenewAfter: hour, IdleTimeout: 2 * hour}, Cookie: session.Cookie{SigningKeys: keys},
+			Policy: session.Policy{RenewAfter: hour, IdleTimeout: 2 * hour}, Cookie: session.Cookie{SigningKeys: session.Secrets(keys...)},
 			Logger:  zap.New(recorder{zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), &mu, &logged}),
 			OnEvent: func(_ context.Context, e session.Event) { note(e) },
 			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {

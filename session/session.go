@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,27 +21,47 @@ import (
 // What they change is saved before the first byte of the answer. After that,
 // the values of a session that the browser already knows can still be changed:
 // they are saved by Save or when the handler returns.
+//
+// A Session prints, logs and marshals as a placeholder.
 type Session struct {
+	placeholder
+	*visit
+}
+
+// visit is what a Session is, behind a pointer: where fmt ignores the methods of a
+// Session, as in an unexported field, it prints the fields and does not follow this.
+type visit struct {
 	m *Manager
 	r *http.Request
 
-	mu     sync.Mutex
+	mu     reqsession.Lock
 	state  reqsession.State
 	cookie bool // whether the request came with a cookie of that name
-	// rec is the session, with the zero Key if there is none. In a renewal's
-	// grace period it is the successor of the session that the cookie names.
-	rec       Record
-	head      head
-	policy    Policy
-	body      []byte                     // of rec, until it is decoded
-	values    map[string]json.RawMessage // with the changes
-	delta     delta
+	content
 	exact     bool     // whether a conflict is an error
-	next      *draft   // what Login or Renew have prepared, nil if nothing
 	line      string   // of the header, for the cookie
 	stale     []string // lines of the header, for dead cookies beside it
 	clearSite bool
 	events    []Event
+}
+
+// content is what the request knows of its session, and what it changes.
+type content struct {
+	// rec is the session, with the zero Key if there is none. In a renewal's
+	// grace period it is the successor of the session that the cookie names.
+	rec    Record
+	head   head
+	policy Policy
+	body   []byte                     // of rec, until it is decoded
+	values map[string]json.RawMessage // with the changes
+	delta  delta
+	next   *draft // what Login or Renew have prepared, nil if nothing
+}
+
+// clone is content that later changes leave alone.
+func (c content) clone() content {
+	c.values, c.delta = maps.Clone(c.values), c.delta.clone()
+	return c
 }
 
 // dead reports whether the session ended while the request was under way.
@@ -50,12 +70,17 @@ func (s *Session) dead() bool { return s.state.Is(reqsession.Dead) }
 // do runs f under the lock and then tells the hook what happened.
 func (s *Session) do(ctx context.Context, f func() error) error {
 	events, err := s.locked(f)
-	s.m.emit(ctx, events...)
+	s.m.emit(ctx, s.r, events...)
 	return err
 }
 
+// errInside is the error of calls that a function makes which runs within one.
+var errInside = fmt.Errorf("%w: the function must not use the session", ErrInvalid)
+
 func (s *Session) locked(f func() error) ([]Event, error) {
-	s.mu.Lock()
+	if !s.mu.Enter() {
+		return nil, errInside
+	}
 	defer s.mu.Unlock()
 	err := f()
 	events := s.events
@@ -78,7 +103,7 @@ func (s *Session) lasting() reqsession.Limits { return reqsession.Lasting(s.r) }
 // open loads the session with the first call.
 func (s *Session) open(ctx context.Context) error {
 	return s.do(ctx, func() error {
-		return s.state.Open(func() error { return s.load(ctx, s.m.store.Get) })
+		return s.state.Open(ctx, s.r.Context(), func() error { return s.load(ctx, s.m.store.Get) })
 	})
 }
 
@@ -91,12 +116,17 @@ func (s *Session) load(ctx context.Context, get func(context.Context, Key) (Reco
 	if s.cookie && len(keys) == 0 {
 		s.happened(Event{Kind: EventInvalidID})
 	}
+	dead := 0
 	for i, key := range keys {
-		if err := s.try(ctx, key, get); err != nil {
+		buried, err := s.try(ctx, key, get)
+		if err != nil {
 			return err
 		}
-		if !s.rec.Key.IsZero() && i > 0 && i == given-1 {
-			s.sweep(ctx, keys[:i])
+		if buried {
+			dead++
+		}
+		if !s.rec.Key.IsZero() && i > 0 && i == given-1 && dead == i {
+			s.sweep()
 		}
 		if !s.rec.Key.IsZero() || !s.state.Is(reqsession.Usable) {
 			return nil
@@ -105,46 +135,67 @@ func (s *Session) load(ctx context.Context, get func(context.Context, Key) (Reco
 	return nil
 }
 
-// try takes over the session of key, if there is one.
-func (s *Session) try(ctx context.Context, key Key, get func(context.Context, Key) (Record, error)) error {
-	rec, err := get(ctx, key)
+// try takes over the session of key, if there is one. Else buried says whether one
+// has ended.
+func (s *Session) try(ctx context.Context, key Key, get func(context.Context, Key) (Record, error)) (buried bool, err error) {
+	rec, err := s.m.lookUp(ctx, key, get)
 	if errors.Is(err, ErrNotFound) {
-		s.miss(ctx, key)
-		return nil
+		s.miss(key, err)
+		return s.buried(key, err), nil
 	}
 	if err != nil {
-		if s.m.opts.AnonymousOnOutage {
+		if s.m.opts.AnonymousOnOutage && !reqsession.Alone(ctx, s.r.Context()) {
 			s.state.Become(reqsession.Degraded)
-			s.m.log.Warn("session: served without the store", zap.Stringer("session", key), zap.Error(err))
-			return nil
+			s.warn("session: served without the store", key, err)
+			return false, nil
 		}
-		return fmt.Errorf("session: load: %w", err)
+		return false, fmt.Errorf("session: load: %w", err)
 	}
-	return s.adopt(rec)
+	return false, s.adopt(rec)
+}
+
+// lookUp reads a session for a request that came with its ID. How many IDs of
+// which there never was a session are looked up is bounded, if the store can tell.
+func (m *Manager) lookUp(ctx context.Context, key Key, get func(context.Context, Key) (Record, error)) (rec Record, err error) {
+	if !m.explains {
+		return get(ctx, key)
+	}
+	ended := m.strangers.LookUp(ctx, key.Hash, func() reqsession.LookedUp {
+		rec, err = get(ctx, key)
+		switch {
+		case err == nil || FateOf(err) != FateUnknown:
+			return reqsession.Met
+		case errors.Is(err, ErrNotFound):
+			return reqsession.Stranger
+		}
+		return reqsession.Unanswered
+	})
+	if ended != nil {
+		return Record{}, ended
+	}
+	return rec, err
+}
+
+// warn logs what failed of a session's request.
+func (s *Session) warn(what string, key Key, err error) {
+	s.m.log.Tell(zap.WarnLevel, what, kindOf(err), s.r, zap.Stringer("session", key), zap.Error(err))
 }
 
 // reset makes it an empty session.
 func (s *Session) reset() {
-	s.rec, s.head, s.policy = Record{}, head{}, s.m.policy
-	s.body, s.values, s.delta, s.next = nil, nil, delta{}, nil
+	s.content = content{policy: s.m.policy}
 }
 
-// miss tells why there is no session, where the store knows. An ID whose hour
-// has passed is most likely one of a session that the store has forgotten.
-func (s *Session) miss(ctx context.Context, key Key) {
+// miss tells why there is no session, where the store knows. Anybody can make up
+// an ID whose hour has passed. A signed one, though, is one of a session that the
+// store has forgotten.
+func (s *Session) miss(key Key, err error) {
 	e := Event{Kind: EventUnknownID, Key: key}
-	if key.Bucket < BucketOf(s.m.now()) {
+	switch fate := FateOf(err); {
+	case fate == FateEnded || fate == FateRenewed:
+		e.Kind = EventEnded
+	case fate == FateExpired, s.m.cookie.signed() && key.Bucket < BucketOf(s.m.now()):
 		e.Kind = EventExpired
-	}
-	if s.m.opts.OnEvent != nil && s.m.explainer != nil {
-		fate, err := s.m.explainer.Fate(ctx, key)
-		switch {
-		case err != nil: // then it is not known
-		case fate == FateExpired:
-			e.Kind = EventExpired
-		case fate == FateEnded || fate == FateRenewed:
-			e.Kind = EventEnded
-		}
 	}
 	s.happened(e)
 }
@@ -170,7 +221,7 @@ func (s *Session) undecodable(key Key, err error) error {
 	if s.m.opts.FailUndecodable {
 		return fmt.Errorf("session: %s: %w", key, err)
 	}
-	s.m.log.Warn("session: undecodable, the request gets an empty one", zap.Stringer("session", key), zap.Error(err))
+	s.warn("session: undecodable, the request gets an empty one", key, err)
 	s.reset()
 	return nil
 }
@@ -184,17 +235,12 @@ func (s *Session) decode() error {
 		s.values = map[string]json.RawMessage{}
 		return nil
 	}
-	values, err := s.m.opts.Codec.Decode(s.body)
+	values, err := s.m.decode(s.rec, s.body)
 	if err != nil {
-		if !errors.Is(err, ErrUndecodable) {
-			err = fmt.Errorf("%w: %w", ErrUndecodable, err)
-		}
 		if err := s.undecodable(s.rec.Key, err); err != nil {
 			s.state.Fail(err)
 			return err
 		}
-	}
-	if values == nil {
 		values = map[string]json.RawMessage{}
 	}
 	s.values = values
@@ -204,12 +250,13 @@ func (s *Session) decode() error {
 // close ends the request. It saves what was changed after the answer had begun.
 func (s *Session) close() {
 	_ = s.do(s.r.Context(), func() error { // it is always nil
-		if !s.state.Close() || s.delta.empty() || s.rec.Key.IsZero() {
+		if !s.state.Close() || !s.delta.differs(s.values) || s.rec.Key.IsZero() {
 			return nil
 		}
 		if err := s.save(s.lasting()); err != nil && !s.dead() {
 			s.happened(Event{Kind: EventSaveFailed, Err: err})
-			s.m.log.Error("session: what changed after the answer had begun is not saved", zap.Stringer("session", s.rec.Key), zap.Error(err))
+			s.m.log.Tell(zap.ErrorLevel, "session: what changed after the answer had begun is not saved", kindOf(err), s.r,
+				zap.Stringer("session", s.rec.Key), zap.Error(err))
 		}
 		return nil
 	})

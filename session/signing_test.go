@@ -30,7 +30,7 @@ func flips(t *testing.T, text string) []string {
 func TestForgedSignaturesAreRefusedBeforeAnyLookup(t *testing.T) {
 	t.Parallel()
 	key := []byte("a key of thirty-two bytes, or so")
-	p := newSite(t, session.Options{Cookie: session.Cookie{SigningKeys: [][]byte{key}}})
+	p := newSite(t, session.Options{Cookie: session.Cookie{SigningKeys: session.Secrets(key)}})
 	b := p.browser()
 	b.visit(setting(t, "k", 1))
 	b.visit(func(_ context.Context, s *session.Session) {
@@ -42,7 +42,7 @@ func TestForgedSignaturesAreRefusedBeforeAnyLookup(t *testing.T) {
 	if !ok || len(id) != session.IDTextLen || len(mac) != 43 {
 		t.Fatalf("the cookie has %d bytes and %d of signature", len(id), len(mac))
 	}
-	twin := newSiteOn(t, p.clock, p.store, session.Options{Cookie: session.Cookie{Name: "__Host-other", SigningKeys: [][]byte{key}}}).browser()
+	twin := newSiteOn(t, p.clock, p.store, session.Options{Cookie: session.Cookie{Name: "__Host-other", SigningKeys: session.Secrets(key)}}).browser()
 	twin.visit(setting(t, "k", 1))
 	p.store.taken()
 	p.told()
@@ -80,7 +80,7 @@ func TestSigningKeysAreRotated(t *testing.T) {
 	older, newer := []byte("the older key, of thirty-two byte"), []byte("the newer key, of thirty-two byte")
 	p := newSite(t, session.Options{})
 	with := func(keys ...[]byte) *site {
-		return newSiteOn(t, p.clock, p.store, session.Options{Cookie: session.Cookie{SigningKeys: keys}})
+		return newSiteOn(t, p.clock, p.store, session.Options{Cookie: session.Cookie{SigningKeys: session.Secrets(keys...)}})
 	}
 	before, during, after := with(older), with(newer, older), with(newer)
 	signedOlder := before.browser()

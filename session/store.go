@@ -60,7 +60,8 @@ type Record struct {
 // text has data in it.
 type Store interface {
 	// Get returns the live session of key, or of its successor while key is in
-	// a renewal's grace period. It is ErrNotFound when there is none.
+	// a renewal's grace period. It is ErrNotFound when there is none. If the
+	// store is an Explainer, FateOf of the error then is what Fate would say.
 	Get(ctx context.Context, key Key) (Record, error)
 
 	// Create adds a session and returns it with its Version and Created. The
@@ -148,6 +149,14 @@ type Clock interface {
 	// Longest returns the longest lifetime of a session that is created now, as
 	// well as this node knows it.
 	Longest() time.Duration
+}
+
+// DataLimiter is a store that tells how much data a session can have, so that a
+// Manager can refuse what would be too much before it is saved.
+type DataLimiter interface {
+	// MaxData returns the most bytes of Record.Data. It is the same for as long
+	// as the store lasts.
+	MaxData() int
 }
 
 // Putter is a store for middleware that knows no versions.

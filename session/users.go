@@ -34,7 +34,8 @@ type Info struct {
 	Current bool `json:"current"`
 }
 
-// Export is a session with its values, which must not be modified.
+// Export is a session with its values, which must not be modified. They are part
+// of its JSON, for the user. Otherwise it prints and logs without them.
 type Export struct {
 	Info
 	Values map[string]json.RawMessage `json:"values"`
@@ -126,7 +127,7 @@ func (m *Manager) Revoke(ctx context.Context, user, key string) error {
 			return err
 		}
 		if ended > 0 {
-			m.emit(ctx, Event{Kind: EventDestroyed, Key: rec.Key, User: user, Reason: ReasonRevoked, Count: ended})
+			m.emit(ctx, nil, Event{Kind: EventDestroyed, Key: rec.Key, User: user, Reason: ReasonRevoked, Count: ended})
 			m.endCurrent(ctx, func(s *Session) bool { return s.rec.Key == rec.Key })
 			return nil
 		}
@@ -175,7 +176,7 @@ func (m *Manager) revoke(ctx context.Context, user string, except ...Key) (int64
 	}
 	ended, err := m.users.DestroyUser(ctx, m.stored(user), except...)
 	if err == nil && ended > 0 {
-		m.emit(ctx, Event{Kind: EventDestroyed, User: user, Reason: ReasonRevoked, Count: ended})
+		m.emit(ctx, nil, Event{Kind: EventDestroyed, User: user, Reason: ReasonRevoked, Count: ended})
 	}
 	return ended, err
 }
@@ -237,9 +238,9 @@ func (m *Manager) export(rec Record) (Export, error) {
 	if err != nil {
 		return Export{}, fmt.Errorf("session: %s: %w", rec.Key, err)
 	}
-	values, err := m.opts.Codec.Decode(body)
+	values, err := m.decode(rec, body)
 	if err != nil {
-		return Export{}, fmt.Errorf("session: %s: %w: %w", rec.Key, ErrUndecodable, err)
+		return Export{}, fmt.Errorf("session: %s: %w", rec.Key, err)
 	}
 	return Export{Info: m.info(rec, h), Values: values}, nil
 }

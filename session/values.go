@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sojourn-go/sojourn/internal/jsonobject"
+	"github.com/sojourn-go/sojourn/internal/redacted"
 	"github.com/sojourn-go/sojourn/internal/reqsession"
 )
 
@@ -18,69 +20,99 @@ const flashKey = "_flash"
 // Get returns a value of the session, decoded as encoding/json does. A value
 // that is not there is the zero T, of which Has can tell the difference. It is
 // an error if the value is not a T, or if the session cannot be decoded and
-// Options.FailUndecodable is set.
+// Options.FailUndecodable is set. There is nothing of the value in its text.
 func Get[T any](s *Session, key string) (T, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return read[T](s, key)
+	raw, err := s.raw(key)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return decodeValue[T](key, raw)
 }
 
-// Pop is Get and Delete, for values that are used once. Of concurrent requests
-// each may get the value.
-func Pop[T any](s *Session, key string) (T, error) {
-	var value T
+// Take takes a value that must be had once, as the state of an OAuth request:
+// of concurrent requests, on whichever nodes, one finds it. found says whether
+// this is the one. The session is saved, without the value and with what else
+// the request has changed, before Take returns.
+//
+// It is an error if the value is not a T, and else fails as Set and Save. After an
+// error the value may be taken again, unless it is ErrUnknown: then it may be gone.
+// Neither T's own decoding nor anything else that it calls may use the session.
+func Take[T any](ctx context.Context, s *Session, key string) (value T, found bool, err error) {
 	if err := checkKey(key); err != nil {
-		return value, err
+		return value, false, err
 	}
-	err := s.do(s.r.Context(), func() (err error) {
-		if value, err = read[T](s, key); err != nil || s.values[key] == nil {
-			return err
-		}
-		return s.change(key, nil)
+	var taken json.RawMessage
+	err = s.do(ctx, func() error {
+		return s.takeOut(ctx, key, func(raw json.RawMessage) (json.RawMessage, error) {
+			taken = raw
+			return nil, s.inside(func() (err error) {
+				value, err = decodeValue[T](key, raw)
+				return err
+			})
+		})
 	})
+	if err != nil || taken == nil {
+		var zero T
+		return zero, false, err
+	}
+	return value, true, nil
+}
+
+// Pop is Take for as long as the request lasts, where a value that is not there is
+// as good as the zero T.
+func Pop[T any](s *Session, key string) (T, error) {
+	value, _, err := Take[T](s.r.Context(), s, key)
 	return value, err
 }
 
 // Update changes a value by a function of what is there, the zero T if nothing
 // is. When another request has saved meanwhile, the function is called again
 // with what that has saved. So of two requests that count, both do. The
-// function must do nothing else, nor use the session.
+// function must do nothing else. If it uses the session, that and the Update are
+// ErrInvalid. Update fails as Set.
 func Update[T any](s *Session, key string, f func(T) T) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
 	return s.do(s.r.Context(), func() error {
-		return s.update(key, func(raw json.RawMessage) (json.RawMessage, error) {
-			old, err := decodeValue[T](key, raw)
-			if err != nil {
-				return nil, err
-			}
-			return encodeValue(key, f(old))
+		return s.update(key, func(raw json.RawMessage) (now json.RawMessage, err error) {
+			err = s.inside(func() error {
+				old, err := decodeValue[T](key, raw)
+				if err != nil {
+					return err
+				}
+				now, err = encodeValue(key, f(old))
+				return err
+			})
+			return now, err
 		})
 	})
 }
 
-// Flashes returns and removes what Flash has added, the oldest first. Of
-// concurrent requests each may get the same.
+// Flashes returns and removes, of what Flash has added, all that is a T, the oldest
+// first. What else there is stays for a Flashes of its type; json.RawMessage is
+// the type of all. Of concurrent requests each may get the same.
 func Flashes[T any](s *Session) ([]T, error) {
 	var all []T
 	err := s.do(s.r.Context(), func() error {
-		taken, err := read[[]json.RawMessage](s, flashKey)
+		if err := s.decode(); err != nil {
+			return err
+		}
+		var taken []json.RawMessage
+		err := s.inside(func() error {
+			for _, raw := range flashesIn(s.values[flashKey]) {
+				if one, err := decodeValue[T](flashKey, raw); err == nil {
+					all, taken = append(all, one), append(taken, raw)
+				}
+			}
+			return nil
+		})
 		if err != nil || len(taken) == 0 {
 			return err
 		}
-		for _, raw := range taken {
-			one, err := decodeValue[T](flashKey, raw)
-			if err != nil {
-				return err
-			}
-			all = append(all, one)
-		}
 		return s.update(flashKey, func(raw json.RawMessage) (json.RawMessage, error) {
-			left, err := decodeValue[[]json.RawMessage](flashKey, raw)
-			if err != nil {
-				return nil, err
-			}
+			left := flashesIn(raw)
 			for _, one := range taken {
 				if i := slices.IndexFunc(left, func(other json.RawMessage) bool { return bytes.Equal(other, one) }); i >= 0 {
 					left = slices.Delete(left, i, i+1)
@@ -98,8 +130,18 @@ func Flashes[T any](s *Session) ([]T, error) {
 	return all, nil
 }
 
+// flashesIn are the flashes of a session. What is no list, as another program may
+// have left it, is one flash.
+func flashesIn(raw json.RawMessage) []json.RawMessage {
+	var all []json.RawMessage
+	if raw != nil && json.Unmarshal(raw, &all) != nil {
+		return []json.RawMessage{raw}
+	}
+	return all
+}
+
 // Flash adds something for a later request to show once, by Flashes. Concurrent
-// requests may add, and all that they add is there.
+// requests may add, and all that they add is there. It fails as Set.
 func (s *Session) Flash(v any) error {
 	one, err := encodeValue(flashKey, v)
 	if err != nil {
@@ -107,20 +149,21 @@ func (s *Session) Flash(v any) error {
 	}
 	return s.do(s.r.Context(), func() error {
 		return s.update(flashKey, func(raw json.RawMessage) (json.RawMessage, error) {
-			all, err := decodeValue[[]json.RawMessage](flashKey, raw)
-			if err != nil {
-				return nil, err
-			}
-			return encodeValue(flashKey, append(all, one))
+			return encodeValue(flashKey, append(flashesIn(raw), one))
 		})
 	})
 }
 
-// Set gives the session a value, encoded by encoding/json at once: what cannot
-// be encoded is an error here. Changes to v made later do not count. The key
-// must be UTF-8, not empty and not "_flash", else it is ErrInvalid. It is
-// ErrTooLate if the answer has begun and the session is not stored yet, and
-// ErrDegraded if the session could not be read.
+// Set gives the session a value, encoded by encoding/json at once. Changes to v
+// made later do not count. A value that is there already is not saved again.
+//
+// It is ErrInvalid if v cannot be encoded, has a text that is not UTF-8 or is
+// nested deeper than MaxDepth, and if key is not UTF-8, empty or "_flash". It is
+// ErrTooLarge, with the limit, if the session would have more data than the store
+// takes. It is ErrTooLate if the answer has begun and the session is not stored
+// yet, ErrDegraded if the session could not be read, and ErrNotFound if it was
+// found to have ended. After a Save that failed it has the error of that, until
+// another Save succeeds or Reload forgets the changes.
 func (s *Session) Set(key string, v any) error {
 	if err := checkKey(key); err != nil {
 		return err
@@ -150,9 +193,10 @@ func (s *Session) Delete(key string) error {
 // before this request is saved. The user stays logged in. It fails as Set.
 func (s *Session) Clear() error {
 	return s.do(s.r.Context(), func() error {
-		if err := s.writable(); err != nil {
+		if err := s.changeable(); err != nil {
 			return err
 		}
+		s.delta.begin(s.values)
 		s.values = map[string]json.RawMessage{}
 		s.delta.clear()
 		return nil
@@ -177,40 +221,123 @@ func (s *Session) Keys() []string {
 	return slices.DeleteFunc(keys, func(key string) bool { return key == flashKey })
 }
 
-func read[T any](s *Session, key string) (T, error) {
-	if err := s.decode(); err != nil {
-		var zero T
-		return zero, err
+// raw is a value as JSON, which is never written to.
+func (s *Session) raw(key string) (json.RawMessage, error) {
+	if !s.mu.Enter() {
+		return nil, errInside
 	}
-	return decodeValue[T](key, s.values[key])
+	defer s.mu.Unlock()
+	err := s.decode()
+	return s.values[key], err
+}
+
+// inside runs a function of the application while the session is locked.
+func (s *Session) inside(f func() error) (err error) {
+	if alone := s.mu.Call(func() { err = f() }); !alone {
+		return errInside
+	}
+	return err
 }
 
 func (s *Session) change(key string, value json.RawMessage) error {
-	if err := s.writable(); err != nil {
+	if err := s.changeable(); err != nil {
+		return err
+	}
+	if err := s.put(key, value); err != nil {
 		return err
 	}
 	s.delta.set(key, value)
-	if value == nil {
-		delete(s.values, key)
-	} else {
-		s.values[key] = value
-	}
 	return nil
 }
 
 func (s *Session) update(key string, u update) error {
-	if err := s.writable(); err != nil {
+	if err := s.changeable(); err != nil {
 		return err
 	}
 	now, err := u(s.values[key])
 	if err != nil {
 		return err
 	}
+	if err := s.put(key, now); err != nil {
+		return err
+	}
 	s.delta.update(key, u, now)
-	if now == nil {
-		delete(s.values, key)
-	} else {
-		s.values[key] = now
+	return nil
+}
+
+// takeOut removes a value by an update of that, which gets it, and saves. When that
+// fails, the value is not taken.
+func (s *Session) takeOut(ctx context.Context, key string, u update) error {
+	if err := s.changeable(); err != nil || s.values[key] == nil {
+		return err
+	}
+	before := s.clone()
+	err := s.update(key, u)
+	if err == nil && (!s.rec.Key.IsZero() || s.next != nil) {
+		err = s.store(reqsession.Exactly(ctx), reqsession.ReachOf(s.r.Context(), reqsession.Later))
+	}
+	if err != nil && !s.dead() {
+		s.content = before
+	}
+	return err
+}
+
+// put places a value among the others, if there is room.
+func (s *Session) put(key string, value json.RawMessage) error {
+	s.delta.begin(s.values)
+	before := s.values[key]
+	place := func(value json.RawMessage) {
+		if value == nil {
+			delete(s.values, key)
+		} else {
+			s.values[key] = value
+		}
+	}
+	place(value)
+	if value == nil {
+		return nil
+	}
+	if err := s.fits(key); err != nil {
+		place(before)
+		return err
+	}
+	return nil
+}
+
+// spare is how much smaller than the limit the values are whose data need not be
+// made to know that it fits.
+const spare = 8
+
+// fits says whether the data has room in the store, with the value that key has.
+func (s *Session) fits(key string) error {
+	h := s.head
+	if s.rec.Key.IsZero() {
+		h = s.draft("", nil).head
+	}
+	size := 256 + len(h.about)
+	for key, value := range s.values {
+		size += len(key) + len(value) + 4
+	}
+	if s.m.most == 0 || size <= s.m.most/spare {
+		return nil
+	}
+	data, err := s.encode(h, s.rec.Key, s.rec.User)
+	if err == nil && len(data) > s.m.most {
+		err = fmt.Errorf("%w: with the value %q the session has %d bytes of data; the store takes %d", ErrTooLarge, key, len(data), s.m.most)
+	}
+	return err
+}
+
+// changeable says whether changes will be saved. It decodes the values too.
+func (s *Session) changeable() error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if s.dead() {
+		return errEnded
+	}
+	if err := s.state.Refusal(); err != nil {
+		return fmt.Errorf("session: %w", err)
 	}
 	return nil
 }
@@ -253,15 +380,18 @@ func decodeValue[T any](key string, raw json.RawMessage) (value T, err error) {
 	}
 	if err := json.Unmarshal(raw, &value); err != nil {
 		var zero T
-		return zero, fmt.Errorf("session: the value %q is no %T: %w", key, zero, err)
+		return zero, redacted.Because(fmt.Sprintf("session: the value %q is no %T", key, zero), err)
 	}
 	return value, nil
 }
 
+// MaxDepth is how deep the objects and arrays of a value may be nested.
+const MaxDepth = jsonobject.MaxDepth
+
 func encodeValue(key string, v any) (json.RawMessage, error) {
-	raw, err := jsonobject.Marshal(v)
+	raw, err := jsonobject.Encode(v)
 	if err != nil {
-		return nil, fmt.Errorf("session: the value %q cannot be encoded: %w", key, err)
+		return nil, fmt.Errorf("%w: the value %q cannot be encoded: %w", ErrInvalid, key, err)
 	}
 	return raw, nil
 }

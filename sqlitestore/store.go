@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/sojourn-go/sojourn/internal/redacted"
 	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	migrations "github.com/sojourn-go/sojourn/migrations/sqlite"
 	"github.com/sojourn-go/sojourn/session"
@@ -24,12 +25,17 @@ var _ interface {
 	session.UserIndex
 	session.Pruner
 	session.Explainer
+	session.DataLimiter
 	session.Statser
 } = (*Store)(nil)
+
+// placeholder makes what embeds it print as a placeholder.
+type placeholder = redacted.Value
 
 // Store keeps sessions in an SQLite database. Use Open or New to make one. All
 // methods may be called concurrently.
 type Store struct {
+	placeholder
 	opts   Options
 	engine *sqlstore.Engine
 	now    func() time.Time

@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/sojourn-go/sojourn/nodestore"
+	"github.com/sojourn-go/sojourn/session"
 )
 
 func main() {
@@ -45,7 +46,7 @@ func serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close(context.Background())) }()
-	sessions, err := nodestore.NewExpress(store, nodestore.ExpressOptions{Secrets: []string{os.Getenv("SESSION_SECRET")}})
+	sessions, err := nodestore.NewExpress(store, nodestore.ExpressOptions{Secrets: session.Secrets(os.Getenv("SESSION_SECRET"))})
 	if err != nil {
 		return err
 	}

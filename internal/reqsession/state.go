@@ -19,6 +19,11 @@
 //	   └──▶ Failed ◀── Usable         it cannot be read or saved: the error answers
 package reqsession
 
+import (
+	"context"
+	"fmt"
+)
+
 // Standing is what has become of the session.
 type Standing int
 
@@ -48,7 +53,8 @@ const (
 type State struct {
 	answer   Answer
 	standing Standing
-	failure  error
+	failure  error // if it is Failed
+	refusal  error // if it is Refused
 }
 
 // Is reports whether the session stands like that.
@@ -63,12 +69,30 @@ func (s *State) Closed() bool { return s.answer == Closed }
 // Failure is why the session could not be read or saved, if it is Failed.
 func (s *State) Failure() error { return s.failure }
 
-// Open reads the session with the first call.
-func (s *State) Open(read func() error) error {
-	if s.standing == Unread {
-		return s.Read(read)
+// Refusal is why changes are refused after a Save that failed: they would not be
+// saved. It is nil unless it is Refused.
+func (s *State) Refusal() error {
+	if s.standing != Refused {
+		return nil
 	}
-	return s.failure
+	return fmt.Errorf("a Save has failed, and only another Save or a Reload goes on: %w", s.refusal)
+}
+
+// Alone reports whether ctx has ended while the request that it was made for goes
+// on: what fails of that is the caller's alone.
+func Alone(ctx, request context.Context) bool { return ctx.Err() != nil && request.Err() == nil }
+
+// Open reads the session with the first call. When read fails because the caller's
+// ctx ended, nothing is decided: the next call reads again.
+func (s *State) Open(ctx, request context.Context, read func() error) error {
+	if s.standing != Unread {
+		return s.failure
+	}
+	err := s.Read(read)
+	if err != nil && Alone(ctx, request) {
+		*s = State{answer: s.answer}
+	}
+	return err
 }
 
 // Read reads the session, which is Usable then, or what read made of it.
@@ -99,7 +123,7 @@ func (s *State) Saved(err error) {
 	switch {
 	case s.standing != Usable && s.standing != Refused:
 	case err != nil:
-		s.standing = Refused
+		s.standing, s.refusal = Refused, err
 	default:
 		s.standing = Usable
 	}

@@ -11,7 +11,7 @@ var errTest = errors.New("broken on purpose")
 
 func readTo(standing Standing, err error) State {
 	var s State
-	_ = s.Open(func() error {
+	_ = s.Open(context.Background(), context.Background(), func() error {
 		if standing != Usable {
 			s.Become(standing)
 		}
@@ -25,7 +25,7 @@ func TestASessionIsReadOnce(t *testing.T) {
 	var s State
 	reads := 0
 	for range 2 {
-		if err := s.Open(func() error { reads++; return errTest }); err != errTest || !s.Is(Failed) || s.Failure() != errTest {
+		if err := s.Open(t.Context(), t.Context(), func() error { reads++; return errTest }); err != errTest || !s.Is(Failed) || s.Failure() != errTest {
 			t.Errorf("Open: %v, standing %d", err, s.standing)
 		}
 	}
@@ -137,5 +137,33 @@ func TestWritesLastAsTheyShould(t *testing.T) {
 	}
 	if err := Collided(ctx, errTest, 2); !errors.Is(err, errTest) || !errors.Is(err, context.Canceled) {
 		t.Errorf("when the context has ended: %v", err)
+	}
+}
+
+func TestTheEndOfACallersContextDecidesNothing(t *testing.T) {
+	t.Parallel()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	var s State
+	if err := s.Open(ended, t.Context(), func() error { return errTest }); err != errTest || !s.Is(Unread) || s.Failure() != nil {
+		t.Errorf("Open: %v, standing %d, failure %v", err, s.standing, s.Failure())
+	}
+	if err := s.Open(t.Context(), t.Context(), func() error { return nil }); err != nil || !s.Is(Usable) {
+		t.Errorf("the next Open: %v, standing %d", err, s.standing)
+	}
+	s = State{}
+	if err := s.Open(ended, ended, func() error { return errTest }); err != errTest || !s.Is(Failed) {
+		t.Errorf("Open when the request has ended too: %v, standing %d", err, s.standing)
+	}
+}
+
+func TestChangesAreRefusedAfterASaveThatFailed(t *testing.T) {
+	t.Parallel()
+	s := readTo(Usable, nil)
+	if s.Saved(errTest); !errors.Is(s.Refusal(), errTest) {
+		t.Errorf("Refusal = %v", s.Refusal())
+	}
+	if s.Saved(nil); s.Refusal() != nil {
+		t.Errorf("after another Save: %v", s.Refusal())
 	}
 }

@@ -34,7 +34,7 @@ func (e *Engine) get(ctx context.Context, key session.Key) (session.Record, erro
 		case err != nil:
 			return err
 		case r == nil || !r.Live():
-			return session.ErrNotFound
+			return session.NotFound(asked.Fate())
 		}
 		rec = r.Rec
 		if r == asked {

@@ -207,6 +207,9 @@ func createConcurrently(e *env) {
 }
 
 func limits(e *env) {
+	if l, ok := e.s.(session.DataLimiter); ok && l.MaxData() != e.h.MaxData {
+		e.Errorf("MaxData = %d; want %d", l.MaxData(), e.h.MaxData)
+	}
 	tooLong := strings.Repeat("u", e.h.MaxUser+1)
 	for _, c := range []struct {
 		name  string

@@ -1,6 +1,7 @@
 package sessiontest
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -25,13 +26,20 @@ func fateCases() []testCase {
 	return cases
 }
 
-// fate checks what each node tells of key at once: one fate of want.
+// fate checks what each node tells of key at once: one fate of want. The error of a
+// Get that finds nothing tells it too.
 func (e *env) fate(key session.Key, want ...session.Fate) {
 	e.Helper()
 	for i, s := range []session.Store{e.s, e.peer()} {
 		got, err := s.(session.Explainer).Fate(e.ctx, key)
 		if err != nil || !slices.Contains(want, got) {
 			e.Errorf("Fate by node %d = %v, %v; want %v, nil", i, got, err, want)
+		}
+		if _, err := fresh(e.ctx, s, key); errors.Is(err, session.ErrNotFound) && !slices.Contains(want, session.FateOf(err)) {
+			e.Errorf("the error of Get by node %d tells %v; want %v", i, session.FateOf(err), want)
+		}
+		if _, err := s.Get(e.ctx, key); errors.Is(err, session.ErrNotFound) && !slices.Contains(want, session.FateOf(err)) {
+			e.Errorf("the error of Get by node %d, from memory, tells %v; want %v", i, session.FateOf(err), want)
 		}
 	}
 }

@@ -97,8 +97,8 @@ func wrongShape(w *web) {
 
 func wrongSignature(w *web) {
 	keys := [][]byte{[]byte(strings.Repeat("new ", 8)), []byte(strings.Repeat("old ", 8))}
-	old := w.serve(0, session.Options{Cookie: session.Cookie{SigningKeys: keys[1:]}})
-	n := w.serve(0, session.Options{Cookie: session.Cookie{SigningKeys: keys}})
+	old := w.serve(0, session.Options{Cookie: session.Cookie{SigningKeys: session.Secrets(keys[1:]...)}})
+	n := w.serve(0, session.Options{Cookie: session.Cookie{SigningKeys: session.Secrets(keys...)}})
 	user := w.unique("user")
 	b, _ := old.loggedIn(user)
 	if found := b.look(n); found.user != user {

@@ -155,10 +155,10 @@ func TestMiddlewaresDoTheSame(t *testing.T) {
 func doTheSame(t *testing.T, k kind, s setup, inNode http.Handler, store *nodestore.Store) {
 	var inGo http.Handler
 	if k.does.koa {
-		s.koa.Keys = []string{"secret"}
+		s.koa.Keys = session.Secrets("secret")
 		inGo = goKoa(t, store, s.koa)
 	} else {
-		s.express.Secrets = []string{"secret"}
+		s.express.Secrets = session.Secrets("secret")
 		inGo = goExpress(t, store, s.express)
 	}
 	node, golang := newVisitor(inNode, s.https, store), newVisitor(inGo, s.https, store)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/nodestore"
+	"github.com/sojourn-go/sojourn/session"
 )
 
 // site is one origin with several apps behind it, by the first part of the
@@ -86,9 +87,9 @@ func goApp(t testing.TB, k kind, db database, secrets ...string) http.Handler {
 	store := openStore(t, db.open(t), k.layout, k.options())
 	cookie := nodestore.Cookie{MaxAge: maxAge}
 	if k.does.koa {
-		return goKoa(t, store, nodestore.KoaOptions{Keys: secrets, Cookie: cookie})
+		return goKoa(t, store, nodestore.KoaOptions{Keys: session.Secrets(secrets...), Cookie: cookie})
 	}
-	return goExpress(t, store, nodestore.ExpressOptions{Secrets: secrets, Cookie: cookie})
+	return goExpress(t, store, nodestore.ExpressOptions{Secrets: session.Secrets(secrets...), Cookie: cookie})
 }
 
 func goExpress(t testing.TB, store *nodestore.Store, opts nodestore.ExpressOptions) http.Handler {

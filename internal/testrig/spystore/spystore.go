@@ -205,6 +205,14 @@ func (s *Store) DestroyOnAllNodes(ctx context.Context, keys ...session.Key) (int
 	})
 }
 
+// MaxData implements session.DataLimiter. It is not counted: it asks nobody.
+func (s *Store) MaxData() int {
+	if l, ok := s.Store.(session.DataLimiter); ok {
+		return l.MaxData()
+	}
+	return 0
+}
+
 // Fate implements session.Explainer.
 func (s *Store) Fate(ctx context.Context, key session.Key) (session.Fate, error) {
 	return call(ctx, s, Fate, func() (session.Fate, error) {
