@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -218,6 +219,48 @@ func TestCookiesOfManagersInsideAndOutsideAreSpared(t *testing.T) {
 		}))).ServeHTTP(w, get(""))
 		if got := w.Result().Header.Get("Clear-Site-Data"); got != `"storage"` || len(w.Result().Cookies()) != 1 {
 			t.Errorf("%s: Clear-Site-Data: %s with %d cookies", name, got, len(w.Result().Cookies()))
+		}
+	}
+}
+
+// An error handler may show a page that is cached elsewhere.
+func TestTheErrorHandlersPageIsNotCachedWithACookie(t *testing.T) {
+	t.Parallel()
+	for name, show := range map[string]func(http.ResponseWriter){
+		"a status": func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) },
+		"text":     func(w http.ResponseWriter) { _, _ = io.WriteString(w, "sorry") },
+		"a copy":   func(w http.ResponseWriter) { _, _ = io.Copy(w, strings.NewReader("sorry")) },
+		"a flush":  func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() },
+		"nothing":  func(http.ResponseWriter) {},
+	} {
+		page := func(w http.ResponseWriter, _ *http.Request, _ error) {
+			w.Header().Set("Cache-Control", "public, max-age=60")
+			w.Header().Set("CDN-Cache-Control", "max-age=60")
+			show(w)
+		}
+		shop := newSite(t, session.Options{Name: "shop", ErrorHandler: page})
+		inner := newSite(t, session.Options{})
+		for _, cookies := range []int{1, 0} {
+			shop.store.fail("Create", errLost)
+			w := httptest.NewRecorder()
+			shop.manager.Handler(inner.manager.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				for _, p := range []*site{shop, inner}[:1+cookies] {
+					s, err := p.manager.Session(r.Context())
+					if err == nil {
+						err = s.Set("k", 1)
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			}))).ServeHTTP(w, get(""))
+			header, want := w.Result().Header, "no-store"
+			if cookies == 0 {
+				want = "private, max-age=60"
+			}
+			if len(header["Set-Cookie"]) != cookies || header.Get("Cache-Control") != want || header.Get("CDN-Cache-Control") != "" {
+				t.Errorf("%s, %d cookies: the header is %v", name, cookies, header)
+			}
 		}
 	}
 }

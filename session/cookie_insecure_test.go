@@ -113,6 +113,7 @@ func TestACookieThatBrowsersWouldNotSendBackIsSaidOnceAndThenCounted(t *testing.
 		"another domain":                  {session.Cookie{Domain: "example.org"}, "https://www.example.com/", "", session.ErrMisplaced},
 		"a domain below":                  {session.Cookie{Domain: "www.example.com"}, "https://example.com/", "", session.ErrMisplaced},
 		"a domain that ends like it":      {session.Cookie{Domain: "ample.com"}, "https://example.com/", "", session.ErrMisplaced},
+		"a top-level domain":              {session.Cookie{Domain: "com"}, "https://example.com/", "", session.ErrMisplaced},
 		"another path":                    {session.Cookie{Path: "/app"}, "https://example.com/login", "", session.ErrMisplaced},
 		"a path that begins like it":      {session.Cookie{Path: "/app"}, "https://example.com/apple", "", session.ErrMisplaced},
 		"its domain":                      {session.Cookie{Domain: "example.com"}, "https://EXAMPLE.com:8443/", "", nil},

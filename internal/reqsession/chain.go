@@ -3,6 +3,7 @@ package reqsession
 import (
 	"context"
 	"net/http"
+	"sync"
 )
 
 // Part is the session of one manager in one request.
@@ -107,7 +108,16 @@ func (l *link) commit(header http.Header, reach Reach) error {
 // too: they tell what has become of sessions.
 func (l *link) reject(w http.ResponseWriter, err error) {
 	l.writeHeader(w.Header(), l.kept...)
-	l.part.Fail(w, err)
+	// The error handler may show a page that is cached where others show it.
+	guard := sync.OnceFunc(func() {
+		header := w.Header()
+		if l.part.Header(header); len(header["Set-Cookie"]) > 0 {
+			forbidStorage(header)
+		}
+		spareCookies(header)
+	})
+	l.part.Fail(beforeFirstByte(w, guard), err)
+	guard()
 }
 
 // writeHeader adds what has become of the session to a header, and cookies of

@@ -32,7 +32,8 @@ func InDomain(r *http.Request, domain string) bool {
 	domain = strings.ToLower(strings.Trim(domain, "."))
 	for _, host := range []string{r.Host, first(r.Header.Get("X-Forwarded-Host")), forwarded(r, "host")} {
 		host = hostname(host)
-		if host == domain || strings.HasSuffix(host, "."+domain) {
+		below := strings.HasSuffix(host, "."+domain) && strings.Contains(domain, ".") // nobody has a whole top-level domain
+		if host == domain || below {
 			return true
 		}
 	}

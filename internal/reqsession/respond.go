@@ -155,6 +155,27 @@ func (a *response) wrapped() http.ResponseWriter {
 	})
 }
 
+// beforeFirstByte has guard called before anything is sent, and each time again.
+func beforeFirstByte(w http.ResponseWriter, guard func()) http.ResponseWriter {
+	return httpsnoop.Wrap(w, httpsnoop.Hooks{
+		WriteHeader: func(next httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
+			return func(code int) { guard(); next(code) }
+		},
+		Write: func(next httpsnoop.WriteFunc) httpsnoop.WriteFunc {
+			return func(b []byte) (int, error) { guard(); return next(b) }
+		},
+		ReadFrom: func(next httpsnoop.ReadFromFunc) httpsnoop.ReadFromFunc {
+			return func(src io.Reader) (int64, error) { guard(); return next(src) }
+		},
+		Flush: func(next httpsnoop.FlushFunc) httpsnoop.FlushFunc {
+			return func() { guard(); next() }
+		},
+		FlushError: func(next httpsnoop.FlushErrorFunc) httpsnoop.FlushErrorFunc {
+			return func() error { guard(); return next() }
+		},
+	})
+}
+
 // reachable returns a writer on which Flush and Hijack can be seen. A writer
 // that offers them by Unwrap only would have http.ResponseController go past
 // our hooks.
