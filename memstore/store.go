@@ -207,11 +207,7 @@ func (s *Store) Destroy(ctx context.Context, keys ...session.Key) (n int64, err 
 			}
 		}
 		for _, key := range keys {
-			r := s.table.find(key)
-			for r != nil && r.successor != nil {
-				r = r.successor
-			}
-			if r != nil {
+			if r := s.table.head(key); r != nil {
 				n += s.end(now, r)
 			}
 		}

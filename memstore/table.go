@@ -72,6 +72,16 @@ func (t *table) find(key session.Key) *row {
 	return r
 }
 
+// head returns the row of what key stands for, however often it was renewed, or
+// nil.
+func (t *table) head(key session.Key) *row {
+	r := t.find(key)
+	for r != nil && r.successor != nil {
+		r = r.successor
+	}
+	return r
+}
+
 // writable returns the live row of key itself, without following a renewal.
 func (t *table) writable(key session.Key, now time.Time) (*row, error) {
 	r := t.find(key)

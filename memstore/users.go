@@ -75,7 +75,7 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 		}
 		spared := map[*row]bool{}
 		for _, key := range except {
-			spared[s.table.find(key)] = true
+			spared[s.table.head(key)] = true
 		}
 		rows := s.table.ofUser(user, now)
 		n = s.end(now, slices.DeleteFunc(rows, func(r *row) bool { return spared[r] })...)

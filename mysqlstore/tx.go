@@ -40,6 +40,8 @@ func (t *tx) Lock(hash [32]byte) (*sqlrow.Row, error) {
 	return r, nil
 }
 
+func (t *tx) Find(key session.Key) (*sqlrow.Row, error) { return t.find(t.ctx, get, key) }
+
 // Now asks the database for its time.
 func (t *tx) Now() (time.Time, error) {
 	sent := time.Now()

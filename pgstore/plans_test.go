@@ -308,7 +308,7 @@ func TestBatchesReadByIndexWhateverTheStatistics(t *testing.T) {
 		"lone touch":       {textsOf(l).Touch.Lone, "bytea, integer, timestamptz", keys[0] + ", " + buckets[0] + ", " + times[0]},
 		"skipLocked touch": {textsOf(l).Touch.SkipLocked, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
 		"lock":             {textsOf(l).LockWait, "bytea[], integer[]", array(keys) + ", " + array(buckets)},
-		"end of a user's":  {s.parent.userEnd, "text, bigint, bytea[]", "'user 1', 1000, " + array(keys)},
+		"end of a user's":  {s.parent.userEnd, "text, bigint, bytea[], integer[]", "'user 1', 1000, " + array(keys) + ", " + array(buckets)},
 		"list of a user's": {s.parent.userList, "text", "'user 1'"},
 		"page":             {textsOf(l).pageAll, "bytea, integer, bigint, bigint, bigint", keys[0] + ", 1, 500, 1, 2147483647"},
 		"end of a page":    {textsOf(l).clear, "bytea, integer, bigint, bigint, bigint, timestamptz", keys[0] + ", 1, 500, 1, 2147483647, now()"},

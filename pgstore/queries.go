@@ -198,13 +198,19 @@ WITH l AS MATERIALIZED (
 UPDATE ` + parent + ` AS s SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
 FROM l WHERE s.key = ANY (ARRAY[l.key]) AND s.bucket = l.bucket AND s.ended_at IS NULL`,
 
-		// userEnd ends up to $2 sessions of the user, except those with the
-		// keys $3. Their choice is arbitrary, as a user's sessions are not in
+		// userEnd ends up to $2 sessions of the user, except those for which the
+		// keys $3 in the buckets $4 stand. Their choice is arbitrary, as a user's sessions are not in
 		// order; they are locked in the order of batches.
 		userEnd: `
-WITH found AS MATERIALIZED (
+WITH RECURSIVE spared AS (
+  SELECT v.key, v.bucket FROM ROWS FROM (pg_catalog.unnest($3::bytea[]), pg_catalog.unnest($4::integer[])) AS v(key, bucket)
+  UNION
+  SELECT s.renewed_to, s.renewed_bucket
+  FROM spared AS v JOIN ` + parent + ` AS s ON s.key = ANY (ARRAY[v.key]) AND s.bucket = v.bucket
+  WHERE s.renewed_to IS NOT NULL
+), found AS MATERIALIZED (
   SELECT s.key, s.bucket FROM ` + parent + ` AS s
-  WHERE s.user_id = $1 AND s.ended_at IS NULL AND NOT s.key = ANY ($3::bytea[])
+  WHERE s.user_id = $1 AND s.ended_at IS NULL AND NOT s.key = ANY (ARRAY(SELECT key FROM spared))
   LIMIT $2
 ), victims AS MATERIALIZED (
   SELECT s.key, s.bucket FROM found AS v JOIN ` + parent + ` AS s ON s.key = ANY (ARRAY[v.key]) AND s.bucket = v.bucket

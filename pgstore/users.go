@@ -52,9 +52,9 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 	if err := s.begunForUser(ctx, user); err != nil {
 		return 0, wrap("destroy user", err)
 	}
-	spared := make([][]byte, len(except))
-	for i := range except {
-		spared[i] = except[i].Hash[:]
+	except, err := s.locateAll(ctx, except)
+	if err != nil {
+		return 0, wrap("destroy user", err)
 	}
 	w := s.cache.BeginUser(user)
 	defer w.End()
@@ -63,7 +63,7 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 		var rows, live int64
 		err := s.writes.UntilKnown(ctx, s.control, batch.StripeOf(user), func(ctx context.Context, r db.Road) error {
 			var err error
-			rows, live, err = s.endUserBatch(ctx, r, user, spared)
+			rows, live, err = s.endUserBatch(ctx, r, user, except)
 			return err
 		}, nil) // doing it again does no harm
 		if err != nil {
@@ -77,11 +77,28 @@ func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.
 	}
 }
 
-func (s *Store) endUserBatch(ctx context.Context, r db.Road, user string, spared [][]byte) (rows, live int64, err error) {
+// locateAll returns the keys with the buckets of their rows, without those that
+// have none.
+func (s *Store) locateAll(ctx context.Context, keys []session.Key) ([]session.Key, error) {
+	var located []session.Key
+	for _, key := range keys {
+		at, err := s.locate(ctx, s.control, key)
+		switch {
+		case err == nil:
+			located = append(located, at)
+		case !isNotFound(err):
+			return nil, err
+		}
+	}
+	return located, nil
+}
+
+func (s *Store) endUserBatch(ctx context.Context, r db.Road, user string, except []session.Key) (rows, live int64, err error) {
 	stripe := batch.StripeOf(user)
+	spared, buckets := arraysOf(except)
 	b := r.NewNotifyingBatch(ctx, s.cache.Sender().User(user))
 	b.Queue(batch.TakeStripes, s.lockClass, stripe, stripe)
-	b.Queue(s.parent.userEnd, user, endBatch, spared).Query(func(found pgx.Rows) error {
+	b.Queue(s.parent.userEnd, user, endBatch, spared, buckets).Query(func(found pgx.Rows) error {
 		var wasLive bool
 		_, err := pgx.ForEachRow(found, []any{&wasLive}, func() error {
 			rows++

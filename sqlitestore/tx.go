@@ -36,6 +36,8 @@ func (t *tx) Lock(hash [32]byte) (*sqlrow.Row, error) {
 	return t.find(find, session.Key{Hash: hash}, t.now)
 }
 
+func (t *tx) Find(key session.Key) (*sqlrow.Row, error) { return t.find(find, key, t.now) }
+
 func (t *tx) LockAll(rows []*sqlrow.Row) ([]*sqlrow.Row, error) { return rows, nil }
 
 func (t *tx) OfUser(user string) (rows []*sqlrow.Row, err error) {

@@ -67,19 +67,27 @@ func Destroy(tx Tx, key session.Key) (live bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return endHead(tx, r, nil)
+	if r, err = head(tx, r); err != nil {
+		return false, err
+	}
+	return end(tx, r)
 }
 
-// endHead ends what a row, which is locked, has become, unless it is spared, and
-// reports whether that was live. It overtakes a client that renews as fast as it
-// can, since a renewal has to lock the row that it replaces.
-func endHead(tx Tx, r *sqlrow.Row, spared func(*sqlrow.Row) bool) (live bool, err error) {
+// head locks what a row, which is locked, has become. It overtakes a client that
+// renews as fast as it can, since a renewal has to lock the row that it replaces.
+func head(tx Tx, r *sqlrow.Row) (*sqlrow.Row, error) {
 	for r != nil && r.Next != nil {
+		var err error
 		if r, err = tx.Lock(r.Successor().Hash); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
-	if r == nil || !r.Ended.IsZero() || spared != nil && spared(r) {
+	return r, nil
+}
+
+// end ends a row that is locked, if there is one, and reports whether it was live.
+func end(tx Tx, r *sqlrow.Row) (live bool, err error) {
+	if r == nil || !r.Ended.IsZero() {
 		return false, nil
 	}
 	return r.Live(), tx.End(r)

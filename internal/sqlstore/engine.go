@@ -69,6 +69,9 @@ type Tx interface {
 	// Lock returns the row of that hash, dead or alive, or nil. Its time is one
 	// after it was locked. It waits for others who hold the row.
 	Lock(hash [32]byte) (*sqlrow.Row, error)
+	// Find is Lock that neither locks nor waits. The row is as it was committed or
+	// as this transaction has left it.
+	Find(key session.Key) (*sqlrow.Row, error)
 	// LockAll is Lock for rows that were found. It returns them as they are now, in
 	// the same order, without those that are gone.
 	LockAll(rows []*sqlrow.Row) ([]*sqlrow.Row, error)

@@ -233,6 +233,14 @@ func (tx *fakeTx) Lock(hash [32]byte) (*sqlrow.Row, error) {
 	return tx.seen(tx.rows[hash]), err
 }
 
+func (tx *fakeTx) Find(key session.Key) (*sqlrow.Row, error) {
+	row := tx.seen(tx.rows[key.Hash])
+	if row == nil || !row.Is(key) {
+		return nil, tx.fails
+	}
+	return row, tx.fails
+}
+
 func (tx *fakeTx) LockAll(rows []*sqlrow.Row) (locked []*sqlrow.Row, err error) {
 	err = tx.do("lock all", len(rows))
 	for _, r := range rows {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/sqlrow"
+	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -30,16 +31,9 @@ func (e *Engine) destroyUser(ctx context.Context, user string, except []session.
 	if err := e.begunFor(ctx, user); err != nil {
 		return 0, err
 	}
-	kept := make(map[[32]byte][]session.Key, len(except))
-	for _, key := range except {
-		kept[key.Hash] = append(kept[key.Hash], key)
-	}
-	return e.walk(ctx, walk{
-		what: "destroy user", user: user,
-		spared: func(r *sqlrow.Row) bool {
-			return r.Rec.User != user || slices.ContainsFunc(kept[r.Rec.Key.Hash], r.Is)
-		},
-	})
+	return e.walk(ctx, walk{what: "destroy user", user: user, except: slices.DeleteFunc(slices.Clone(except), func(key session.Key) bool {
+		return !storekit.Possible(key)
+	})})
 }
 
 // walk ends many sessions in steps. A step is a transaction, looks at no more
@@ -51,8 +45,8 @@ type walk struct {
 	// user, if set, is whose sessions are ended. Nobody adds to them while a step is
 	// under way.
 	user string
-	// spared, if set, reports which sessions are not ended.
-	spared func(*sqlrow.Row) bool
+	// except are keys whose heads are not ended.
+	except []session.Key
 }
 
 // walk returns how many sessions it has ended, when it fails as well.
@@ -104,6 +98,10 @@ func (w walk) step(tx Tx, after int64) (step, error) {
 	if err != nil {
 		return step{}, err
 	}
+	spared, err := w.heads(tx)
+	if err != nil {
+		return step{}, err
+	}
 	done := step{last: page.Last, more: page.Full, left: page.Held}
 	var doomed []*sqlrow.Row
 	for _, r := range page.Rows {
@@ -111,7 +109,7 @@ func (w walk) step(tx Tx, after int64) (step, error) {
 		case r.Next != nil:
 			done.left = &r.Rec.Key.Hash
 		case !r.Ended.IsZero(): // since it was found
-		case w.spared == nil || !w.spared(r):
+		case !spared[r.Rec.Key.Hash]:
 			doomed = append(doomed, r)
 			if r.Live() {
 				done.live++
@@ -127,9 +125,37 @@ func (w walk) follow(tx Tx, hash [32]byte) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	live, err := endHead(tx, r, w.spared)
+	r, err = head(tx, r)
+	if err != nil || r == nil || w.user != "" && r.Rec.User != w.user {
+		return 0, err
+	}
+	// It is locked, so a key in except that leads to it leads nowhere else.
+	spared, err := w.heads(tx)
+	if err != nil || spared[r.Rec.Key.Hash] {
+		return 0, err
+	}
+	live, err := end(tx, r)
 	if err != nil || !live {
 		return 0, err
 	}
 	return 1, nil
+}
+
+// heads are the hashes of what the excepted keys stand for. They stay the heads if
+// nobody can renew them.
+func (w walk) heads(tx Tx) (map[[32]byte]bool, error) {
+	heads := map[[32]byte]bool{}
+	for _, key := range w.except {
+		r, err := tx.Find(key)
+		for err == nil && r != nil && r.Next != nil {
+			r, err = tx.Find(r.Successor())
+		}
+		if err != nil {
+			return nil, err
+		}
+		if r != nil {
+			heads[r.Rec.Key.Hash] = true
+		}
+	}
+	return heads, nil
 }

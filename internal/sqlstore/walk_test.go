@@ -60,6 +60,18 @@ func TestAWalkSparesWhatItIsTold(t *testing.T) {
 	db.wantDead(t, "DestroyUser", second)
 }
 
+func TestAWalkSparesWhatExceptedKeysWereRenewedTo(t *testing.T) {
+	t.Parallel()
+	e, db := newFake(t)
+	first, second := db.add("ada"), db.add("ada")
+	next := db.renew(first, 0)
+	db.renew(next, 0)
+	if n, err := e.DestroyUser(t.Context(), "ada", first.Rec.Key); n != 1 || err != nil {
+		t.Errorf("DestroyUser = %d, %v", n, err)
+	}
+	db.wantDead(t, "DestroyUser", first, next, second)
+}
+
 // A row that others hold is waited for with nothing else locked. Whatever it has
 // become ends, and then the step is done again.
 func TestAWalkFollowsWhatOthersHold(t *testing.T) {

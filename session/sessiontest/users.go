@@ -17,7 +17,7 @@ func userCases() []testCase {
 		{name: "the user index knows live sessions only", run: userLiveOnly},
 		{name: "the user index refuses the empty user", run: userEmpty},
 		{name: "destroy by user ends all sessions but those excepted", run: userDestroy},
-		{name: "a renewed key excepts nothing", run: userExceptRenewed},
+		{name: "a renewed key excepts what it was renewed to", run: userExceptRenewed},
 		{name: "destroy by user catches renewals under way", run: userDestroyAgainstRenew},
 		{name: "destroy by user catches what was created before", run: userDestroyAgainstCreate},
 		{name: "destroys by user and by key count each session once", run: userDestroyAgainstDestroy},
@@ -201,19 +201,37 @@ func userDestroy(e *env) {
 
 func userExceptRenewed(e *env) {
 	user := e.unique("user")
+	for _, grace := range []time.Duration{0, time.Hour} {
+		a := e.create(e.recordOf(user))
+		other := e.create(e.recordOf(user))
+		b := e.renew(a, grace)
+		c := e.renew(b, grace)
+		for _, kept := range []session.Key{a.Key, b.Key, c.Key} {
+			if _, err := e.users().DestroyUser(e.ctx, user, kept, kept); err != nil {
+				e.Errorf("DestroyUser: %v", err)
+			}
+			e.same("Get of what is excepted", e.live(c.Key), c)
+		}
+		e.gone(other.Key)
+		if n, err := e.users().DestroyUser(e.ctx, user, other.Key); n != 1 || err != nil {
+			e.Errorf("DestroyUser but for a dead key = %d, %v; want 1, nil", n, err)
+		}
+		e.gone(c.Key)
+	}
+	// A key of another user excepts nothing, nor does one that led to another user.
 	a := e.create(e.recordOf(user))
-	b := e.renew(a, time.Hour)
-	if n, err := e.users().DestroyUser(e.ctx, user, a.Key); n != 1 || err != nil {
-		e.Errorf("DestroyUser but for a renewed key = %d, %v; want 1, nil", n, err)
+	next := e.successor(a)
+	next.User = e.unique("another user")
+	b, err := e.s.Renew(e.ctx, a.Key, next, 0)
+	if err != nil {
+		e.Fatalf("Renew: %v", err)
 	}
-	e.gone(a.Key)
-	e.gone(b.Key)
 	c := e.create(e.recordOf(user))
-	d := e.renew(c, time.Hour)
-	if n, err := e.users().DestroyUser(e.ctx, user, d.Key); n != 0 || err != nil {
-		e.Errorf("DestroyUser but for a successor = %d, %v; want 0, nil", n, err)
+	if n, err := e.users().DestroyUser(e.ctx, user, a.Key, b.Key, session.Key{}); n != 1 || err != nil {
+		e.Errorf("DestroyUser but for keys of another user = %d, %v; want 1, nil", n, err)
 	}
-	e.same("Get by the renewed key", e.live(c.Key), d)
+	e.gone(c.Key)
+	e.live(b.Key)
 }
 
 func userDestroyAgainstRenew(e *env) {
