@@ -35,17 +35,26 @@ func (s *Store) getCached(ctx context.Context, key session.Key) (session.Record,
 	}
 }
 
-// loadForCache is a read on behalf of all callers that ask for key at the time. There
-// are fewer such reads than connections: a cache that is empty must not keep
-// the application from its own.
+// loadForCache is a read on behalf of all callers that ask for key at the time.
 func (s *Store) loadForCache(ctx context.Context, key session.Key, server time.Time) (invalidation.Row, error) {
+	leave, err := s.enterFill(ctx)
+	if err != nil {
+		return invalidation.Row{}, err
+	}
+	defer leave()
+	return s.selectRow(ctx, key, server)
+}
+
+// enterFill waits for a place among the reads that fill the cache. There are
+// fewer of them than connections: a cache that is empty must not keep the
+// application from its own.
+func (s *Store) enterFill(ctx context.Context) (leave func(), err error) {
 	select {
 	case s.fills <- struct{}{}:
+		return func() { <-s.fills }, nil
 	case <-ctx.Done():
-		return invalidation.Row{}, wait.Ended(ctx)
+		return nil, wait.Ended(ctx)
 	}
-	defer func() { <-s.fills }()
-	return s.selectRow(ctx, key, server)
 }
 
 // GetFresh implements session.FreshGetter.
@@ -62,6 +71,30 @@ func (s *Store) GetFresh(ctx context.Context, key session.Key) (session.Record, 
 	}
 	rec, err := s.getFromDatabase(ctx, at)
 	return renamed(rec, at, key), wrap("get", err)
+}
+
+// GetVersion implements session.VersionGetter.
+func (s *Store) GetVersion(ctx context.Context, key session.Key, version int64) (session.Record, error) {
+	rec, err := s.Get(ctx, key)
+	if err != nil || rec.Version >= version {
+		return rec, err
+	}
+	leave, err := s.enterFill(ctx)
+	if err != nil {
+		return session.Record{}, wrap("get", err)
+	}
+	defer leave()
+	// Meanwhile another request of the browser may have read it.
+	if rec, ok := s.cache.Session(key); ok && rec.Version >= version {
+		return rec, nil
+	}
+	return s.GetFresh(ctx, key)
+}
+
+// Lag implements session.VersionGetter: it is the longest lease in force.
+func (s *Store) Lag() time.Duration {
+	longest := s.table.Known.Load().LongestLease
+	return longest + longest/1000 // clocks differ by less than that in speed
 }
 
 // getFromDatabase is getCached past the memory, from the database.

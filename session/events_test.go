@@ -115,11 +115,13 @@ func TestTheHookIsToldOfRevocationsAndLimits(t *testing.T) {
 	p.expect("a login over the limit",
 		session.Event{Kind: session.EventCreated, Key: keys[3], User: "ann", Reason: session.ReasonLogin},
 		session.Event{Kind: session.EventDestroyed, Key: keys[0], User: "ann", Reason: session.ReasonLimit})
-	if err := p.manager.Revoke(t.Context(), "ann", keys[1].String()); err != nil {
+	handle := infoOf(browsers[1]).Handle
+	p.told()
+	if err := p.manager.Revoke(t.Context(), "ann", handle); err != nil {
 		t.Error(err)
 	}
 	p.expect("a revocation", session.Event{Kind: session.EventDestroyed, Key: keys[1], User: "ann", Reason: session.ReasonRevoked, Count: 1})
-	if err := p.manager.Revoke(t.Context(), "ann", keys[1].String()); !errors.Is(err, session.ErrNotFound) {
+	if err := p.manager.Revoke(t.Context(), "ann", handle); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("Revoke again: %v", err)
 	}
 	p.expect("a revocation of nothing")

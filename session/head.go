@@ -17,6 +17,8 @@ type head struct {
 	// issued is when the ID was made, loggedIn when the user last
 	// authenticated, in Unix seconds; 0 is never.
 	issued, loggedIn int64
+	// turn is which of the version cookies tells of this version.
+	turn int
 	// name is Options.Name: a session is never used by another manager.
 	name string
 	// policy is the session's own, as it was given to Login; nil if it has none.
@@ -25,8 +27,9 @@ type head struct {
 	about []byte
 }
 
-// about is what is known about the browser of a session.
+// about is what lists tell of a session beside its times.
 type about struct {
+	Handle  string `json:"id,omitzero"` // see Info
 	Label   string `json:"label,omitzero"`
 	Address string `json:"addr,omitzero"`
 	Agent   string `json:"agent,omitzero"`
@@ -52,6 +55,9 @@ func split(data []byte) (h head, body []byte, err error) {
 	if h.loggedIn, err = strconv.ParseInt(string(field()), 10, 64); err != nil {
 		return head{}, nil, fmt.Errorf("%w: its head has no time of login", ErrUndecodable)
 	}
+	if h.turn, err = strconv.Atoi(string(field())); err != nil || h.turn < 0 || h.turn >= versionCookies {
+		return head{}, nil, fmt.Errorf("%w: its head has no turn", ErrUndecodable)
+	}
 	h.name = string(field())
 	if policy := field(); len(policy) > 0 {
 		if err := json.Unmarshal(policy, &h.policy); err != nil {
@@ -72,7 +78,7 @@ func join(h head, body []byte) ([]byte, error) {
 		}
 	}
 	data := make([]byte, 0, 64+len(policy)+len(h.about)+len(body))
-	data = fmt.Appendf(data, "%s %d %d %s %s %s\n", format, h.issued, h.loggedIn, h.name, policy, h.about)
+	data = fmt.Appendf(data, "%s %d %d %d %s %s %s\n", format, h.issued, h.loggedIn, h.turn, h.name, policy, h.about)
 	return append(data, body...), nil
 }
 

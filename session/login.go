@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -270,7 +271,7 @@ type draft struct {
 }
 
 func (s *Session) draft(user string, policy *Policy) draft {
-	h := head{name: s.m.opts.Name, policy: policy, issued: s.m.now().Unix()}
+	h := head{name: s.m.opts.Name, policy: policy, issued: s.m.now().Unix(), about: describe(about{Handle: newHandle()})}
 	d := draft{user: user, head: h, policy: s.m.policyOf(h)}
 	d.deadline = s.deadline(d.policy, user == "")
 	return d
@@ -297,7 +298,7 @@ func (s *Session) begin(within reqsession.Limits, d draft, limit UserLimit) erro
 	defer cancel()
 	var rec Record
 	var evicted []Key
-	err := s.timed(func() (err error) {
+	err := timed(func() (err error) {
 		d.id = ID{}
 		if rec, err = s.record(&d); err != nil {
 			return err
@@ -321,7 +322,7 @@ func (s *Session) begin(within reqsession.Limits, d draft, limit UserLimit) erro
 // timed runs do, which computes times from the store's clock, and runs it again
 // after ErrDeadline. The store corrects its clock before it refuses a time: see
 // Clock.
-func (s *Session) timed(do func() error) error {
+func timed(do func() error) error {
 	err := do()
 	if errors.Is(err, ErrDeadline) {
 		err = do()
@@ -347,13 +348,36 @@ func (s *Session) renew(within reqsession.Limits, d draft, limit UserLimit) erro
 	return err
 }
 
+// replace waits for other requests of this node that save the session: each of
+// them would have it try again.
 func (s *Session) replace(within reqsession.Limits, d draft, limit UserLimit) error {
 	ctx, cancel := within()
 	defer cancel()
+	_, err := s.m.merger.save(ctx, &share{rec: s.rec, whole: func(known Record) (Record, error) {
+		if known.Version > s.rec.Version {
+			if s.exact && !s.delta.empty() {
+				return Record{}, fmt.Errorf("%w: another request has saved the session", ErrConflict)
+			}
+			if err := s.rebase(known); err != nil {
+				return Record{}, err
+			}
+			if d.due != nil && !d.due() {
+				return known, errNotDue
+			}
+		}
+		if err := s.replaceAlone(ctx, d, limit); err != nil || d.grace == 0 {
+			return Record{}, err
+		}
+		return s.rec, nil
+	}})
+	return err
+}
+
+func (s *Session) replaceAlone(ctx context.Context, d draft, limit UserLimit) error {
 	for attempt := 1; ; attempt++ {
 		var rec Record
 		var evicted []Key
-		err := s.timed(func() (err error) {
+		err := timed(func() (err error) {
 			if rec, err = s.record(&d); err != nil {
 				return err
 			}
@@ -405,7 +429,7 @@ func (s *Session) record(d *draft) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	rec := Record{Key: key, Version: s.rec.Version, User: d.user, Deadline: d.until, Expires: s.expiry(d.policy), Data: data}
+	rec := Record{Key: key, Version: s.rec.Version, User: d.user, Deadline: d.until, Expires: s.m.expiry(d.policy), Data: data}
 	if rec.Expires.After(rec.Deadline) {
 		rec.Expires = rec.Deadline
 	}
@@ -439,11 +463,15 @@ func checkLogin(user, label string) error {
 	return nil
 }
 
+// newHandle makes an Info.Handle. It tells a user's sessions apart, and is no
+// secret.
+func newHandle() string { return rand.Text()[:16] }
+
 const maxAgent = 200
 
 // observe returns what the options want to be known about a browser.
 func (m *Manager) observe(r *http.Request, label string) about {
-	a := about{Label: label}
+	a := about{Handle: newHandle(), Label: label}
 	if m.opts.Address != nil {
 		a.Address = network(m.opts.Address(r))
 	}

@@ -37,8 +37,10 @@ type Manager struct {
 	users    UserIndex // nil if the store is none, as those below
 	lister   Lister
 	waiter   NodeWaiter
+	versions VersionGetter
 	explains bool // whether the error of Get says what became of a session
 	most     int  // bytes of a record's data; 0: the store does not say
+	merger   merger
 }
 
 // userSeparator stands between the name of a manager and a user, in the store.
@@ -61,6 +63,7 @@ func NewManager(store Store, opts Options) (*Manager, error) {
 		now:     func() time.Time { return time.Now().UTC() },
 		longest: func() time.Duration { return math.MaxInt64 / 2 },
 	}
+	m.merger = merger{m: m, of: map[Key]*merge{}}
 	m.find()
 	if m.https == nil {
 		m.https = overHTTPS
@@ -100,6 +103,7 @@ func (m *Manager) find() {
 	m.users, _ = m.store.(UserIndex)
 	m.lister, _ = m.store.(Lister)
 	m.waiter, _ = m.store.(NodeWaiter)
+	m.versions, _ = m.store.(VersionGetter)
 	_, m.explains = m.store.(Explainer)
 	if l, ok := m.store.(DataLimiter); ok {
 		m.most = l.MaxData()
@@ -148,6 +152,19 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		s := &Session{visit: &visit{m: m}}
 		reqsession.Serve(w, r, m, m.cookie.Name, part{s}, func(r *http.Request) { s.r = r }, next)
 	})
+}
+
+// get reads the session of a request, as it is after each answer that the
+// browser has got before.
+func (m *Manager) get(r *http.Request) func(context.Context, Key) (Record, error) {
+	if m.versions != nil {
+		if version := m.cookie.version(r); version > 0 {
+			return func(ctx context.Context, key Key) (Record, error) {
+				return m.versions.GetVersion(ctx, key, version)
+			}
+		}
+	}
+	return m.store.Get
 }
 
 // FromContext returns the session of the request that ctx belongs to. The

@@ -39,6 +39,8 @@ type spyStore struct {
 	calls []string
 	fails map[string]error
 	first map[string]func() // is called once, before the call
+
+	saving func(context.Context, session.Record) error // if not nil, may refuse a Save
 }
 
 func (s *spyStore) call(name string) error {
@@ -94,6 +96,11 @@ func (s *spyStore) Create(ctx context.Context, rec session.Record) (session.Reco
 func (s *spyStore) Save(ctx context.Context, rec session.Record) (session.Record, error) {
 	if err := s.call("Save"); err != nil {
 		return session.Record{}, err
+	}
+	if s.saving != nil {
+		if err := s.saving(ctx, rec); err != nil {
+			return session.Record{}, err
+		}
 	}
 	return s.Store.Save(ctx, rec)
 }
@@ -195,10 +202,12 @@ func get(cookie string) *http.Request {
 }
 
 // serve answers a request by the page.
-func (p *site) serve(r *http.Request, do page) *http.Response {
+func (p *site) serve(r *http.Request, do page) *http.Response { return answerOf(p.manager, r, do) }
+
+func answerOf(m *session.Manager, r *http.Request, do page) *http.Response {
 	w := httptest.NewRecorder()
-	p.manager.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if s, err := p.manager.Session(r.Context()); err == nil && do != nil {
+	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if s, err := m.Session(r.Context()); err == nil && do != nil {
 			do(r.Context(), s)
 		}
 	})).ServeHTTP(w, r)

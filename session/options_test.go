@@ -95,7 +95,7 @@ func TestAStoreOfTheSevenMethodsIsEnoughForAllButUsers(t *testing.T) {
 			"DestroyOnAllNodes": func() error { return s.DestroyOnAllNodes(ctx) },
 			"Sessions":          func() error { _, err := p.manager.Sessions(ctx, "ann"); return err },
 			"Export":            func() error { _, err := p.manager.Export(ctx, "ann"); return err },
-			"Revoke":            func() error { return p.manager.Revoke(ctx, "ann", s.Key().String()) },
+			"Revoke":            func() error { return p.manager.Revoke(ctx, "ann", s.Info().Handle) },
 			"RevokeOthers":      func() error { _, err := p.manager.RevokeOthers(ctx); return err },
 			"RevokeUser":        func() error { _, err := p.manager.RevokeUser(ctx, "ann"); return err },
 			"All": func() error {

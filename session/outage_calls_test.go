@@ -38,8 +38,8 @@ func TestWhatAHandlerAsksForAndThatFailsIsAnErrorToItAndNoMore(t *testing.T) {
 		{spystore.Destroy, session.Options{}, "alice", func(_ *frail, t turn) error { return t.s.Destroy(ctx(t)) }},
 		{spystore.Destroy, session.Options{}, "alice", func(_ *frail, t turn) error { return t.s.Logout(ctx(t)) }},
 		{spystore.DestroyOnAllNodes, session.Options{}, "alice", func(_ *frail, t turn) error { return t.s.DestroyOnAllNodes(ctx(t)) }},
-		{spystore.Destroy, session.Options{}, "alice", func(f *frail, t turn) error { return f.m.Revoke(ctx(t), "alice", t.s.Info().Key) }},
-		{spystore.ListUser, session.Options{}, "alice", func(f *frail, t turn) error { return f.m.Revoke(ctx(t), "alice", t.s.Info().Key) }},
+		{spystore.Destroy, session.Options{}, "alice", func(f *frail, t turn) error { return f.m.Revoke(ctx(t), "alice", t.s.Info().Handle) }},
+		{spystore.ListUser, session.Options{}, "alice", func(f *frail, t turn) error { return f.m.Revoke(ctx(t), "alice", t.s.Info().Handle) }},
 		{spystore.DestroyUser, session.Options{}, "alice", func(f *frail, t turn) error {
 			_, err := f.m.RevokeUser(ctx(t), "alice")
 			return err

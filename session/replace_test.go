@@ -345,7 +345,7 @@ func TestALoginSurvivesTheEndOfTheSessionBefore(t *testing.T) {
 			_, err := f.m.RevokeUser(t.r.Context(), "alice")
 			return err
 		},
-		"by Revoke": func(f *frail, t turn) error { return f.m.Revoke(t.r.Context(), "alice", t.s.Info().Key) },
+		"by Revoke": func(f *frail, t turn) error { return f.m.Revoke(t.r.Context(), "alice", t.s.Info().Handle) },
 	} {
 		f := newFrail(t, session.Options{})
 		cookie := f.begin("alice")

@@ -37,7 +37,12 @@ func (p part) Header(header http.Header) (lines []string) {
 	}
 	lines = append(lines, s.stale...)
 	if s.line != "" {
-		lines = append(lines, s.line)
+		return append(lines, s.line) // no node knows a new ID yet
+	}
+	if s.saved && s.m.versions != nil && !s.rec.Key.IsZero() {
+		if lag := s.m.versions.Lag(); lag > 0 {
+			lines = append(lines, s.m.cookie.setVersion(s.rec.Version, s.head.turn, s.policy, lag))
+		}
 	}
 	return lines
 }

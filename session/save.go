@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -127,27 +128,35 @@ func (s *Session) renewalDue() bool {
 func (s *Session) save(within reqsession.Limits) error {
 	ctx, cancel := within()
 	defer cancel()
-	for attempt := 1; ; attempt++ {
-		data, err := s.encode(s.head, s.rec.Key, s.rec.User)
-		if err != nil {
-			return err
-		}
-		var saved Record
-		err = s.timed(func() (err error) {
-			rec := s.rec
-			rec.Data, rec.Expires = data, s.expiry(s.policy)
-			saved, err = s.m.store.Save(ctx, rec)
-			return err
-		})
-		if err == nil {
-			s.rec, s.delta = saved, delta{}
-			_, s.body, err = split(data)
-			return err
-		}
-		if err := s.again(ctx, err, attempt); err != nil {
-			return err
-		}
+	merged := false
+	rec, err := s.m.merger.save(ctx, &share{rec: s.rec, values: s.values, exact: s.exact, change: func(values map[string]json.RawMessage) error {
+		merged = true
+		return s.delta.apply(values)
+	}})
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return s.died(err)
+	case errors.Is(err, ErrUndecodable):
+		return s.lost(err)
+	case err != nil:
+		return err
 	}
+	s.rec, s.delta, s.saved = rec, delta{}, true
+	if merged {
+		s.values = nil
+	}
+	s.head, s.body, err = split(rec.Data)
+	return err
+}
+
+// lost is for a session that another has saved so that it cannot be decoded.
+func (s *Session) lost(err error) error {
+	before := s.content
+	if err := s.undecodable(s.rec.Key, err); err != nil {
+		return err
+	}
+	s.content = before
+	return s.died(err)
 }
 
 // again prepares another attempt at a write that failed, where there is a point
@@ -166,42 +175,42 @@ func (s *Session) again(ctx context.Context, err error, attempt int) error {
 }
 
 // refetch reads the session again, past the cache, and makes the changes to it.
-// In a renewal's grace period it finds the successor. A session that has got
-// another user must not get what the request did as the user before. When it fails,
-// the session stays as it was, unless it has ended.
+// In a renewal's grace period it finds the successor. When it fails, the session
+// stays as it was, unless it has ended.
 func (s *Session) refetch(ctx context.Context) error {
+	rec, err := s.m.fresh(ctx, s.rec.Key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return s.died(err)
+	case err != nil:
+		return err
+	}
+	return s.rebase(rec)
+}
+
+// rebase makes the changes to a later version of the session. One that has got
+// another user must not get what the request did as the user before.
+func (s *Session) rebase(rec Record) error {
+	if rec.User != s.rec.User {
+		return s.died(fmt.Errorf("%w: it has another user now", ErrNotFound))
+	}
 	before := s.content
-	err := s.merge(ctx)
-	if err != nil && !s.dead() {
+	err := s.adopt(rec)
+	if err == nil {
+		err = s.decode()
+	}
+	if err == nil && s.rec.Key.IsZero() { // it cannot be decoded any more
+		s.content = before
+		return s.died(ErrUndecodable)
+	}
+	if err == nil {
+		s.delta = before.delta
+		err = s.reapply()
+	}
+	if err != nil {
 		s.content = before
 	}
 	return err
-}
-
-func (s *Session) merge(ctx context.Context) error {
-	was, changes := s.rec, s.delta
-	rec, err := s.m.fresh(ctx, was.Key)
-	if err == nil && rec.User != was.User {
-		err = fmt.Errorf("%w: it has another user now", ErrNotFound)
-	}
-	if errors.Is(err, ErrNotFound) {
-		return s.died(err)
-	}
-	if err != nil {
-		return err
-	}
-	if err := s.adopt(rec); err != nil {
-		return err
-	}
-	if err := s.decode(); err != nil {
-		return err
-	}
-	if s.rec.Key.IsZero() { // it cannot be decoded any more
-		s.rec, s.delta = was, changes
-		return s.died(ErrUndecodable)
-	}
-	s.delta = changes
-	return s.reapply()
 }
 
 // reapply makes the changes to the values as they were read.
@@ -263,7 +272,11 @@ func (s *Session) encode(h head, key Key, user string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	body, err := s.m.opts.Codec.Encode(of, values)
+	return s.m.encode(of, h, values)
+}
+
+func (m *Manager) encode(of Binding, h head, values map[string]json.RawMessage) ([]byte, error) {
+	body, err := m.opts.Codec.Encode(of, values)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the values cannot be encoded: %w", ErrInvalid, err)
 	}
@@ -272,9 +285,9 @@ func (s *Session) encode(h head, key Key, user string) ([]byte, error) {
 
 // expiry is the end of the idle timeout of a session that is used now; zero if
 // it has none.
-func (s *Session) expiry(p Policy) time.Time {
+func (m *Manager) expiry(p Policy) time.Time {
 	if p.IdleTimeout == 0 {
 		return time.Time{}
 	}
-	return s.m.now().Add(p.IdleTimeout)
+	return m.now().Add(p.IdleTimeout)
 }

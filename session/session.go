@@ -41,6 +41,7 @@ type visit struct {
 	exact     bool     // whether a conflict is an error
 	line      string   // of the header, for the cookie
 	stale     []string // lines of the header, for dead cookies beside it
+	saved     bool     // whether this request has saved a session that the browser knows
 	clearSite bool
 	events    []Event
 }
@@ -103,7 +104,7 @@ func (s *Session) lasting() reqsession.Limits { return reqsession.Lasting(s.r) }
 // open loads the session with the first call.
 func (s *Session) open(ctx context.Context) error {
 	return s.do(ctx, func() error {
-		return s.state.Open(ctx, s.r.Context(), func() error { return s.load(ctx, s.m.store.Get) })
+		return s.state.Open(ctx, s.r.Context(), func() error { return s.load(ctx, s.m.get(s.r)) })
 	})
 }
 
@@ -206,13 +207,18 @@ func (s *Session) adopt(rec Record) error {
 	if err != nil {
 		return s.undecodable(rec.Key, err)
 	}
-	if h.name != s.m.opts.Name || rec.User != "" && !strings.HasPrefix(rec.User, s.m.prefix) {
+	if !s.m.owns(h, rec) {
 		s.happened(Event{Kind: EventUnknownID, Key: rec.Key})
 		s.reset()
 		return nil
 	}
 	s.rec, s.head, s.policy, s.body, s.values = rec, h, s.m.policyOf(h), body, nil
 	return nil
+}
+
+// owns reports whether a session of that head is of this manager.
+func (m *Manager) owns(h head, rec Record) bool {
+	return h.name == m.opts.Name && (rec.User == "" || strings.HasPrefix(rec.User, m.prefix))
 }
 
 // undecodable gives the request an empty session, or fails it.

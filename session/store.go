@@ -220,7 +220,7 @@ type UserIndex interface {
 	// it, nor does what it is renewed to meanwhile for the same user. The same
 	// holds for one that the database had begun to create or renew when it was
 	// called. One that it begins later counts as created after the call. A
-	// renewed key in except protects nothing, in its grace period too.
+	// renewed key in except stands for what it was renewed to, as in Destroy.
 	DestroyUser(ctx context.Context, user string, except ...Key) (int64, error)
 	// CreateLimited is Create under a limit that holds against all concurrent
 	// creations and renewals under a limit. It also returns the keys of the
@@ -263,6 +263,17 @@ type Pruner interface {
 type FreshGetter interface {
 	// GetFresh is Get from the database.
 	GetFresh(ctx context.Context, key Key) (Record, error)
+}
+
+// VersionGetter is a store whose Get may answer from a memory that lags.
+type VersionGetter interface {
+	// GetVersion is Get that returns no version before the given one. It asks the
+	// database where the memory holds an earlier one. A version that the session
+	// has not got is no error, and costs a read of the database.
+	GetVersion(ctx context.Context, key Key, version int64) (Record, error)
+	// Lag returns for how long at most the Get of any node may return what was
+	// replaced. It asks nobody and never blocks.
+	Lag() time.Duration
 }
 
 // LateToucher is a store that can write a touch later.

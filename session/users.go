@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +12,10 @@ import (
 
 // Info is what users may see of their sessions, and administrators of all.
 type Info struct {
-	// Key names the session to Revoke. It is Key.String of the session's key.
+	// Handle names the session to Revoke. It stays the same when the session's ID
+	// is renewed, until the next login, and is no secret.
+	Handle string `json:"handle"`
+	// Key is Key.String of the session's key, which stands in logs.
 	Key  string `json:"key"`
 	User string `json:"user,omitempty"`
 	// Created is when the user logged in, or when a session without a user
@@ -51,7 +55,7 @@ func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	current := m.currentKey(ctx)
+	current := m.currentHandle(ctx)
 	infos := make([]Info, 0, len(records))
 	for _, rec := range records {
 		h, _, err := split(rec.Data)
@@ -59,7 +63,7 @@ func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 			h = head{} // the user may still end it
 		}
 		info := m.info(rec, h)
-		info.Current = rec.Key == current
+		info.Current = info.Handle == current
 		infos = append(infos, info)
 	}
 	return infos, nil
@@ -73,14 +77,14 @@ func (m *Manager) Export(ctx context.Context, user string) ([]Export, error) {
 	if err != nil {
 		return nil, err
 	}
-	current := m.currentKey(ctx)
+	current := m.currentHandle(ctx)
 	all := make([]Export, 0, len(records))
 	for _, rec := range records {
 		one, err := m.export(rec)
 		if err != nil {
 			return nil, err
 		}
-		one.Current = rec.Key == current
+		one.Current = one.Handle == current
 		all = append(all, one)
 	}
 	return all, nil
@@ -111,15 +115,15 @@ func (m *Manager) All(ctx context.Context) iter.Seq2[Export, error] {
 	}
 }
 
-// Revoke ends a session of a user by Info.Key. The error is ErrNotFound if the
+// Revoke ends a session of a user by Info.Handle. The error is ErrNotFound if the
 // user has no such session, even if another user has.
-func (m *Manager) Revoke(ctx context.Context, user, key string) error {
+func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
 	records, err := m.ofUser(ctx, user)
 	if err != nil {
 		return err
 	}
 	for _, rec := range records {
-		if rec.Key.String() != key {
+		if h, _, _ := split(rec.Data); handleOf(rec, h.described()) != handle {
 			continue
 		}
 		ended, err := m.store.Destroy(ctx, rec.Key)
@@ -128,7 +132,7 @@ func (m *Manager) Revoke(ctx context.Context, user, key string) error {
 		}
 		if ended > 0 {
 			m.emit(ctx, nil, Event{Kind: EventDestroyed, Key: rec.Key, User: user, Reason: ReasonRevoked, Count: ended})
-			m.endCurrent(ctx, func(s *Session) bool { return s.rec.Key == rec.Key })
+			m.endCurrent(ctx, func(s *Session) bool { return handleOf(s.rec, s.head.described()) == handle })
 			return nil
 		}
 	}
@@ -200,12 +204,13 @@ func (m *Manager) endCurrent(ctx context.Context, concerned func(*Session) bool)
 	}
 }
 
-// currentKey returns the key of the request's session, if that has been loaded.
-func (m *Manager) currentKey(ctx context.Context) Key {
+// currentHandle returns the Info.Handle of the request's session, if that has been
+// loaded.
+func (m *Manager) currentHandle(ctx context.Context) string {
 	if s := m.current(ctx); s != nil {
-		return s.Key()
+		return s.Info().Handle
 	}
-	return Key{}
+	return ""
 }
 
 func (m *Manager) ofUser(ctx context.Context, user string) ([]Record, error) {
@@ -221,7 +226,7 @@ func (m *Manager) ofUser(ctx context.Context, user string) ([]Record, error) {
 func (m *Manager) info(rec Record, h head) Info {
 	a := h.described()
 	info := Info{
-		Key: rec.Key.String(), Created: rec.Created, Expires: rec.Expires, Deadline: rec.Deadline,
+		Handle: handleOf(rec, a), Key: rec.Key.String(), Created: rec.Created, Expires: rec.Expires, Deadline: rec.Deadline,
 		Label: a.Label, Address: a.Address, Agent: a.Agent,
 	}
 	if len(rec.User) > len(m.prefix) {
@@ -232,6 +237,10 @@ func (m *Manager) info(rec Record, h head) Info {
 	}
 	return info
 }
+
+// handleOf is a session's Info.Handle. It is the key where the data cannot be read, so
+// that the user may end that session too.
+func handleOf(rec Record, a about) string { return cmp.Or(a.Handle, rec.Key.String()) }
 
 func (m *Manager) export(rec Record) (Export, error) {
 	h, body, err := split(rec.Data)

@@ -64,7 +64,10 @@ func TestUsersSeeTheirSessions(t *testing.T) {
 		if len(got.Key) != 32 {
 			t.Errorf("the key is %q", got.Key)
 		}
-		got.Key = ""
+		if len(got.Handle) != 16 {
+			t.Errorf("the ID is %q", got.Handle)
+		}
+		got.Key, got.Handle = "", ""
 		want := session.Info{User: "ann", Created: noon, LastSeen: noon, Expires: noon.Add(30 * minute), Deadline: noon.Add(12 * hour),
 			Label: "phone", Address: network, Agent: strings.Repeat("é", 99) + "a"}
 		if got != want || !utf8.ValidString(got.Agent) {
@@ -142,8 +145,8 @@ func TestUsersEndTheirSessions(t *testing.T) {
 	revoke := func(user, key string) page {
 		return ending(t, func(_ *session.Session, ctx context.Context) error { return p.manager.Revoke(ctx, user, key) })
 	}
-	phone, tablet := keyOf(all[0]).String(), keyOf(all[2]).String()
-	for _, key := range []string{keyOf(bob).String(), "", phone[:31], strings.ToUpper(phone), all[0].value()} {
+	phone, tablet, bobs := infoOf(all[0]).Handle, infoOf(all[2]).Handle, infoOf(bob).Handle
+	for _, key := range []string{bobs, "", phone[:15], strings.ToLower(phone), all[0].value(), keyOf(all[0]).String()} {
 		if err := p.manager.Revoke(t.Context(), "ann", key); !errors.Is(err, session.ErrNotFound) {
 			t.Errorf("Revoke of what ann has not: %v; want ErrNotFound", err)
 		}

@@ -16,7 +16,7 @@ type view struct {
 	User    string    `json:"user"`
 	Clicks  int       `json:"clicks"`
 	Label   string    `json:"label"`
-	Key     string    `json:"key"`
+	Handle  string    `json:"handle"`
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires"`
 }
@@ -26,7 +26,7 @@ func (s *server) view(sess *session.Session) (view, error) {
 	info := sess.Info()
 	return view{
 		Node: s.conf.Name, User: info.User, Clicks: n, Label: info.Label,
-		Key: info.Key, Created: info.Created, Expires: info.Expires,
+		Handle: info.Handle, Created: info.Created, Expires: info.Expires,
 	}, err
 }
 
@@ -88,10 +88,10 @@ func (s *server) list(r *http.Request, sess *session.Session) (any, error) {
 	return s.manager.Sessions(r.Context(), sess.User())
 }
 
-// revoke ends the session of the user that key names, as in the list. Those of
+// revoke ends the session of the user that handle names, as in the list. Those of
 // others are as good as none.
 func (s *server) revoke(r *http.Request, sess *session.Session) (any, error) {
-	err := s.manager.Revoke(r.Context(), sess.User(), r.FormValue("key"))
+	err := s.manager.Revoke(r.Context(), sess.User(), r.FormValue("handle"))
 	if errors.Is(err, session.ErrNotFound) {
 		return nil, &refusal{http.StatusNotFound, "there is no such session of yours"}
 	}

@@ -46,7 +46,7 @@ func welcome(f *fleet) string {
 	try("another one knows you", "curl -b jar %s", second.url("/me"))
 	try("count; on two nodes at once, no click is lost", "curl -b jar -X POST %s", second.url("/count"))
 	try("see where you are logged in", "curl -b jar %s", first.url("/sessions"))
-	try("log out one of these", "curl -b jar -d key=… %s", second.url("/revoke"))
+	try("log out one of these", "curl -b jar -d handle=… %s", second.url("/revoke"))
 	try("log out; every node refuses you", "curl -b jar -X POST %s", second.url("/logout"))
 	try("the same, and the answer waits until no node could serve you, whatever it misses", "curl -b jar -d nodes=all %s", second.url("/logout"))
 	try("log out wherever you are logged in", "curl -b jar -X POST %s", first.url("/logout-all"))

@@ -98,7 +98,7 @@ func TestRequestsWithoutASessionReadNone(t *testing.T) {
 		{"POST", "/count", "", http.StatusUnauthorized, "not logged in"},
 		{"POST", "/logout", "", http.StatusUnauthorized, "not logged in"},
 		{"POST", "/logout?nodes=all", "", http.StatusUnauthorized, "not logged in"},
-		{"POST", "/revoke?key=a", "", http.StatusUnauthorized, "not logged in"},
+		{"POST", "/revoke?handle=a", "", http.StatusUnauthorized, "not logged in"},
 		{"POST", "/logout-all", "", http.StatusUnauthorized, "not logged in"},
 	} {
 		header := http.Header{}
@@ -128,14 +128,14 @@ func TestRevokeEndsTheUsersOwnSessionsOnly(t *testing.T) {
 	other, _ := ask[view](t, h, "POST", "/login?user=alice", "")
 	third, _ := ask[view](t, h, "POST", "/login?user=alice", "")
 	foreign, _ := ask[view](t, h, "POST", "/login?user=bob", "")
-	for _, key := range []string{foreign.Key, "nonsense", ""} {
-		if answer, body := request(t, h, "POST", "/revoke", mine, url.Values{"key": {key}}, nil); answer.StatusCode != http.StatusNotFound {
+	for _, key := range []string{foreign.Handle, "nonsense", ""} {
+		if answer, body := request(t, h, "POST", "/revoke", mine, url.Values{"handle": {key}}, nil); answer.StatusCode != http.StatusNotFound {
 			t.Errorf("%q: %s, %s", key, answer.Status, body)
 		}
 	}
-	ask[ended](t, h, "POST", "/revoke?key="+other.Key, mine)
+	ask[ended](t, h, "POST", "/revoke?handle="+other.Handle, mine)
 	left, _ := ask[[]session.Info](t, h, "GET", "/sessions", mine)
-	if len(left) != 2 || !left[0].Current || left[1].Key != third.Key || left[1].Current {
+	if len(left) != 2 || !left[0].Current || left[1].Handle != third.Handle || left[1].Current {
 		t.Errorf("left: %+v", left)
 	}
 	if all, _ := ask[ended](t, h, "POST", "/logout-all", mine); all.Ended != 2 {
@@ -171,7 +171,7 @@ func TestThePageShowsWhoAnswersWhoLeadsAndWhoIsLoggedIn(t *testing.T) {
 	if strings.Contains(body, id) {
 		t.Error("it shows the cookie")
 	}
-	answer, body = request(t, h, "POST", "/revoke", id, url.Values{"key": {"nonsense"}}, page)
+	answer, body = request(t, h, "POST", "/revoke", id, url.Values{"handle": {"nonsense"}}, page)
 	if answer.StatusCode != http.StatusNotFound || !strings.Contains(body, "there is no such session of yours") {
 		t.Errorf("%s:\n%s", answer.Status, body)
 	}

@@ -7,13 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/testrig/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
 // httpCases are what a store can get wrong as browsers see it.
 func httpCases() []testCase {
 	return []testCase{
-		{name: "a login is seen by the other node, with its values", run: loginSeen},
+		{name: "what an answer has saved is seen by the next request, on the other node", run: savesSeen},
 		{name: "what two requests change at once is merged", run: changesMerged},
 		{name: "a logout is final on both nodes, for slow requests, too", run: logoutFinal},
 		{name: "a login replaces the ID, and the old one is dead", run: loginReplaces},
@@ -55,8 +56,12 @@ func (e *env) site(i int, opts session.Options) *site {
 	return &site{e, m}
 }
 
-// browser keeps the cookie of a session.
-type browser struct{ cookie *http.Cookie }
+// browser keeps the cookie of a session, and those that tell which version of it
+// the browser has seen.
+type browser struct {
+	cookie   *http.Cookie
+	versions map[string]*http.Cookie
+}
 
 // visit sends a request that handle answers with its session, and returns the
 // status of the answer.
@@ -65,6 +70,9 @@ func (s *site) visit(b *browser, handle func(r *http.Request, sess *session.Sess
 	r := httptest.NewRequestWithContext(s.ctx, http.MethodGet, "https://localhost/", nil)
 	if b.cookie != nil {
 		r.AddCookie(b.cookie)
+	}
+	for _, c := range b.versions {
+		r.AddCookie(c)
 	}
 	answer := httptest.NewRecorder()
 	s.m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -77,9 +85,16 @@ func (s *site) visit(b *browser, handle func(r *http.Request, sess *session.Sess
 		}
 	})).ServeHTTP(answer, r)
 	for _, c := range answer.Result().Cookies() {
-		b.cookie = c
-		if c.MaxAge < 0 {
+		switch {
+		case c.Name != "__Host-session":
+			if b.versions == nil {
+				b.versions = map[string]*http.Cookie{}
+			}
+			b.versions[c.Name] = c
+		case c.MaxAge < 0:
 			b.cookie = nil
+		default:
+			b.cookie = c
 		}
 	}
 	return answer.Code
@@ -133,22 +148,26 @@ func (e *env) twoSites() (here, there *site) {
 	return e.site(0, session.Options{}), e.site(1, session.Options{})
 }
 
-func loginSeen(e *env) {
-	here, there := e.twoSites()
+func savesSeen(e *env) {
+	sites := [2]*site{}
+	sites[0], sites[1] = e.twoSites()
 	user := e.unique("user")
-	b := here.login(user)
+	b := sites[0].login(user)
 	text := e.unique("<ü\x00&>")
-	here.set(b, "text", text)
-	here.set(b, "number", 1<<40)
-	e.eventually("the other node has both values", func() (all bool) {
-		there.visit(b, func(_ *http.Request, sess *session.Session) error {
-			got, err := session.Get[string](sess, "text")
-			number, numberErr := session.Get[int64](sess, "number")
-			all = sess.User() == user && got == text && number == 1<<40
-			return errors.Join(err, numberErr)
-		})
-		return all
-	})
+	sites[0].set(b, "text", text)
+	for i := range rounds.Of(30) {
+		sites[i%2].set(b, "number", int64(i)<<40)
+		for _, s := range []*site{sites[1-i%2], sites[i%2]} {
+			s.visit(b, func(_ *http.Request, sess *session.Session) error {
+				got, err := session.Get[string](sess, "text")
+				number, numberErr := session.Get[int64](sess, "number")
+				if sess.User() != user || got != text || number != int64(i)<<40 {
+					e.Errorf("round %d: the session of %q has %q and %d", i, sess.User(), got, number)
+				}
+				return errors.Join(err, numberErr)
+			})
+		}
+	}
 }
 
 func changesMerged(e *env) {
@@ -281,7 +300,7 @@ func visitorFree(e *env) {
 	if b.cookie != nil {
 		e.Error("a visitor gets a cookie")
 	}
-	unknown := browser{&http.Cookie{Name: "__Host-session", Value: session.NewID(e.now().Add(time.Hour)).Secret()}}
+	unknown := browser{cookie: &http.Cookie{Name: "__Host-session", Value: session.NewID(e.now().Add(time.Hour)).Secret()}}
 	if s.user(unknown) != "" {
 		e.Error("an ID that was never given is somebody's")
 	}
@@ -296,7 +315,7 @@ func usersEnd(e *env) {
 	if err != nil || len(list) != 3 {
 		e.Fatalf("%d sessions, %v; want 3", len(list), err)
 	}
-	if err := here.m.Revoke(e.ctx, user, list[1].Key); err != nil { // they come in the order of their logins
+	if err := here.m.Revoke(e.ctx, user, list[1].Handle); err != nil { // they come in the order of their logins
 		e.Errorf("Revoke: %v", err)
 	}
 	here.nobody(*phone, there)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"regexp"
 	"slices"
 	"sync"
 
@@ -64,8 +65,12 @@ type reply struct {
 	err    error
 }
 
-// set returns the cookies of that answer.
-func (r reply) set() []string { return r.header["Set-Cookie"] }
+var versionCookie = regexp.MustCompile(`^[^=]*-v\d=`)
+
+// set returns the cookies of that answer, but for those that tell a version.
+func (r reply) set() []string {
+	return slices.DeleteFunc(slices.Clone(r.header["Set-Cookie"]), versionCookie.MatchString)
+}
 
 // try sends a request that page handles.
 func (b *browser) try(ctx context.Context, s *server, page http.HandlerFunc, mods ...func(*http.Request)) reply {

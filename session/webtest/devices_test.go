@@ -39,6 +39,19 @@ func (w *web) devices(n *node, user string, labels ...string) ([]*browser, []ses
 	return browsers, keys
 }
 
+// handleOf is the Info.Handle of a session.
+func (w *web) handleOf(n *node, user string, key session.Key) string {
+	w.Helper()
+	infos, err := n.m.Sessions(w.ctx, user)
+	for _, info := range infos {
+		if info.Key == key.String() {
+			return info.Handle
+		}
+	}
+	w.Errorf("Sessions = %+v, %v; want %v among them", infos, err, key)
+	return ""
+}
+
 func seesDevices(w *web) {
 	opts := session.Options{
 		Address:     func(*http.Request) netip.Addr { return netip.MustParseAddr("203.0.113.77") },
@@ -84,10 +97,11 @@ func endsDevice(w *web) {
 	browsers, keys := w.devices(n, user, "phone", "tablet", "desktop")
 	others, otherKeys := w.devices(n, victim, "phone")
 	browsers[0].silent(n, func(v *visit) {
-		v.refused("Revoke of another user's session", v.m.Revoke(v.r.Context(), user, otherKeys[0].String()), session.ErrNotFound)
+		v.refused("Revoke of another user's session", v.m.Revoke(v.r.Context(), user, w.handleOf(n, victim, otherKeys[0])), session.ErrNotFound)
 		v.refused("Revoke of nonsense", v.m.Revoke(v.r.Context(), user, "nonsense"), session.ErrNotFound)
-		v.must("Revoke", v.m.Revoke(v.r.Context(), user, keys[1].String()))
-		v.refused("Revoke, again", v.m.Revoke(v.r.Context(), user, keys[1].String()), session.ErrNotFound)
+		id := w.handleOf(n, user, keys[1])
+		v.must("Revoke", v.m.Revoke(v.r.Context(), user, id))
+		v.refused("Revoke, again", v.m.Revoke(v.r.Context(), user, id), session.ErrNotFound)
 	})
 	w.eventuallyGone(keys[1])
 	browsers[1].silent(n, func(v *visit) {
@@ -105,7 +119,7 @@ func endsDevice(w *web) {
 	w.haveSessions(n, user, map[session.Key]bool{keys[0]: true, keys[2]: true})
 	// The session of the request itself: the browser forgets it.
 	browsers[0].visit(n, func(v *visit) {
-		v.must("Revoke", v.m.Revoke(v.r.Context(), user, keys[0].String()))
+		v.must("Revoke", v.m.Revoke(v.r.Context(), user, w.handleOf(n, user, keys[0])))
 		if v.s.User() != "" || v.s.Has("device") {
 			v.Errorf("after its end the session has the user %q", v.s.User())
 		}

@@ -28,6 +28,7 @@ func TestPostgres(t *testing.T) {
 	url := server.Database(t)
 	d := startDemo(t, "postgres", "SOJOURN_PG_URL="+url)
 	users := d.arrive(t)
+	users.goBackAndForth(t, 1000)
 	aNodeIsKilled(t, d, users)
 	theLeaderIsKilled(t, d, users)
 	aPartitionOfExpiredSessionsIsDropped(t, users, url)

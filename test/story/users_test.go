@@ -145,6 +145,43 @@ func (u *users) click(l *login) {
 	}
 	clicks.Wait()
 	l.clicks, l.maybe = l.clicks+sure, l.maybe+open
+	u.sees(l, u.anyNode())
+}
+
+// sees asks a node for what its user was told before, by whatever node.
+func (u *users) sees(l *login, n *node) {
+	var now struct{ Clicks int }
+	if u.told(l.send(n, http.MethodGet, "/me", &now)) && now.Clicks < l.clicks {
+		u.t.Errorf("%s shows %d clicks after %d", n.name, now.Clicks, l.clicks)
+	}
+}
+
+// goBackAndForth has users click on one node and look on another at once, as
+// after a redirect.
+func (u *users) goBackAndForth(t *testing.T, times int) {
+	const browsers = 10
+	var all sync.WaitGroup
+	for i := range browsers {
+		all.Go(func() {
+			l := &login{browser: newBrowser(u.connections)}
+			if !u.told(l.send(u.nodes[i%len(u.nodes)], http.MethodPost, fmt.Sprint("/login?user=traveller-", i), nil)) {
+				t.Error("a login failed")
+				return
+			}
+			for j := range times / browsers {
+				if u.told(l.send(u.nodes[j%len(u.nodes)], http.MethodPost, "/count", nil)) {
+					l.clicks++
+				}
+				for k := range u.nodes {
+					u.sees(l, u.nodes[(j+k+1)%len(u.nodes)])
+				}
+			}
+			if l.clicks < times/browsers {
+				t.Errorf("%d of %d clicks were acknowledged", l.clicks, times/browsers)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // told reports whether a request was granted. One that was not may fail because a
@@ -257,7 +294,9 @@ func (d *demo) thief(id string) *browser {
 // secret is the session ID in the cookie.
 func (d *demo) secret(b *browser) string {
 	for _, c := range b.Jar.Cookies(d.host()) {
-		return c.Value
+		if c.Name == "demo_session" {
+			return c.Value
+		}
 	}
 	return ""
 }

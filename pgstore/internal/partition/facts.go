@@ -74,6 +74,7 @@ type Facts struct {
 	Longest      time.Duration // lifetime of a session
 	Width        time.Duration // of a partition
 	Lease        time.Duration // see invalidation
+	LongestLease time.Duration // that any node may go by
 	Grace        time.Duration // before a partition is retired; 0 is the default
 	GraceInForce time.Duration
 	QueueUsage   float64 // of the server's notification queue
@@ -105,10 +106,10 @@ func (t *Table) read(ctx context.Context, on batcher) (*Facts, error) {
 	}
 	b := t.opts.Conns.NewRead()
 	b.Queue(t.queries.meta).QueryRow(func(row pgx.Row) error {
-		var longest, width, lease, grace, graceInForce int64
+		var longest, width, lease, longestLease, grace, graceInForce int64
 		duties := []*session.Duty{&f.Maintained, &f.Made, &f.Retired, &f.Thinned}
 		var at [4]*time.Time
-		if err := row.Scan(&longest, &width, &lease, &grace, &graceInForce, &f.Foreign,
+		if err := row.Scan(&longest, &width, &lease, &longestLease, &grace, &graceInForce, &f.Foreign,
 			&at[0], &duties[0].By, &at[1], &duties[1].By, &at[2], &duties[2].By, &at[3], &duties[3].By,
 			&f.QueueUsage, &f.DatabaseTime); err != nil {
 			return err
@@ -119,7 +120,7 @@ func (t *Table) read(ctx context.Context, on batcher) (*Facts, error) {
 		f.ReadAt = time.Now()
 		f.DatabaseTime = f.DatabaseTime.UTC()
 		f.Longest, f.Width = time.Duration(longest)*time.Hour, time.Duration(width)*time.Hour
-		f.Lease = time.Duration(lease) * time.Millisecond
+		f.Lease, f.LongestLease = time.Duration(lease)*time.Millisecond, time.Duration(longestLease)*time.Millisecond
 		f.Grace, f.GraceInForce = time.Duration(grace)*time.Second, time.Duration(graceInForce)*time.Second
 		for i, done := range at {
 			if done != nil {

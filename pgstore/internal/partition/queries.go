@@ -20,7 +20,7 @@ JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE i.inhparent = $1::text::regclass`,
 
 		meta: `
-SELECT longest_hours, width_hours, lease_ms, retire_grace_s, ` + pgschema.RetireGrace + `, foreign_keys,
+SELECT longest_hours, width_hours, lease_ms, ` + pgschema.LongestLease + `, retire_grace_s, ` + pgschema.RetireGrace + `, foreign_keys,
        maintained_at, COALESCE(maintained_by, ''), made_at, COALESCE(made_by, ''),
        retired_at, COALESCE(retired_by, ''), thinned_at, COALESCE(thinned_by, ''),
        pg_catalog.pg_notification_queue_usage(), pg_catalog.clock_timestamp()
