@@ -213,8 +213,8 @@ func (s *Session) DestroyOnAllNodes(ctx context.Context) error {
 }
 
 // Logout is Destroy, and has the browser remove what it keeps of the site by
-// Clear-Site-Data (W3C), as OWASP asks: its storage and its cookies, those of
-// subdomains included. Cookies stay if the answer sets one, as after another
+// Clear-Site-Data (W3C), as OWASP asks: the storage of this origin, and the cookies
+// of the whole registrable domain, those of sister hosts included. Cookies stay if the answer sets one, as after another
 // Login. Its caches stay: browsers take seconds to empty them. A handler that
 // wants more, or less, sets the field itself. If all of it is too much, call
 // Destroy.

@@ -70,7 +70,7 @@ func (r *runner) setupBrowser() error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(r.out, "browser: %s\n", path)
+	fmt.Fprintf(r.out, "Chromium: %s\n", path)
 	return nil
 }
 
