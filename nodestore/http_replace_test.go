@@ -137,6 +137,16 @@ func TestNoSessionIsReplacedForABrowserThatHasGone(t *testing.T) {
 			t.Errorf("%s: the answer is %d with cookies %q", name, answer.Code, cookies(answer.Result()))
 		}
 	}
+	for name, replace := range replacing {
+		w := before(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		w.handler(func(t turn) {
+			replace(t)
+			cancel()
+			t.is("Save", t.s.Save(context.Background()), session.ErrTooLate)
+		}).ServeHTTP(httptest.NewRecorder(), w.request(ctx))
+		w.untouched(name + ", saved")
+	}
 	w := express(t, "fake", nodestore.ExpressOptions{})
 	ctx, cancel := context.WithCancel(t.Context())
 	w.handler(func(t turn) {

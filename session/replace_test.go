@@ -289,6 +289,28 @@ func TestWhatNeedsACookieFailsWhenTheBrowserHasGone(t *testing.T) {
 	}
 }
 
+func TestSaveReplacesNoSessionForABrowserThatHasGone(t *testing.T) {
+	t.Parallel()
+	for name, replace := range replacing {
+		f := newFrail(t, session.Options{})
+		cookie := f.begin("alice")
+		ctx, cancel := context.WithCancel(t.Context())
+		r := httptest.NewRequest(http.MethodPost, "https://localhost/", nil).WithContext(ctx)
+		r.Header.Set("Cookie", cookie)
+		f.m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s, err := f.m.Session(r.Context())
+			f.must("Session", err)
+			replace(f, turn{w, r, s, err})
+			cancel()
+			f.is(name, s.Save(context.Background()), session.ErrTooLate)
+			if s.User() != "alice" || !s.Has("before") {
+				f.Errorf("%s: the user is %q with %q", name, s.User(), s.Keys())
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r)
+		f.has(cookie, "alice", "before")
+	}
+}
+
 func TestALoginHappensWithTheAnswerAndSaysSoUntilThen(t *testing.T) {
 	t.Parallel()
 	f := newFrail(t, session.Options{UserLimit: session.UserLimit{Max: 1}})
