@@ -209,16 +209,19 @@ func TestALockWhoseAnswerIsLostIsGivenBack(t *testing.T) {
 	if err != nil {
 		t.Fatalf("Holder returned %v, want the session whose answer was lost", err)
 	}
-	dbtest.Eventually(t, "it follows, on another session", func() bool { return states.last().Connected })
-	if s := states.last(); s.Failures == 0 || s.Leading || s.Err == nil {
-		t.Errorf("got %+v, want the failure and no term", s)
+	dbtest.Eventually(t, "it is there again, on another session", func() bool { return states.last().Connected })
+	s := states.last()
+	if s.Failures == 0 || s.Err == nil {
+		t.Errorf("got %+v, want the failure", s)
 	}
-	proxy.CutAll() // the server notices that the client has gone
+	if !s.Leading { // else the server has ended the orphan already, which was silent for too long
+		proxy.CutAll() // the server notices that the client has gone
+	}
 	receive(t, "a term", terms)
-	info, err := pglock.Holder(within(t), db, 1)
-	if err != nil || info.PID == orphan.PID {
-		t.Errorf("%+v leads, %v; want another session than the orphan, process %d", info, err, orphan.PID)
-	}
+	dbtest.Eventually(t, "another session than the orphan leads", func() bool {
+		info, err := pglock.Holder(within(t), db, 1)
+		return err == nil && info.PID != orphan.PID
+	})
 }
 
 func TestRunEndsWhileTheNetworkIsSilent(t *testing.T) {
