@@ -104,6 +104,24 @@ func TestAWayAroundLeadsToTheDatabaseOfThePool(t *testing.T) {
 	open(t, around(t, dbtest.Pool(t, dsn, nil), ""), direct.Options{Proven: true})
 }
 
+// The lock that the pool looks for goes with the connection that has it.
+func TestAConnectionThatEndsMeanwhileLeadsNowhereElse(t *testing.T) {
+	t.Parallel()
+	dsn := dbtest.Postgres(t).Database(t)
+	pool := dbtest.Pool(t, dsn, func(c *pgxpool.Config) {
+		c.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
+			_, err := conn.Exec(ctx, `
+SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'the ended one'`)
+			return true, err
+		}
+	})
+	_, err := around(t, pool, dsn).Connect(within(t), direct.Options{Name: "the ended one", Proven: true})
+	if err == nil || errors.Is(err, direct.ErrElsewhere) {
+		t.Errorf("got %v, want another error than ErrElsewhere", err)
+	}
+}
+
 func TestACopyOfTheServerIsNotTheServer(t *testing.T) {
 	t.Parallel()
 	// A standby that was promoted has all that tells servers and databases apart.

@@ -79,7 +79,7 @@ func elsewhere(ctx context.Context, c *pgx.Conn, database string, started int64)
 		since int64
 	)
 	if err := c.QueryRow(ctx, placeSQL, pgx.QueryExecModeExec).Scan(&here, &since); err != nil {
-		return fmt.Errorf("%w: %w", ErrElsewhere, err)
+		return fmt.Errorf("ask the connection which database it leads to: %w", err) // its lock may have gone with it
 	}
 	address := fmt.Sprintf("%s, port %d", c.Config().Host, c.Config().Port)
 	switch {

@@ -179,6 +179,9 @@ func (p *Pruning) ownHand(ctx context.Context) (h hand, done func(), err error) 
 		return hand{}, nil, err
 	}
 	sess, err := locker.Open(ctx, leader.MinSilence)
+	for tries := 1; tries < 3 && err != nil && db.OutcomeOf(err) == db.TxConflict; tries++ { // it was idle while the pool was busy
+		sess, err = locker.Open(ctx, leader.MinSilence)
+	}
 	if err != nil {
 		return hand{}, nil, err
 	}
