@@ -22,7 +22,11 @@ import (
 // Behind an older one use QueryExecModeCacheDescribe or QueryExecModeExec.
 // QueryExecModeDescribeExec works behind no pooler: its two round trips may
 // reach two server processes.
+//
+// They print, log and marshal as a placeholder: DirectDSN may have a password.
 type Options struct {
+	placeholder
+
 	// Schema and Table name the sessions table; the defaults are
 	// migrations.DefaultSchema and migrations.DefaultTable. Any name that
 	// Postgres allows is allowed.
