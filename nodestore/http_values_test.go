@@ -350,3 +350,24 @@ func TestAnOutageOfNodesTableIsHeardAtOnceAndNotWithEachRequest(t *testing.T) {
 		}
 	}
 }
+
+// Of what a Node request has saved a function may be unable to make anything.
+func TestAMergeThatFailsLosesNoOtherChangeForNode(t *testing.T) {
+	everywhere(t, func(t *testing.T, backend string) {
+		w := express(t, backend, nodestore.ExpressOptions{})
+		w.node(sidA, plainRow)
+		w.store.before("save", func() { w.node(sidA, strings.Replace(plainRow, "7", `"text"`, 1)) })
+		w.ask(cookieA, func(t turn) {
+			t.must("Set", t.s.Set("mine", 1))
+			t.must("Update", nodestore.Update(t.s, "views", func(n int) int { return n + 1 }))
+			if err := t.s.Save(t.ctx()); err == nil {
+				t.Error("Save has counted a text")
+			}
+			t.node(sidA, strings.Replace(plainRow, "7", "41", 1))
+			t.must("Save again", t.s.Save(t.ctx()))
+		})
+		if row := w.row(sidA); !strings.HasSuffix(row, `"views":42,"mine":1}`) {
+			t.Errorf("the row is %s", row)
+		}
+	})
+}

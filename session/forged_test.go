@@ -62,7 +62,19 @@ func TestForgedIDsAreLookedUpOnceEachAndSoOftenASecond(t *testing.T) {
 				}
 			})
 		}
-		// Sessions that have ended are no forgeries.
+		// Those that the server has signed are no forgeries.
+		signed := newSiteOn(t, p.clock, p.store, session.Options{Cookie: session.Cookie{SigningKeys: session.Secrets(strings.Repeat("k", 32))}})
+		made := signed.browser()
+		made.visit(setting(t, "k", 1))
+		emptied := newSite(t, session.Options{Cookie: session.Cookie{SigningKeys: session.Secrets(strings.Repeat("k", 32))}})
+		began = time.Now()
+		for range forged {
+			(&browser{emptied, made.cookie}).visit(nil)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("%d that are signed took %v", forged, took)
+		}
+		// Nor are sessions that have ended.
 		node.told()
 		began = time.Now()
 		for i := range forged {

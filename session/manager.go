@@ -18,6 +18,11 @@ import (
 // writes the cookie, loads and saves the session, and ends it. It is safe for
 // concurrent use. It runs nothing in the background and need not be closed;
 // the store stays the caller's.
+//
+// Anybody can make up IDs. Of those of which there never was a session it looks up
+// 250 a second for long, and 500 at once; beyond that, requests with IDs that this
+// node has not met lately wait for their look-up. That is so if the store is an
+// Explainer and the cookie is not signed.
 type Manager struct {
 	placeholder
 	store  Store
