@@ -117,6 +117,9 @@ func TestNothingThatPrintsShowsASecretOrWhatUsersEntrusted(t *testing.T) {
 		cookies = append(cookies, b.value())
 	}
 	check("a manager", p.manager)
+	if text := fmt.Sprintf("%+v", p.manager); len(text) > 30 {
+		t.Errorf("a manager prints as %.300s", text)
+	}
 	check("options", opts)
 	check("a pointer to options", &opts)
 	check("a cookie", opts.Cookie)
