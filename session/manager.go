@@ -43,9 +43,9 @@ type Manager struct {
 	lister   Lister
 	waiter   NodeWaiter
 	versions VersionGetter
-	explains bool // whether the error of Get says what became of a session
-	most     int  // bytes of a record's data; 0: the store does not say
-	merger   merger
+	explains bool    // whether the error of Get says what became of a session
+	most     int     // bytes of a record's data; 0: the store does not say
+	merger   *merger // behind a pointer, as what changes: see visit
 }
 
 // userSeparator stands between the name of a manager and a user, in the store.
@@ -68,7 +68,7 @@ func NewManager(store Store, opts Options) (*Manager, error) {
 		now:     func() time.Time { return time.Now().UTC() },
 		longest: func() time.Duration { return math.MaxInt64 / 2 },
 	}
-	m.merger = merger{m: m, of: map[Key]*merge{}}
+	m.merger = &merger{m: m, of: map[Key]*merge{}}
 	m.find()
 	if m.https == nil {
 		m.https = overHTTPS
