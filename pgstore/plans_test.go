@@ -356,7 +356,7 @@ func TestALookupHoldsThreeLocksAtMost(t *testing.T) {
 				}
 			}
 			key := numbered(i+1, bucket)
-			if err := conn.QueryRow(t.Context(), text, key.Hash[:], key.Bucket, nil).Scan(nil, nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
+			if err := conn.QueryRow(t.Context(), text, key.Hash[:], key.Bucket, nil).Scan(nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -24,17 +24,17 @@ func newTexts(table string) *texts {
 		Texts: batch.NewTexts(table),
 
 		// Only a renewed row has a grace. The time is told by the server that is
-		// listened to. A dead row tells its fate and nothing else. The statement
-		// may be sent alone: neither its operators nor its text depend on settings.
+		// listened to. A dead row tells its fate; nobody is given the rest. The
+		// statement may be sent alone: neither its operators nor its text depend on
+		// settings.
 		get: `
-SELECT version, COALESCE(grace_until, expires_at), deadline, created_at,
-       CASE WHEN serves THEN pg_catalog.convert_to(user_id, 'UTF8') END, CASE WHEN serves THEN data END, renewed_to, renewed_bucket,
+SELECT version, COALESCE(grace_until, expires_at), deadline, created_at, pg_catalog.convert_to(user_id, 'UTF8'), data, renewed_to, renewed_bucket,
        CASE WHEN pg_catalog.pg_postmaster_start_time() OPERATOR(pg_catalog.=) $3 THEN pg_catalog.clock_timestamp() END,
-       serves, COALESCE(ended_at OPERATOR(pg_catalog.<>) expires_at, false)
-FROM (SELECT version, grace_until, expires_at, deadline, created_at, user_id, data, renewed_to, renewed_bucket, ended_at,
-             ended_at IS NULL AND expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
-             OR COALESCE(grace_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp(), false) AS serves
-      FROM ` + table + ` WHERE key OPERATOR(pg_catalog.=) $1 AND bucket OPERATOR(pg_catalog.=) $2) AS s`,
+       COALESCE(ended_at IS NULL AND expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
+                OR grace_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp(), false),
+       COALESCE(ended_at OPERATOR(pg_catalog.<>) expires_at, false)
+FROM ` + table + `
+WHERE key OPERATOR(pg_catalog.=) $1 AND bucket OPERATOR(pg_catalog.=) $2`,
 
 		// A tombstone made by thinning ended at the moment it expired.
 		fate: `
@@ -199,8 +199,8 @@ UPDATE ` + parent + ` AS s SET ended_at = pg_catalog.clock_timestamp(), user_id 
 FROM l WHERE s.key = ANY (ARRAY[l.key]) AND s.bucket = l.bucket AND s.ended_at IS NULL`,
 
 		// userEnd ends up to $2 sessions of the user, except those for which the
-		// keys $3 in the buckets $4 stand. Their choice is arbitrary, as a user's sessions are not in
-		// order; they are locked in the order of batches.
+		// keys $3 in the buckets $4 stand. Their choice is arbitrary, as a user's
+		// sessions are not in order; they are locked in the order of batches.
 		userEnd: `
 WITH RECURSIVE spared AS (
   SELECT v.key, v.bucket FROM ROWS FROM (pg_catalog.unnest($3::bytea[]), pg_catalog.unnest($4::integer[])) AS v(key, bucket)
