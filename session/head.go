@@ -29,7 +29,7 @@ type head struct {
 
 // about is what lists tell of a session beside its times.
 type about struct {
-	Handle  string `json:"id,omitzero"` // see Info
+	Handle  string `json:"handle,omitzero"` // see Info
 	Label   string `json:"label,omitzero"`
 	Address string `json:"addr,omitzero"`
 	Agent   string `json:"agent,omitzero"`

@@ -316,13 +316,11 @@ func (m *merger) replaced(g *merge, by Record, err error) {
 	}
 }
 
-// pauses are those before another attempt. They are short: the node whose write
-// succeeded does not pause.
-var pauses = wait.Backoff{First: 200 * time.Microsecond, Most: 2 * time.Millisecond}
-
 // reread reads the session past the node's memory. In a renewal's grace period
 // it finds the successor.
 func (m *merger) reread(ctx context.Context, g *merge, batch []*share) error {
+	// The pauses are short: the node whose write succeeded makes none.
+	pauses := wait.Backoff{First: 200 * time.Microsecond, Most: 2 * time.Millisecond}
 	if g.collided > 1 && !pauses.Pause(ctx, g.collided-1) {
 		return wait.Ended(ctx)
 	}

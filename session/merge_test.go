@@ -354,3 +354,19 @@ func TestARenewalTakesItsTurn(t *testing.T) {
 		c.wantBody(`{"n":10}`)
 	})
 }
+
+// Another node saves a value of another type while a renewal is under way.
+func TestARenewalThatCannotBeMergedLosesNoChangeSilently(t *testing.T) {
+	t.Parallel()
+	p := newSite(t, session.Options{Policy: session.Policy{IdleTimeout: -1, RenewAfter: hour, RenewGrace: minute}})
+	b := p.browser()
+	b.visit(setting(t, "n", 1))
+	p.clock.advance(hour)
+	p.store.before("Renew", func() { plant(t, p, keyOf(b), `{"n":"text"}`) })
+	if res := b.visitFailing(counting(t)); res.StatusCode == http.StatusOK {
+		t.Error("the request that lost its change was answered 200")
+	}
+	if got := body(t, p, keyOf(b)); got != `{"n":"text"}` {
+		t.Errorf("the values are %s", got)
+	}
+}

@@ -337,7 +337,8 @@ type Explainer interface {
 	// zero Key is FateUnknown, as are keys that no session can have.
 	//
 	// With an error, which says that nobody could be asked, it is FateUnknown
-	// too. Fate is for logs: what a request may do is for Get to decide.
+	// too. Fate is for logs: what a request may do is for Get to decide. The
+	// ErrNotFound of an Explainer's Get tells the same, by NotFound.
 	Fate(ctx context.Context, key Key) (Fate, error)
 }
 

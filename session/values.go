@@ -155,7 +155,8 @@ func (s *Session) Flash(v any) error {
 }
 
 // Set gives the session a value, encoded by encoding/json at once. Changes to v
-// made later do not count. A value that is there already is not saved again.
+// made later do not count. A value that is there already, as far as this node knows,
+// is not saved again.
 //
 // It is ErrInvalid if v cannot be encoded, has a text that is not UTF-8 or is
 // nested deeper than MaxDepth, and if key is not UTF-8, empty or "_flash". It is
