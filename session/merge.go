@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,11 +29,11 @@ type merger struct {
 // other, each with all that has come since the one before. It ends when nobody
 // waits for it.
 type merge struct {
+	key      Key    // that the requests have
 	known    Record // the newest that the requests have read or the merge has saved
 	collided int    // attempts since then that another node's write has refuted
 
 	// Guarded by merger.mu:
-	keys    []Key // by which it is found
 	queue   []*share
 	callers int // those who wait for the attempt under way
 	cancel  context.CancelCauseFunc
@@ -104,7 +105,7 @@ func (m *merger) add(s *share) {
 	defer m.mu.Unlock()
 	g := m.of[s.rec.Key]
 	if g == nil {
-		g = &merge{keys: []Key{s.rec.Key}}
+		g = &merge{key: s.rec.Key}
 		m.of[s.rec.Key] = g
 		go m.run(g)
 	}
@@ -207,9 +208,7 @@ func (m *merger) next(g *merge) (ctx context.Context, batch []*share) {
 		batch = append(batch, s)
 	}
 	if len(batch) == 0 {
-		for _, key := range g.keys {
-			delete(m.of, key)
-		}
+		delete(m.of, g.key)
 		return nil, nil
 	}
 	g.callers = len(batch)
@@ -245,13 +244,17 @@ func (m *merger) attempt(ctx context.Context, g *merge, batch []*share) {
 	}()
 	if s := batch[0]; s.whole != nil {
 		if taken, err := s.pass(turn{known: g.known}); taken {
-			m.replaced(g, s.saved, err)
+			if s.saved.Key.IsZero() {
+				g.collided = 1
+			} else {
+				g.known, g.collided = s.saved, 0
+			}
 			m.finish(g, s.saved, err, s)
 		}
 		return
 	}
 	if g.collided > 0 {
-		if err := m.reread(ctx, g, batch); err != nil {
+		if err := m.reread(ctx, g); err != nil {
 			m.finish(g, Record{}, g.because(err), batch...)
 			return
 		}
@@ -297,38 +300,15 @@ func (g *merge) because(err error) error {
 	return fmt.Errorf("%w; before that: %w", err, ErrConflict)
 }
 
-// replaced is for a session that has got another ID, or was to get one. Requests
-// that know the new one already join the same merge.
-func (m *merger) replaced(g *merge, by Record, err error) {
-	if by.Key.IsZero() {
-		g.collided = 1
-		if err == nil {
-			g.known = Record{}
-		}
-		return
-	}
-	g.known, g.collided = by, 0
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.of[by.Key] == nil {
-		m.of[by.Key] = g
-		g.keys = append(g.keys, by.Key)
-	}
-}
-
 // reread reads the session past the node's memory. In a renewal's grace period
 // it finds the successor.
-func (m *merger) reread(ctx context.Context, g *merge, batch []*share) error {
+func (m *merger) reread(ctx context.Context, g *merge) error {
 	// The pauses are short: the node whose write succeeded makes none.
 	pauses := wait.Backoff{First: 200 * time.Microsecond, Most: 2 * time.Millisecond}
 	if g.collided > 1 && !pauses.Pause(ctx, g.collided-1) {
 		return wait.Ended(ctx)
 	}
-	key := g.known.Key
-	if key.IsZero() {
-		key = batch[0].rec.Key
-	}
-	rec, err := m.m.fresh(ctx, key)
+	rec, err := m.m.fresh(ctx, cmp.Or(g.known.Key, g.key))
 	if err != nil {
 		return err
 	}

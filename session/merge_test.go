@@ -370,3 +370,58 @@ func TestARenewalThatCannotBeMergedLosesNoChangeSilently(t *testing.T) {
 		t.Errorf("the values are %s", got)
 	}
 }
+
+// A grace period leads to a session that has another user by now.
+func TestAMergeGivesNothingToAnotherUser(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, session.Options{})
+		c.hold(counting(t))
+		c.join(http.StatusOK, counting(t))
+		key := keyOf(c.b)
+		rec, err := c.store.Store.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := session.NewID(rec.Deadline)
+		rec.Key, rec.User = id.Key(), "ann"
+		if _, err := c.store.Store.Renew(t.Context(), key, rec, hour); err != nil {
+			t.Fatal(err)
+		}
+		c.release()
+		if got := body(t, c.site, id.Key()); got != `{"n":0}` {
+			t.Errorf("ann's values are %s; want those of before", got)
+		}
+	})
+}
+
+// They have read the same version, and one of them came first.
+func TestFailOnConflictDoesNotShareAWriteWithWhatCameBefore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, session.Options{})
+		c.hold(counting(t))
+		plant(t, c.site, keyOf(c.b), `{"n":100}`)
+		c.join(http.StatusConflict, func(ctx context.Context, s *session.Session) {
+			s.FailOnConflict()
+			counting(t)(ctx, s)
+		})
+		c.release()
+		c.wantBody(`{"n":101}`)
+	})
+}
+
+func TestALoginFailsOnAConflictThatItsNodeKnows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, session.Options{})
+		c.hold(counting(t))
+		c.join(http.StatusConflict, func(ctx context.Context, s *session.Session) {
+			s.FailOnConflict()
+			counting(t)(ctx, s)
+			loggingIn(t, "ann", session.Login{})(ctx, s)
+		})
+		c.release()
+		c.wantBody(`{"n":1}`)
+	})
+}
