@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -308,7 +307,7 @@ func (m *merger) reread(ctx context.Context, g *merge) error {
 	if g.collided > 1 && !pauses.Pause(ctx, g.collided-1) {
 		return wait.Ended(ctx)
 	}
-	rec, err := m.m.fresh(ctx, cmp.Or(g.known.Key, g.key))
+	rec, err := m.m.fresh(ctx, g.key)
 	if err != nil {
 		return err
 	}

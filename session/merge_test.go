@@ -425,3 +425,89 @@ func TestALoginFailsOnAConflictThatItsNodeKnows(t *testing.T) {
 		c.wantBody(`{"n":1}`)
 	})
 }
+
+// saving is a page that counts and asks for a Save, which must fail by the end of
+// ctx. unknown says whether the change may be saved all the same.
+func (c *crowd) saving(ctx context.Context, unknown bool) page {
+	return func(_ context.Context, s *session.Session) {
+		counting(c.t)(ctx, s)
+		if err := s.Save(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, session.ErrUnknown) != unknown {
+			c.t.Errorf("Save = %v; want the end of its context, and that the outcome is unknown: %v", err, unknown)
+		}
+	}
+}
+
+func TestACallerThatGivesUpBeforeTheWriteHasChangedNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, session.Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		slow := make(chan struct{})
+		c.hold(counting(t))
+		c.join(http.StatusOK, c.saving(ctx, false))
+		calls := 0
+		c.join(http.StatusOK, func(_ context.Context, s *session.Session) {
+			if err := session.Update(s, "n", func(n int) int {
+				if calls++; calls == 2 { // its turn, after the other's
+					<-slow
+				}
+				return n + 1
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+		close(c.held)
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		close(slow)
+		c.waiting.Wait()
+		c.wantBody(`{"n":2}`)
+	})
+}
+
+func TestACallerThatGivesUpAfterAConflictHasChangedNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, session.Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		slow := make(chan struct{})
+		c.hold(counting(t))
+		c.join(http.StatusOK, c.saving(ctx, false))
+		c.join(http.StatusOK, counting(t))
+		c.store.before("Save", func() { // both are in it
+			plant(t, c.site, keyOf(c.b), `{"n":100}`)
+			c.store.before("Get", func() { <-slow })
+		})
+		close(c.held)
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		close(slow)
+		c.waiting.Wait()
+		c.wantBody(`{"n":101}`)
+	})
+}
+
+// The others of its write have their answers already.
+func TestTheLastCallerOfAWriteLearnsWhatCameOfIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, session.Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		c.hold(counting(t))
+		c.join(http.StatusOK, c.saving(ctx, false))
+		c.join(http.StatusConflict, func(ctx context.Context, s *session.Session) {
+			s.FailOnConflict()
+			counting(t)(ctx, s)
+		})
+		c.store.before("Save", func() {
+			c.store.saving = func(ctx context.Context, _ session.Record) error { <-ctx.Done(); return ctx.Err() }
+		})
+		close(c.held)
+		synctest.Wait()
+		cancel()
+		c.waiting.Wait()
+		c.wantBody(`{"n":1}`)
+	})
+}
