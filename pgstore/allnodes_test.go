@@ -129,6 +129,9 @@ func TestTheLongestLeaseInForceIsWaitedFor(t *testing.T) {
 	if longest() != lasting60 || reachesAll(t, a, time.Second) {
 		t.Errorf("just lowered, the longest lease is %v, want %v, which WaitForAllNodes has to wait for", longest(), lasting60)
 	}
+	if _, err := a.table.Refresh(t.Context()); err != nil || a.Lag() < lasting60 {
+		t.Errorf("just lowered, Lag = %v, %v; want %v at least", a.Lag(), err, lasting60)
+	}
 	set(2 * brief) // raised again before all have seen the first change
 	if longest() != lasting60 || reachesAll(t, a, time.Second) {
 		t.Errorf("changed again, the longest lease is %v, want %v, which WaitForAllNodes has to wait for", longest(), lasting60)
