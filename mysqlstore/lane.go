@@ -131,7 +131,7 @@ func (l *lane) run(ctx context.Context) {
 // waits beside the lane for rows that others hold.
 func (l *lane) write(ctx context.Context, ops []*op) {
 	ctx, cancel := l.s.lasting(ctx, l.name, l.Until(ops))
-	if len(ops) == 1 && l.alone(ctx, ops[0]) {
+	if len(ops) == 1 && mayWait(ctx) && l.alone(ctx, ops[0]) {
 		cancel()
 		return
 	}
@@ -147,7 +147,9 @@ func (l *lane) write(ctx context.Context, ops []*op) {
 	l.waiting.Go(func() { rest.Wait(); cancel() })
 }
 
-// alone writes o by one statement, and reports whether that finished it.
+// alone writes o by one statement, and reports whether that finished it. The
+// statement waits for a row that others hold and commits by itself, so its
+// outcome is unknown if ctx ends meanwhile.
 func (l *lane) alone(ctx context.Context, o *op) bool {
 	done := false
 	err := l.s.writes.do(ctx, func(c *conn) (err error) {

@@ -121,6 +121,9 @@ func TestWhoWaitsBehindALockIsToldInTime(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "Options.WriteTimeout") && !errors.Is(err, ErrLocked) {
 				t.Errorf("it was told %v", err)
 			}
+			if errors.Is(err, session.ErrUnknown) {
+				t.Errorf("what waits for a row writes nothing, but it was told %v", err)
+			}
 		}
 		if took := time.Since(began); took > time.Minute {
 			t.Errorf("the last one was told after %v", took)
