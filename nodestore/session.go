@@ -217,7 +217,7 @@ func (s *Session) setLines(lines []cookieLine) {
 	}
 }
 
-func (s *Session) lasting() reqsession.Limits { return reqsession.Lasting(s.r) }
+func (s *Session) lasting() reqsession.Limits { return reqsession.Lasting(s.r.Context()) }
 
 // close ends the request. It saves what was changed after the answer had begun.
 func (s *Session) close() {

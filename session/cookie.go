@@ -121,26 +121,32 @@ const mostTried = 4
 func (c Cookie) read(r *http.Request) (keys []Key, given int) {
 	cookies := r.CookiesNamed(c.Name)
 	for _, cookie := range cookies[:min(len(cookies), 4*mostTried)] {
-		text, genuine := c.verify(cookie)
-		if !genuine {
+		if cookie.Quoted { // ours never is
 			continue
 		}
-		if raw, err := parse(text); err == nil && len(keys) < mostTried {
-			keys = append(keys, keyOf(raw[:]))
+		if key, ok := c.keyOf(cookie.Value); ok && len(keys) < mostTried {
+			keys = append(keys, key)
 		}
 	}
 	return keys, len(cookies)
 }
 
+// keyOf returns the key of the ID in a cookie's value, if its signature is right.
+func (c Cookie) keyOf(value string) (key Key, ok bool) {
+	text, genuine := c.verify(value)
+	if !genuine {
+		return Key{}, false
+	}
+	key, err := ParseKey(text)
+	return key, err == nil
+}
+
 // verify returns what may be an ID.
-func (c Cookie) verify(cookie *http.Cookie) (text string, genuine bool) {
-	if cookie.Quoted { // ours never is
-		return "", false
-	}
+func (c Cookie) verify(value string) (text string, genuine bool) {
 	if !c.signed() {
-		return cookie.Value, true
+		return value, true
 	}
-	text, sum, ok := strings.Cut(cookie.Value, ".")
+	text, sum, ok := strings.Cut(value, ".")
 	if !ok || len(text) != IDTextLen || len(sum) != macText.EncodedLen(sha256.Size) {
 		return "", false
 	}
@@ -163,15 +169,20 @@ func (c Cookie) sign(key Secret, text string) []byte {
 	return h.Sum(nil)
 }
 
-// set is the line of the header that gives the browser an ID. remaining is the
-// time to the deadline.
-func (c Cookie) set(id ID, p Policy, remaining time.Duration) string {
+// value is the value of the cookie that has an ID.
+func (c Cookie) value(id ID) string {
 	text := id.Secret()
 	if c.signed() {
 		text += "." + macText.EncodeToString(c.sign(c.SigningKeys[0], text))
 	}
+	return text
+}
+
+// set is the line of the header that gives the browser an ID. remaining is the
+// time to the deadline.
+func (c Cookie) set(value string, p Policy, remaining time.Duration) string {
 	cookie := c.attributes(p)
-	cookie.Value = text
+	cookie.Value = value
 	if p.Persistent {
 		cookie.MaxAge = max(int(remaining/time.Second), 1)
 	}

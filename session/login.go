@@ -157,7 +157,7 @@ func (s *Session) cancel() error {
 // replaceable is an error if the browser can no longer be told of another ID, or
 // the session cannot be encoded.
 func (s *Session) replaceable(d draft) error {
-	if reqsession.ReachOf(s.r.Context(), reqsession.Later) == reqsession.Nobody {
+	if reqsession.ReachOf(s.ctx, reqsession.Later) == reqsession.Nobody {
 		return s.tooLate(reqsession.Nobody)
 	}
 	_, err := s.record(&d)
@@ -194,7 +194,7 @@ func (s *Session) restart(changes delta) error {
 // tooLate is the error of what needs a cookie that cannot reach the browser.
 func (s *Session) tooLate(reach reqsession.Reach) error {
 	if reach == reqsession.Nobody {
-		return fmt.Errorf("%w: the request's context has ended before: %w", ErrTooLate, context.Cause(s.r.Context()))
+		return fmt.Errorf("%w: the request's context has ended before: %w", ErrTooLate, context.Cause(s.ctx))
 	}
 	return fmt.Errorf("%w: its connection is hijacked, and a new ID needs a cookie. Call Save before and send the header, or call WriteHeader first", ErrTooLate)
 }
@@ -249,9 +249,10 @@ func (s *Session) end(ctx context.Context, destroy func(context.Context, ...Key)
 
 // forget is for a session that has been ended by this very request.
 func (s *Session) forget() {
-	if s.cookie || s.line != "" {
+	if s.cookie || s.line != "" || s.token != "" {
 		s.line = s.m.cookie.clear(s.policy)
 	}
+	s.token = ""
 	s.state.Begin()
 	s.reset()
 }
@@ -417,8 +418,10 @@ func (s *Session) record(d *draft) (Record, error) {
 	if s.state.Sealed() {
 		return Record{}, fmt.Errorf("%w: a new ID needs a cookie", ErrTooLate)
 	}
-	if err := s.m.reaches(s.r); err != nil {
-		return Record{}, err
+	if s.r != nil {
+		if err := s.m.reaches(s.r); err != nil {
+			return Record{}, err
+		}
 	}
 	if d.id.IsZero() {
 		d.until = d.deadline()
@@ -442,7 +445,11 @@ func (s *Session) become(rec Record, d draft) {
 	s.delta, s.next = delta{}, nil
 	s.state.Begin()
 	_, s.body, _ = split(rec.Data) // we made it
-	s.line = s.m.cookie.set(d.id, d.policy, rec.Deadline.Sub(s.m.now()))
+	value := s.m.cookie.value(d.id)
+	s.line = s.m.cookie.set(value, d.policy, rec.Deadline.Sub(s.m.now()))
+	if s.r == nil {
+		s.token = value
+	}
 }
 
 func (s *Session) evicted(keys []Key) {
@@ -469,9 +476,13 @@ func newHandle() string { return rand.Text()[:16] }
 
 const maxAgent = 200
 
-// observe returns what the options want to be known about a browser.
+// observe returns what the options want to be known about a browser. r is nil
+// outside a handler.
 func (m *Manager) observe(r *http.Request, label string) about {
 	a := about{Handle: newHandle(), Label: label}
+	if r == nil {
+		return a
+	}
 	if m.opts.Address != nil {
 		a.Address = network(m.opts.Address(r))
 	}

@@ -155,7 +155,7 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 			return
 		}
 		s := &Session{visit: &visit{m: m}}
-		reqsession.Serve(w, r, m, m.cookie.Name, part{s}, func(r *http.Request) { s.r = r }, next)
+		reqsession.Serve(w, r, m, m.cookie.Name, part{s}, func(r *http.Request) { s.r, s.ctx = r, r.Context() }, next)
 	})
 }
 
@@ -163,13 +163,18 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 // browser has got before.
 func (m *Manager) get(r *http.Request) func(context.Context, Key) (Record, error) {
 	if m.versions != nil {
-		if version := m.cookie.version(r); version > 0 {
-			return func(ctx context.Context, key Key) (Record, error) {
-				return m.versions.GetVersion(ctx, key, version)
-			}
-		}
+		return m.since(m.cookie.version(r))
 	}
 	return m.store.Get
+}
+
+// since reads a session as it is after a version that the client was told of; 0 is
+// none.
+func (m *Manager) since(version int64) func(context.Context, Key) (Record, error) {
+	if m.versions == nil || version <= 0 {
+		return m.store.Get
+	}
+	return func(ctx context.Context, key Key) (Record, error) { return m.versions.GetVersion(ctx, key, version) }
 }
 
 // FromContext returns the session of the request that ctx belongs to. The

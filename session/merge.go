@@ -44,6 +44,7 @@ type share struct {
 	values map[string]json.RawMessage             // of rec, with the changes
 	change func(map[string]json.RawMessage) error // makes the changes to other values
 	exact  bool                                   // whether a conflict is an error
+	quiet  bool                                   // whether it postpones no idle timeout
 	// whole, if set, is done in place of all that, while no other request of this
 	// node writes the session. It is given the newest version that is known, and
 	// returns what others may go on with; the zero Record has them read it.
@@ -271,7 +272,8 @@ func (m *merger) attempt(ctx context.Context, g *merge, batch []*share) {
 	if !m.send(made) {
 		return
 	}
-	rec, err := m.write(ctx, g.known, values)
+	used := slices.ContainsFunc(made, func(s *share) bool { return !s.quiet })
+	rec, err := m.write(ctx, g.known, values, used)
 	switch {
 	case err == nil:
 		g.known, g.collided = rec, 0
@@ -374,7 +376,8 @@ func (m *Manager) valuesOf(rec Record) (map[string]json.RawMessage, error) {
 	return m.decode(rec, body)
 }
 
-func (m *merger) write(ctx context.Context, known Record, values map[string]json.RawMessage) (saved Record, err error) {
+// write saves the session. used says whether that postpones its idle timeout.
+func (m *merger) write(ctx context.Context, known Record, values map[string]json.RawMessage, used bool) (saved Record, err error) {
 	h, _, err := split(known.Data)
 	if err != nil {
 		return Record{}, err
@@ -386,7 +389,10 @@ func (m *merger) write(ctx context.Context, known Record, values map[string]json
 	}
 	err = timed(func() (err error) {
 		rec := known
-		rec.Data, rec.Expires = data, m.m.expiry(m.m.policyOf(h))
+		rec.Data, rec.Expires = data, time.Time{}
+		if used {
+			rec.Expires = m.m.expiry(m.m.policyOf(h))
+		}
 		saved, err = m.m.store.Save(ctx, rec)
 		return err
 	})

@@ -97,6 +97,8 @@ func TestAStoreOfTheSevenMethodsIsEnoughForAllButUsers(t *testing.T) {
 			"Export":            func() error { _, err := p.manager.Export(ctx, "ann"); return err },
 			"Revoke":            func() error { return p.manager.Revoke(ctx, "ann", s.Info().Handle) },
 			"RevokeOthers":      func() error { _, err := p.manager.RevokeOthers(ctx); return err },
+			"ChangeUser":        func() error { _, err := p.manager.ChangeUser(ctx, "ann", promote); return err },
+			"OpenHandle":        func() error { _, err := p.manager.OpenHandle(ctx, "ann", s.Info().Handle); return err },
 			"RevokeUser":        func() error { _, err := p.manager.RevokeUser(ctx, "ann"); return err },
 			"All": func() error {
 				for _, err := range p.manager.All(ctx) {

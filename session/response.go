@@ -12,7 +12,7 @@ type part struct{ s *Session }
 // Commit implements reqsession.Part.
 func (p part) Commit(reach reqsession.Reach) error {
 	s := p.s
-	return s.do(s.r.Context(), func() error {
+	return s.do(s.ctx, func() error {
 		return s.state.Commit(func() error { return s.store(s.lasting(), reach) })
 	})
 }

@@ -27,7 +27,7 @@ func (s *Session) Save(ctx context.Context) error {
 		if s.dead() {
 			return errEnded
 		}
-		err := s.store(reqsession.Exactly(ctx), reqsession.ReachOf(s.r.Context(), reqsession.Later))
+		err := s.store(reqsession.Exactly(ctx), reqsession.ReachOf(s.ctx, reqsession.Later))
 		s.state.Saved(err)
 		if err != nil && s.next != nil {
 			if bad := s.cancel(); bad != nil {
@@ -108,7 +108,13 @@ func (s *Session) store(within reqsession.Limits, reach reqsession.Reach) error 
 	if s.delta.differs(s.values) {
 		return s.save(within)
 	}
-	s.touch()
+	if s.quiet {
+		return nil
+	}
+	if err := s.touch(); err != nil && !errors.Is(err, ErrNotFound) { // one that ended meanwhile needs none
+		s.happened(Event{Kind: EventTouchFailed, Err: err})
+		s.warn("session: touch failed", s.rec.Key, err)
+	}
 	return nil
 }
 
@@ -129,7 +135,7 @@ func (s *Session) save(within reqsession.Limits) error {
 	ctx, cancel := within()
 	defer cancel()
 	merged := false
-	rec, err := s.m.merger.save(ctx, &share{rec: s.rec, values: s.values, exact: s.exact, change: func(values map[string]json.RawMessage) error {
+	rec, err := s.m.merger.save(ctx, &share{rec: s.rec, values: s.values, exact: s.exact, quiet: s.quiet, change: func(values map[string]json.RawMessage) error {
 		merged = true
 		return s.delta.apply(values)
 	}})
@@ -142,6 +148,9 @@ func (s *Session) save(within reqsession.Limits) error {
 		return err
 	}
 	s.rec, s.delta, s.saved = rec, delta{}, true
+	if s.r == nil {
+		s.latest = rec
+	}
 	if merged {
 		s.values = nil
 	}
@@ -235,10 +244,10 @@ func (s *Session) died(err error) error {
 }
 
 // touch postpones the idle timeout if enough of it has passed.
-func (s *Session) touch() {
+func (s *Session) touch() error {
 	idle := s.policy.IdleTimeout
 	if idle == 0 {
-		return
+		return nil
 	}
 	expires := s.m.now().Add(idle)
 	capped := !expires.Before(s.rec.Deadline)
@@ -247,15 +256,15 @@ func (s *Session) touch() {
 	}
 	gain := expires.Sub(s.rec.Expires)
 	if gain <= 0 || !capped && gain < s.m.opts.touchAfter(idle) {
-		return
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.r.Context()), reqsession.TouchLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), reqsession.TouchLimit)
 	defer cancel()
-	_, err := s.m.touch(ctx, s.rec.Key, expires)
-	if err != nil && !errors.Is(err, ErrNotFound) { // one that ended meanwhile needs none
-		s.happened(Event{Kind: EventTouchFailed, Err: err})
-		s.warn("session: touch failed", s.rec.Key, err)
+	expires, err := s.m.touch(ctx, s.rec.Key, expires)
+	if err == nil {
+		s.rec.Expires = expires
 	}
+	return err
 }
 
 // encode returns the data, with the changes, of a record with that key and user.

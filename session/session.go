@@ -31,8 +31,9 @@ type Session struct {
 // visit is what a Session is, behind a pointer: where fmt ignores the methods of a
 // Session, as in an unexported field, it prints the fields and does not follow this.
 type visit struct {
-	m *Manager
-	r *http.Request
+	m   *Manager
+	ctx context.Context
+	r   *http.Request // nil outside a handler
 
 	mu     reqsession.Lock
 	state  reqsession.State
@@ -44,6 +45,11 @@ type visit struct {
 	saved     bool     // whether this request has saved a session that the browser knows
 	clearSite bool
 	events    []Event
+
+	// Outside a handler:
+	token  string // what the client holds
+	quiet  bool   // whether the session is changed by somebody who does not use it
+	latest Record // what was saved, until the request that did it is told
 }
 
 // content is what the request knows of its session, and what it changes.
@@ -70,23 +76,26 @@ func (s *Session) dead() bool { return s.state.Is(reqsession.Dead) }
 
 // do runs f under the lock and then tells the hook what happened.
 func (s *Session) do(ctx context.Context, f func() error) error {
-	events, err := s.locked(f)
+	events, saved, err := s.locked(f)
 	s.m.emit(ctx, s.r, events...)
+	if !saved.Key.IsZero() {
+		s.m.follow(ctx, saved)
+	}
 	return err
 }
 
 // errInside is the error of calls that a function makes which runs within one.
 var errInside = fmt.Errorf("%w: the function must not use the session", ErrInvalid)
 
-func (s *Session) locked(f func() error) ([]Event, error) {
+func (s *Session) locked(f func() error) ([]Event, Record, error) {
 	if !s.mu.Enter() {
-		return nil, errInside
+		return nil, Record{}, errInside
 	}
 	defer s.mu.Unlock()
 	err := f()
-	events := s.events
-	s.events = nil
-	return events, err
+	events, saved := s.events, s.latest
+	s.events, s.latest = nil, Record{}
+	return events, saved, err
 }
 
 func (s *Session) happened(e Event) {
@@ -99,12 +108,12 @@ func (s *Session) happened(e Event) {
 	s.events = append(s.events, e)
 }
 
-func (s *Session) lasting() reqsession.Limits { return reqsession.Lasting(s.r) }
+func (s *Session) lasting() reqsession.Limits { return reqsession.Lasting(s.ctx) }
 
 // open loads the session with the first call.
 func (s *Session) open(ctx context.Context) error {
 	return s.do(ctx, func() error {
-		return s.state.Open(ctx, s.r.Context(), func() error { return s.load(ctx, s.m.get(s.r)) })
+		return s.state.Open(ctx, s.ctx, func() error { return s.load(ctx, s.m.get(s.r)) })
 	})
 }
 
@@ -145,7 +154,7 @@ func (s *Session) try(ctx context.Context, key Key, get func(context.Context, Ke
 		return s.buried(key, err), nil
 	}
 	if err != nil {
-		if s.m.opts.AnonymousOnOutage && !reqsession.Alone(ctx, s.r.Context()) {
+		if s.m.opts.AnonymousOnOutage && !reqsession.Alone(ctx, s.ctx) {
 			s.state.Become(reqsession.Degraded)
 			s.warn("session: served without the store", key, err)
 			return false, nil
@@ -225,7 +234,7 @@ func (m *Manager) owns(h head, rec Record) bool {
 // undecodable gives the request an empty session, or fails it.
 func (s *Session) undecodable(key Key, err error) error {
 	s.happened(Event{Kind: EventUndecodable, Key: key, Err: err})
-	if s.m.opts.FailUndecodable {
+	if s.m.opts.FailUndecodable || s.r == nil {
 		return fmt.Errorf("session: %s: %w", key, err)
 	}
 	s.warn("session: undecodable, the request gets an empty one", key, err)
@@ -256,7 +265,7 @@ func (s *Session) decode() error {
 
 // close ends the request. It saves what was changed after the answer had begun.
 func (s *Session) close() {
-	_ = s.do(s.r.Context(), func() error { // it is always nil
+	_ = s.do(s.ctx, func() error { // it is always nil
 		if !s.state.Close() || !s.delta.differs(s.values) || s.rec.Key.IsZero() {
 			return nil
 		}

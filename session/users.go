@@ -118,25 +118,34 @@ func (m *Manager) All(ctx context.Context) iter.Seq2[Export, error] {
 // Revoke ends a session of a user by Info.Handle. The error is ErrNotFound if the
 // user has no such session, even if another user has.
 func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
+	rec, err := m.byHandle(ctx, user, handle)
+	if err != nil {
+		return fmt.Errorf("session: revoke: %w", err)
+	}
+	ended, err := m.store.Destroy(ctx, rec.Key)
+	switch {
+	case err != nil:
+		return err
+	case ended == 0:
+		return fmt.Errorf("session: revoke: %w", ErrNotFound)
+	}
+	m.emit(ctx, nil, Event{Kind: EventDestroyed, Key: rec.Key, User: user, Reason: ReasonRevoked, Count: ended})
+	m.endCurrent(ctx, func(s *Session) bool { return handleOf(s.rec, s.head.described()) == handle })
+	return nil
+}
+
+// byHandle returns the session of a user that has that handle.
+func (m *Manager) byHandle(ctx context.Context, user, handle string) (Record, error) {
 	records, err := m.ofUser(ctx, user)
 	if err != nil {
-		return err
+		return Record{}, err
 	}
 	for _, rec := range records {
-		if h, _, _ := split(rec.Data); handleOf(rec, h.described()) != handle {
-			continue
-		}
-		ended, err := m.store.Destroy(ctx, rec.Key)
-		if err != nil {
-			return err
-		}
-		if ended > 0 {
-			m.emit(ctx, nil, Event{Kind: EventDestroyed, Key: rec.Key, User: user, Reason: ReasonRevoked, Count: ended})
-			m.endCurrent(ctx, func(s *Session) bool { return handleOf(s.rec, s.head.described()) == handle })
-			return nil
+		if handleIn(rec) == handle {
+			return rec, nil
 		}
 	}
-	return fmt.Errorf("session: revoke: %w", ErrNotFound)
+	return Record{}, ErrNotFound
 }
 
 // RevokeOthers ends all sessions of the request's user but the request's own,
@@ -241,6 +250,11 @@ func (m *Manager) info(rec Record, h head) Info {
 // handleOf is a session's Info.Handle. It is the key where the data cannot be read, so
 // that the user may end that session too.
 func handleOf(rec Record, a about) string { return cmp.Or(a.Handle, rec.Key.String()) }
+
+func handleIn(rec Record) string {
+	h, _, _ := split(rec.Data) // it is zero with an error
+	return handleOf(rec, h.described())
+}
 
 func (m *Manager) export(rec Record) (Export, error) {
 	h, body, err := split(rec.Data)

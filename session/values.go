@@ -62,7 +62,7 @@ func Take[T any](ctx context.Context, s *Session, key string) (value T, found bo
 // Pop is Take for as long as the request lasts, where a value that is not there is
 // as good as the zero T.
 func Pop[T any](s *Session, key string) (T, error) {
-	value, _, err := Take[T](s.r.Context(), s, key)
+	value, _, err := Take[T](s.ctx, s, key)
 	return value, err
 }
 
@@ -75,7 +75,7 @@ func Update[T any](s *Session, key string, f func(T) T) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
-	return s.do(s.r.Context(), func() error {
+	return s.do(s.ctx, func() error {
 		return s.update(key, func(raw json.RawMessage) (now json.RawMessage, err error) {
 			err = s.inside(func() error {
 				old, err := decodeValue[T](key, raw)
@@ -95,7 +95,7 @@ func Update[T any](s *Session, key string, f func(T) T) error {
 // the type of all. Of concurrent requests each may get the same.
 func Flashes[T any](s *Session) ([]T, error) {
 	var all []T
-	err := s.do(s.r.Context(), func() error {
+	err := s.do(s.ctx, func() error {
 		if err := s.decode(); err != nil {
 			return err
 		}
@@ -147,7 +147,7 @@ func (s *Session) Flash(v any) error {
 	if err != nil {
 		return err
 	}
-	return s.do(s.r.Context(), func() error {
+	return s.do(s.ctx, func() error {
 		return s.update(flashKey, func(raw json.RawMessage) (json.RawMessage, error) {
 			return encodeValue(flashKey, append(flashesIn(raw), one))
 		})
@@ -173,7 +173,7 @@ func (s *Session) Set(key string, v any) error {
 	if err != nil {
 		return err
 	}
-	return s.do(s.r.Context(), func() error { return s.change(key, value) })
+	return s.do(s.ctx, func() error { return s.change(key, value) })
 }
 
 // Delete removes a value. It is no error if there is none, and else fails as
@@ -182,7 +182,7 @@ func (s *Session) Delete(key string) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
-	return s.do(s.r.Context(), func() error {
+	return s.do(s.ctx, func() error {
 		if err := s.decode(); err != nil || s.rec.Key.IsZero() && !s.state.Is(reqsession.Degraded) && s.values[key] == nil {
 			return err
 		}
@@ -193,7 +193,7 @@ func (s *Session) Delete(key string) error {
 // Clear removes all values and flashes, also values that other requests save
 // before this request is saved. The user stays logged in. It fails as Set.
 func (s *Session) Clear() error {
-	return s.do(s.r.Context(), func() error {
+	return s.do(s.ctx, func() error {
 		if err := s.changeable(); err != nil {
 			return err
 		}
@@ -275,7 +275,7 @@ func (s *Session) takeOut(ctx context.Context, key string, u update) error {
 	before := s.clone()
 	err := s.update(key, u)
 	if err == nil && (!s.rec.Key.IsZero() || s.next != nil) {
-		err = s.store(reqsession.Exactly(ctx), reqsession.ReachOf(s.r.Context(), reqsession.Later))
+		err = s.store(reqsession.Exactly(ctx), reqsession.ReachOf(s.ctx, reqsession.Later))
 	}
 	if err != nil && !s.dead() {
 		s.content = before

@@ -40,6 +40,12 @@ func linkOf(ctx context.Context) *link {
 	return l
 }
 
+// With returns a context in which Find and the like find a session that no handler
+// has.
+func With(ctx context.Context, manager any, part Part) context.Context {
+	return context.WithValue(ctx, contextKey{}, &link{manager: manager, part: part, outer: linkOf(ctx)})
+}
+
 // Find returns the session of that manager.
 func Find[P Part](ctx context.Context, manager any) (part P, found bool) {
 	for l := linkOf(ctx); l != nil; l = l.outer {

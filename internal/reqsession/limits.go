@@ -3,7 +3,6 @@ package reqsession
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/wait"
@@ -23,11 +22,11 @@ func Exactly(ctx context.Context) Limits {
 	return func() (context.Context, context.CancelFunc) { return ctx, func() {} }
 }
 
-// Lasting has a write outlast its request: what a handler has done shall be saved
-// even if the browser has gone.
-func Lasting(r *http.Request) Limits {
+// Lasting has a write outlast the request of ctx: what a handler has done shall be
+// saved even if the browser has gone.
+func Lasting(ctx context.Context) Limits {
 	return func() (context.Context, context.CancelFunc) {
-		return context.WithTimeoutCause(context.WithoutCancel(r.Context()), commitLimit,
+		return context.WithTimeoutCause(context.WithoutCancel(ctx), commitLimit,
 			fmt.Errorf("the store did not answer within %v: %w", commitLimit, context.DeadlineExceeded))
 	}
 }

@@ -132,7 +132,7 @@ func (s *State) Saved(err error) {
 // Commit saves before the first byte, and seals the answer. A session that ended
 // meanwhile is no error: events tell, and the answer may well be right.
 func (s *State) Commit(save func() error) error {
-	defer func() { s.answer = max(s.answer, Sealed) }()
+	defer s.Seal()
 	switch s.standing {
 	case Unread, Refused, Failed:
 		return s.failure
@@ -142,6 +142,9 @@ func (s *State) Commit(save func() error) error {
 	}
 	return s.failure
 }
+
+// Seal says that no cookie can be given any more.
+func (s *State) Seal() { s.answer = max(s.answer, Sealed) }
 
 // Close ends the request. It reports whether what was changed after the answer
 // had begun can be saved.
