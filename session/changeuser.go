@@ -46,6 +46,7 @@ type FailedChange struct {
 func (m *Manager) ChangeUser(ctx context.Context, user string, change func(*Session) error) (Changes, error) {
 	var done Changes
 	seen := map[string]bool{} // by handle, which a renewal leaves alone
+	gone := map[Key]bool{}
 	for more := true; more; { // a renewal may hide a session from a list
 		more = false
 		records, err := m.ofUser(ctx, user)
@@ -54,7 +55,7 @@ func (m *Manager) ChangeUser(ctx context.Context, user string, change func(*Sess
 		}
 		for _, rec := range records {
 			handle := handleIn(rec)
-			if seen[handle] {
+			if seen[handle] || gone[rec.Key] {
 				continue
 			}
 			more = true
@@ -62,7 +63,7 @@ func (m *Manager) ChangeUser(ctx context.Context, user string, change func(*Sess
 			if err != nil {
 				return done, err
 			}
-			seen[handle] = !ended
+			seen[handle], gone[rec.Key] = !ended, ended
 		}
 	}
 	if len(done.Failed) > 0 {

@@ -21,11 +21,17 @@ const flashKey = "_flash"
 // that is not there is the zero T, of which Has can tell the difference. It is
 // an error if the value is not a T, or if the session cannot be decoded and
 // Options.FailUndecodable is set. There is nothing of the value in its text.
-func Get[T any](s *Session, key string) (T, error) {
+func Get[T any](s *Session, key string) (T, error) { return getValue[T](s, key, nil) }
+
+// getValue is Get with what a value is that is not there, as JSON.
+func getValue[T any](s *Session, key string, fallback json.RawMessage) (T, error) {
 	raw, err := s.raw(key)
 	if err != nil {
 		var zero T
 		return zero, err
+	}
+	if raw == nil {
+		raw = fallback
 	}
 	return decodeValue[T](key, raw)
 }
@@ -75,8 +81,16 @@ func Update[T any](s *Session, key string, f func(T) T) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
+	return updateValue(s, key, nil, f)
+}
+
+// updateValue is Update with what a value is that is not there, as JSON.
+func updateValue[T any](s *Session, key string, fallback json.RawMessage, f func(T) T) error {
 	return s.do(s.ctx, func() error {
 		return s.update(key, func(raw json.RawMessage) (now json.RawMessage, err error) {
+			if raw == nil {
+				raw = fallback
+			}
 			err = s.inside(func() error {
 				old, err := decodeValue[T](key, raw)
 				if err != nil {

@@ -17,6 +17,7 @@ func concurrentCases() []webCase {
 		{name: "two that write different keys lose nothing", protocols: onlyHTTP, run: twoWriters},
 		{name: "of two that write the same key the last one wins", protocols: both, run: lastWins},
 		{name: "concurrent updates of two counters all count", protocols: both, run: counters},
+		{name: "changes of all sessions of a user and of their requests lose nothing", protocols: onlyHTTP, run: changesOfAll},
 		{name: "flashes of concurrent requests are all there, once", protocols: both, run: flashes},
 		{name: "what was there before Clear goes, what is set after it stays", protocols: both, run: clears},
 		{name: "a deletion and a change of other keys meet", protocols: onlyHTTP, run: deletes},
@@ -101,6 +102,38 @@ func counters(w *web) {
 		want(v, "hits", clients*each)
 		want(v, "misses", clients*each+each*clients*(clients-1)/2)
 	})
+}
+
+// changesOfAll has both nodes change a user's sessions while the browsers do.
+func changesOfAll(w *web) {
+	const changes, requests = 10, 20
+	nodes := []*node{w.serve(0, session.Options{}), w.serve(1, session.Options{})}
+	user := w.unique("user")
+	browsers, keys := w.devices(nodes[0], user, "phone", "tablet")
+	count := func(s *session.Session, key string) error {
+		return session.Update(s, key, func(n int) int { return n + 1 })
+	}
+	all(4, func(i int) {
+		if i >= 2 {
+			for j := range requests {
+				browsers[i-2].silent(nodes[(i+j)%2], func(v *visit) { v.must("Update", count(v.s, "requests")) })
+			}
+			return
+		}
+		for range changes {
+			done, err := nodes[i].m.ChangeUser(w.ctx, user, func(s *session.Session) error { return count(s, "changes") })
+			if err != nil || len(done.Changed) != len(keys) || len(done.Ended) > 0 {
+				w.Errorf("ChangeUser = %+v, %v; want all changed", done, err)
+			}
+		}
+	})
+	for i, b := range browsers {
+		b.silent(nodes[i], func(v *visit) {
+			v.must("Reload", v.s.Reload(v.r.Context()))
+			want(v, "requests", requests)
+			want(v, "changes", 2*changes)
+		})
+	}
 }
 
 func flashes(w *web) {
