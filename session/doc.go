@@ -18,6 +18,7 @@
 //	err = s.Set("theme", "dark")
 //	theme, err := session.Get[string](s, "theme")
 //	err = session.Update(s, "visits", func(n int) int { return n + 1 })
+//	err = visits.Update(s, func(n int) int { return n + 1 }) // visits is a Value: a key with its type
 //	err = s.Flash("Welcome!")
 //	err = s.Logout(r.Context())
 //
@@ -38,6 +39,7 @@
 //	Lifetime, IdleTimeout            Policy.AbsoluteTimeout, Policy.IdleTimeout
 //	RememberMe                       Login.Policy with PolicyRememberMe
 //	ErrorFunc                        Options.ErrorHandler
+//	Load, Commit, Token              Manager.Open, Session.End, Session.Token
 //
 //	express-session                  here
 //	req.session.x = …                Session.Set
@@ -65,6 +67,21 @@
 // by a logout in that very request, and by nothing else. A login and a new ID
 // happen with the answer that brings the cookie, or not at all. If the ID was renewed
 // with a grace period, the changes go to the session's new ID.
+//
+// # Outside a handler
+//
+// An interceptor of gRPC has the ID in the metadata of a call. [Manager.Open] gives
+// it the session, Session.End saves it, and Session.Token is what the client sends
+// next:
+//
+//	s, err := sessions.Open(ctx, token) // ErrNotFound: the client is not logged in
+//	answer, err := handler(session.NewContext(ctx, s), request)
+//	err = s.End(ctx)
+//	err = grpc.SetHeader(ctx, metadata.Pairs("session", s.Token().Text()))
+//
+// Work that goes on without the client opens a session by [Manager.OpenKey] or
+// [Manager.OpenHandle], and [Manager.ChangeUser] changes all sessions of a user. The
+// rules are those of requests.
 //
 // # Life of a session
 //

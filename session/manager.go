@@ -184,8 +184,8 @@ func (m *Manager) since(version int64) func(context.Context, Key) (Record, error
 // request goes on, as that of a part of the page with a timeout of its own, the
 // error is the caller's alone, and the next call loads the session.
 //
-// The error is ErrNoManager if ctx does not come from a Manager's Handler, or
-// comes from the Handlers of several: see Manager.Session.
+// The error is ErrNoManager if ctx comes neither from a Manager's Handler nor from
+// NewContext, or comes from the Handlers of several: see Manager.Session.
 func FromContext(ctx context.Context) (*Session, error) {
 	p, n := reqsession.Innermost[part](ctx)
 	switch {

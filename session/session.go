@@ -16,7 +16,8 @@ import (
 )
 
 // Session is the session of one request. Its methods may be called
-// concurrently, and until the request's handler returns.
+// concurrently, and until the request's handler returns. Outside a handler it is one
+// use of a session, until End: see Manager.Open.
 //
 // What they change is saved before the first byte of the answer. After that,
 // the values of a session that the browser already knows can still be changed:

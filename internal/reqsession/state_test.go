@@ -3,7 +3,6 @@ package reqsession
 import (
 	"context"
 	"errors"
-	"net/http/httptest"
 	"testing"
 )
 
@@ -117,14 +116,13 @@ func TestWhatIsSavedBeforeTheAnswerAndAfterIt(t *testing.T) {
 func TestWritesLastAsTheyShould(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := httptest.NewRequest("GET", "/", nil).WithContext(ctx)
 	cancel()
 	exactly, done := Exactly(ctx)()
 	done()
 	if exactly.Err() == nil {
 		t.Error("Exactly outlasts its context")
 	}
-	lasting, end := Lasting(r)()
+	lasting, end := Lasting(ctx)()
 	if _, limited := lasting.Deadline(); lasting.Err() != nil || !limited {
 		t.Errorf("Lasting: %v, has a deadline: %t", lasting.Err(), limited)
 	}
