@@ -141,6 +141,30 @@ func (c Cookie) keyOf(value string) (key Key, ok bool) {
 	return key, err == nil
 }
 
+// raw returns the ID of that key which a request came with; nil if there is none.
+func (c Cookie) raw(r *http.Request, key Key) []byte {
+	for _, cookie := range r.CookiesNamed(c.Name) {
+		if id := c.rawOf(cookie.Value); id != nil && keyOf(id) == key {
+			return id
+		}
+	}
+	return nil
+}
+
+// rawOf returns the ID in a cookie's value; nil if there is none, or its signature
+// is wrong.
+func (c Cookie) rawOf(value string) []byte {
+	text, genuine := c.verify(value)
+	if !genuine {
+		return nil
+	}
+	raw, err := parse(text)
+	if err != nil {
+		return nil
+	}
+	return raw[:]
+}
+
 // verify returns what may be an ID.
 func (c Cookie) verify(value string) (text string, genuine bool) {
 	if !c.signed() {

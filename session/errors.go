@@ -94,6 +94,7 @@ func kindOf(err error) string {
 	known := []error{
 		ErrNotFound, ErrExists, ErrConflict, ErrUserChanged, ErrUserLimit, ErrDeadline, ErrTooLarge, ErrInvalid, ErrInvalidID, ErrUnknown,
 		ErrOverloaded, ErrNoPartition, ErrClosed, ErrTooLate, ErrInsecure, ErrMisplaced, ErrUndecodable, ErrDegraded,
+		ErrCSRF, ErrNoManager,
 	}
 	if i := slices.IndexFunc(known, func(one error) bool { return errors.Is(err, one) }); i >= 0 {
 		return known[i].Error()
@@ -130,6 +131,10 @@ var (
 	// served without it (see Options.AnonymousOnOutage), so that it cannot be
 	// changed.
 	ErrDegraded = errors.New("session: served without the store")
+
+	// ErrCSRF says that a request has no CSRF token of its session: another site may
+	// have had the browser send it.
+	ErrCSRF = errors.New("session: no valid CSRF token")
 
 	// ErrNoUser says that the session has no user, where it takes one.
 	ErrNoUser = errors.New("session: no user")

@@ -50,13 +50,16 @@ const (
 	// EventSaveFailed: what a handler changed after its answer had begun could
 	// not be saved; Err says why.
 	EventSaveFailed
+	// EventCSRF: a request had no valid CSRF token, as Err says. It may be another
+	// site's, or of a page from before a login.
+	EventCSRF
 )
 
 var eventNames = [...]string{
 	EventCreated: "created", EventRenewed: "renewed", EventDestroyed: "destroyed", EventExpired: "expired", EventEnded: "ended",
 	EventUnknownID: "unknown ID", EventInvalidID: "invalid ID", EventSaveDropped: "save dropped",
 	EventUndecodable: "undecodable", EventTouchFailed: "touch failed", EventRenewFailed: "renewal failed",
-	EventSaveFailed: "late save failed",
+	EventSaveFailed: "late save failed", EventCSRF: "no valid CSRF token",
 }
 
 // String returns a name such as "created".

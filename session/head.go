@@ -21,6 +21,9 @@ type head struct {
 	turn int
 	// name is Options.Name: a session is never used by another manager.
 	name string
+	// csrf is the root of the session's CSRF tokens, wrapped; empty if the ID
+	// yields it.
+	csrf string
 	// policy is the session's own, as it was given to Login; nil if it has none.
 	policy *Policy
 	// about is an about in JSON.
@@ -59,6 +62,7 @@ func split(data []byte) (h head, body []byte, err error) {
 		return head{}, nil, fmt.Errorf("%w: its head has no turn", ErrUndecodable)
 	}
 	h.name = string(field())
+	h.csrf = string(field())
 	if policy := field(); len(policy) > 0 {
 		if err := json.Unmarshal(policy, &h.policy); err != nil {
 			return head{}, nil, fmt.Errorf("%w: the policy in its head: %w", ErrUndecodable, err)
@@ -77,8 +81,8 @@ func join(h head, body []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	data := make([]byte, 0, 64+len(policy)+len(h.about)+len(body))
-	data = fmt.Appendf(data, "%s %d %d %d %s %s %s\n", format, h.issued, h.loggedIn, h.turn, h.name, policy, h.about)
+	data := make([]byte, 0, 64+len(h.csrf)+len(policy)+len(h.about)+len(body))
+	data = fmt.Appendf(data, "%s %d %d %d %s %s %s %s\n", format, h.issued, h.loggedIn, h.turn, h.name, h.csrf, policy, h.about)
 	return append(data, body...), nil
 }
 

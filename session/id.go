@@ -94,8 +94,11 @@ func (id ID) Key() Key {
 	if id.IsZero() {
 		return Key{}
 	}
-	return keyOf([]byte(id.raw.Value()))
+	return keyOf(id.bytes())
 }
+
+// bytes is what the ID is made of.
+func (id ID) bytes() []byte { return []byte(id.raw.Value()) }
 
 func keyOf(raw []byte) Key { return Key{Hash: sha256.Sum256(raw), Bucket: bucketOf(raw)} }
 
@@ -108,7 +111,7 @@ func (id ID) Secret() string {
 	if id.IsZero() {
 		return ""
 	}
-	return idText.EncodeToString([]byte(id.raw.Value()))
+	return idText.EncodeToString(id.bytes())
 }
 
 // String returns a placeholder.

@@ -62,7 +62,7 @@ func (s *Session) Login(ctx context.Context, user string, login Login) error {
 		}
 		d := s.draft(s.m.stored(user), login.Policy)
 		d.head.loggedIn, d.head.about = d.head.issued, seen
-		d.reason = ReasonLogin
+		d.reason, d.severs = ReasonLogin, true
 		if err := s.replaceable(d); err != nil {
 			return err
 		}
@@ -131,6 +131,7 @@ func (s *Session) Renew(ctx context.Context, grace time.Duration) error {
 			return nil
 		}
 		d := s.rotation(grace)
+		d.severs = grace == 0
 		if s.rec.User == "" {
 			d.deadline = s.deadline(s.policy, false)
 		}
@@ -269,6 +270,8 @@ type draft struct {
 	reason   Reason
 	due      func() bool // nil: it is wanted in any case
 	before   delta       // what else was to be saved when it was prepared
+	severs   bool        // whether CSRF tokens of before are good no more
+	root     *csrfRoot   // of the tokens that were made for it; nil if none were
 }
 
 func (s *Session) draft(user string, policy *Policy) draft {
@@ -428,6 +431,7 @@ func (s *Session) record(d *draft) (Record, error) {
 		d.id = NewID(d.until)
 	}
 	key := d.id.Key()
+	d.head.csrf = s.wrapRoot(d)
 	data, err := s.encode(d.head, key, d.user)
 	if err != nil {
 		return Record{}, err
@@ -441,7 +445,7 @@ func (s *Session) record(d *draft) (Record, error) {
 
 // become takes over a new ID.
 func (s *Session) become(rec Record, d draft) {
-	s.rec, s.head, s.policy = rec, d.head, d.policy
+	s.rec, s.head, s.policy, s.made = rec, d.head, d.policy, d.id
 	s.delta, s.next = delta{}, nil
 	s.state.Begin()
 	_, s.body, _ = split(rec.Data) // we made it

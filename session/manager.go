@@ -221,17 +221,22 @@ func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		w.Header().Set("Retry-After", "1")
+	case errors.Is(err, ErrCSRF):
+		status = http.StatusForbidden
 	case errors.Is(err, ErrConflict), errors.Is(err, ErrUserLimit):
 		status = http.StatusConflict
 	case errors.Is(err, ErrInsecure), errors.Is(err, ErrMisplaced), errors.Is(err, ErrTooLarge), errors.Is(err, ErrInvalid), errors.Is(err, ErrUndecodable),
-		errors.Is(err, ErrUserChanged), errors.Is(err, ErrDeadline), errors.Is(err, ErrTooLate):
+		errors.Is(err, ErrUserChanged), errors.Is(err, ErrDeadline), errors.Is(err, ErrTooLate), errors.Is(err, ErrNoManager):
 		status = http.StatusInternalServerError
 	default:
 		w.Header().Set("Retry-After", "1")
 	}
 	level := zap.ErrorLevel
-	if errors.Is(err, context.Canceled) {
+	switch {
+	case errors.Is(err, context.Canceled):
 		level = zap.DebugLevel // the browser has gone
+	case errors.Is(err, ErrCSRF):
+		level = zap.WarnLevel // it may be an attack
 	}
 	m.log.Tell(level, "session: request failed", kindOf(err), r, zap.Int("status", status), zap.Error(err))
 	http.Error(w, http.StatusText(status), status)

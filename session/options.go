@@ -49,7 +49,8 @@ type Options struct {
 	// ErrorHandler answers a request that failed because of its session; err
 	// says why. What the handler had set in the header is gone, what it writes
 	// is not sent. nil answers 503 when the store cannot be reached, 409 after
-	// ErrConflict and ErrUserLimit and 500 after mistakes of the program, and logs.
+	// ErrConflict and ErrUserLimit, 403 after ErrCSRF and 500 after mistakes of the
+	// program, and logs.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 	// AnonymousOnOutage serves requests whose session cannot be read as if
 	// they had none, so that pages that need no user stay up; Session.Degraded

@@ -36,6 +36,9 @@ func (p part) Header(header http.Header) (lines []string) {
 		header.Set("Clear-Site-Data", `"cookies", "storage"`)
 	}
 	lines = append(lines, s.stale...)
+	if s.visitorLine != "" {
+		lines = append(lines, s.visitorLine)
+	}
 	if s.line != "" {
 		return append(lines, s.line) // no node knows a new ID yet
 	}

@@ -51,6 +51,9 @@ type visit struct {
 	token  string // what the client holds
 	quiet  bool   // whether the session is changed by somebody who does not use it
 	latest Record // what was saved, until the request that did it is told
+
+	visitor     []byte // what the cookie holds by which a visitor's tokens are checked
+	visitorLine string // of the header, for that cookie
 }
 
 // content is what the request knows of its session, and what it changes.
@@ -64,6 +67,8 @@ type content struct {
 	values map[string]json.RawMessage // with the changes
 	delta  delta
 	next   *draft // what Login or Renew have prepared, nil if nothing
+	asked  Key    // of the ID in the cookie by which the session was found
+	made   ID     // that the request has given the session
 }
 
 // clone is content that later changes leave alone.
@@ -122,6 +127,7 @@ func (s *Session) open(ctx context.Context) error {
 // is none.
 func (s *Session) load(ctx context.Context, get func(context.Context, Key) (Record, error)) error {
 	s.reset()
+	s.visitor = s.m.cookie.visitor(s.r)
 	keys, given := s.m.cookie.read(s.r)
 	s.cookie = given > 0
 	if s.cookie && len(keys) == 0 {
@@ -162,7 +168,9 @@ func (s *Session) try(ctx context.Context, key Key, get func(context.Context, Ke
 		}
 		return false, fmt.Errorf("session: load: %w", err)
 	}
-	return false, s.adopt(rec)
+	err = s.adopt(rec)
+	s.asked = key
+	return false, err
 }
 
 // lookUp reads a session for a request that came with its ID. How many IDs of

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/sojourn-go/sojourn/internal/jsonobject"
@@ -329,7 +330,10 @@ func (s *Session) fits(key string) error {
 	if s.rec.Key.IsZero() {
 		h = s.draft("", nil).head
 	}
-	size := 256 + len(h.about)
+	if len(h.csrf) < wrappedLen {
+		h.csrf = strings.Repeat(" ", wrappedLen) // another ID may need so much
+	}
+	size := 256 + len(h.csrf) + len(h.about)
 	for key, value := range s.values {
 		size += len(key) + len(value) + 4
 	}
