@@ -3,7 +3,6 @@ package session
 import (
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strings"
 
 	"go.uber.org/zap"
@@ -24,11 +23,12 @@ func (m *Manager) reaches(r *http.Request) error {
 }
 
 func (m *Manager) placed(r *http.Request) error {
+	host, remote := reqsession.Remote(r)
 	switch {
-	case !m.cookie.Insecure && !m.https(r) && !local(r.Host):
+	case !m.cookie.Insecure && remote && !m.https(r):
 		return fmt.Errorf("%w: the request for host %q came over plain HTTP. Serve HTTPS; behind a proxy that does, have it set X-Forwarded-Proto, "+
 			"or set Options.HTTPS; for development without TLS set Options.Cookie.Insecure; in a test give httptest.NewRequest an https:// address",
-			ErrInsecure, r.Host)
+			ErrInsecure, host)
 	case !reqsession.InDomain(r, m.cookie.Domain):
 		return fmt.Errorf("%w: Options.Cookie.Domain is %q, and the request is for host %q. Behind a proxy that sets another host, have it set X-Forwarded-Host",
 			ErrMisplaced, m.cookie.Domain, r.Host)
@@ -40,20 +40,6 @@ func (m *Manager) placed(r *http.Request) error {
 }
 
 func overHTTPS(r *http.Request) bool { return r.TLS != nil || reqsession.ForwardedHTTPS(r) }
-
-// local reports whether host is this machine by its name or address, with or
-// without a port.
-func local(host string) bool {
-	if at, err := netip.ParseAddrPort(host); err == nil {
-		return at.Addr().IsLoopback()
-	}
-	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		return addr.IsLoopback()
-	}
-	name, _, _ := strings.Cut(strings.ToLower(host), ":")
-	name = strings.TrimSuffix(name, ".")
-	return name == "localhost" || strings.HasSuffix(name, ".localhost")
-}
 
 // sweep has the browser forget dead cookies that stand before the live one, as
 // a change of Domain or Path leaves them with everybody.

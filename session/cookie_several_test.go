@@ -19,6 +19,8 @@ type jarBrowser struct {
 	*testing.T
 	jar http.CookieJar
 	url *url.URL
+	// strips is what a proxy strips off the path, if there is one.
+	strips string
 }
 
 func newJar(t *testing.T, address string) *jarBrowser {
@@ -31,12 +33,18 @@ func newJar(t *testing.T, address string) *jarBrowser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &jarBrowser{t, jar, u}
+	return &jarBrowser{T: t, jar: jar, url: u}
 }
 
 func (b *jarBrowser) visit(p *site, do page) *http.Response {
 	b.Helper()
 	r := httptest.NewRequest(http.MethodGet, b.url.String(), nil)
+	if b.strips != "" {
+		r = httptest.NewRequest(http.MethodGet, "http://10.0.0.1:8080"+strings.TrimPrefix(b.url.Path, b.strips), nil)
+		r.Header.Set("X-Forwarded-Proto", "https")
+		r.Header.Set("X-Forwarded-Host", b.url.Host)
+		r.Header.Set("X-Forwarded-Prefix", b.strips)
+	}
 	for _, c := range b.jar.Cookies(b.url) {
 		r.AddCookie(c)
 	}
@@ -67,31 +75,35 @@ func TestAStaleCookieOfTheSameNameHidesNoSessionAndIsCleared(t *testing.T) {
 			session.Cookie{Name: "sid", Domain: "example.com", Path: "/app"}, session.Cookie{Name: "sid", Domain: "www.example.com", SigningKeys: session.Secrets(make([]byte, 32))},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			old := newSite(t, session.Options{Cookie: test.before})
-			p := newSiteOn(t, old.clock, old.store, session.Options{Cookie: test.after})
-			b := newJar(t, "https://www.example.com/app/in")
-			b.visit(old, loggingIn(t, "ann", session.Login{}))
-			old.clock.advance(oneDay) // it is dead by now
-			b.visit(p, loggingIn(t, "ann", session.Login{}))
-			if n := len(b.jar.Cookies(b.url)); n != 2 {
-				t.Fatalf("%d cookies; want both", n)
-			}
-			if len(test.after.SigningKeys) > 0 { // what has no signature may be anybody's
-				if set := b.is(p, "ann"); set > 0 {
-					t.Errorf("%d cookies were set", set)
-				}
-				return
-			}
-			b.is(p, "ann")
-			if n := len(b.jar.Cookies(b.url)); n != 1 {
-				t.Errorf("%d cookies; want the live one", n)
-			}
-			if set := b.is(p, "ann"); set > 0 {
-				t.Errorf("%d cookies were set again", set)
-			}
-		})
+		t.Run(name, func(t *testing.T) { staleIsCleared(t, test.before, test.after, "") })
+		t.Run(name+", behind a proxy", func(t *testing.T) { staleIsCleared(t, test.before, test.after, "/app") })
+	}
+}
+
+func staleIsCleared(t *testing.T, before, after session.Cookie, strips string) {
+	t.Parallel()
+	old := newSite(t, session.Options{Cookie: before})
+	p := newSiteOn(t, old.clock, old.store, session.Options{Cookie: after})
+	b := newJar(t, "https://www.example.com/app/in")
+	b.strips = strips
+	b.visit(old, loggingIn(t, "ann", session.Login{}))
+	old.clock.advance(oneDay) // it is dead by now
+	b.visit(p, loggingIn(t, "ann", session.Login{}))
+	if n := len(b.jar.Cookies(b.url)); n != 2 {
+		t.Fatalf("%d cookies; want both", n)
+	}
+	if len(after.SigningKeys) > 0 { // what has no signature may be anybody's
+		if set := b.is(p, "ann"); set > 0 {
+			t.Errorf("%d cookies were set", set)
+		}
+		return
+	}
+	b.is(p, "ann")
+	if n := len(b.jar.Cookies(b.url)); n != 1 {
+		t.Errorf("%d cookies; want the live one", n)
+	}
+	if set := b.is(p, "ann"); set > 0 {
+		t.Errorf("%d cookies were set again", set)
 	}
 }
 

@@ -1,8 +1,10 @@
 package reqsession
 
 import (
+	"cmp"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 )
@@ -25,6 +27,40 @@ func SecureScheme(list string) bool {
 	return false
 }
 
+// Remote returns the host for which a browser sent the request, if that is not on
+// its own machine. By default proxies on this machine name it as the request's host.
+// So what counts too is the host that a proxy tells, and the page of a form, unless
+// that has come over TLS.
+func Remote(r *http.Request) (host string, remote bool) {
+	if !local(r.Host) {
+		return r.Host, true
+	}
+	page, plain := strings.CutPrefix(r.Header.Get("Origin"), "http://")
+	if !plain {
+		page = ""
+	}
+	for _, host := range []string{first(r.Header.Get("X-Forwarded-Host")), forwarded(r, "host"), page} {
+		if host != "" && !local(host) {
+			return host, true
+		}
+	}
+	return r.Host, false
+}
+
+// local reports whether host is this machine by its name or address, with or
+// without a port.
+func local(host string) bool {
+	if at, err := netip.ParseAddrPort(host); err == nil {
+		return at.Addr().IsLoopback()
+	}
+	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return addr.IsLoopback()
+	}
+	name, _, _ := strings.Cut(strings.ToLower(host), ":")
+	name = strings.TrimSuffix(name, ".")
+	return name == "localhost" || strings.HasSuffix(name, ".localhost")
+}
+
 // InDomain reports whether a browser takes a cookie with that attribute Domain
 // from the request's host (RFC 6265, section 5.1.3), as the request or a proxy
 // names it.
@@ -45,8 +81,18 @@ func InDomain(r *http.Request, domain string) bool {
 // or a proxy that strips a prefix has sent.
 func InPath(r *http.Request, path string) bool {
 	sent := sentPath(r)
-	prefix := strings.TrimSuffix(first(r.Header.Get("X-Forwarded-Prefix")), "/")
-	return pathMatches(sent, path) || prefix != "" && pathMatches(prefix+sent, path)
+	prefix := stripped(r)
+	asSent := prefix == "" || pathMatches(sent, prefix) // a proxy may tell what it does not strip
+	return asSent && pathMatches(sent, path) || prefix != "" && pathMatches(prefix+sent, path)
+}
+
+// stripped is what proxies say that they have taken off the browser's path; empty if
+// nothing. The outermost is the first in the list.
+func stripped(r *http.Request) (prefix string) {
+	for part := range strings.SplitSeq(strings.Join(r.Header["X-Forwarded-Prefix"], ","), ",") {
+		prefix += strings.TrimRight(strings.TrimSpace(part), "/")
+	}
+	return prefix
 }
 
 func pathMatches(sent, path string) bool {
@@ -66,11 +112,11 @@ func sentPath(r *http.Request) string {
 	return "/"
 }
 
-// Places returns the host of a request, and the attributes Domain and Path of the
+// Places returns the host of a browser's request, and the attributes Domain and Path of the
 // cookies that a browser sends with it, up to a number of each. The empty Domain
 // is the first.
 func Places(r *http.Request, most int) (host string, domains, paths []string) {
-	host = hostname(r.Host)
+	host = hostname(cmp.Or(first(r.Header.Get("X-Forwarded-Host")), forwarded(r, "host"), r.Host))
 	domains = []string{""}
 	if net.ParseIP(host) == nil {
 		for rest := host; strings.Contains(rest, ".") && len(domains) < most; _, rest, _ = strings.Cut(rest, ".") {
@@ -78,6 +124,9 @@ func Places(r *http.Request, most int) (host string, domains, paths []string) {
 		}
 	}
 	sent := sentPath(r)
+	if prefix := stripped(r); !pathMatches(sent, prefix) {
+		sent = prefix + sent
+	}
 	paths = []string{"/"}
 	for i := 1; i <= len(sent) && len(paths) < most; i++ {
 		if i == len(sent) && sent[i-1] != '/' || i < len(sent) && sent[i] == '/' {
