@@ -690,3 +690,40 @@ func TestCSRFTokensAreAskedForConcurrently(t *testing.T) {
 		t.Errorf("%s, %v", text, err)
 	}
 }
+
+func TestCSRFTokensOfASessionThatIsOpenedOutsideAHandler(t *testing.T) {
+	t.Parallel()
+	p := newSite(t, session.Options{Cookie: session.Cookie{SigningKeys: session.Secrets(strings.Repeat("k", 32))}})
+	b := p.tab()
+	b.visit(loggingIn(t, "ann", session.Login{}))
+	s, err := p.manager.Open(t.Context(), b.cookies["__Host-session"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := tokenOf(t, s)
+	b.accepts("a token that was made outside", token)
+	if err := errors.Join(s.Renew(t.Context(), minute), s.Save(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	b.accepts("the token, by the ID of before", token)
+	b.cookies["__Host-session"] = s.Token().Text()
+	b.accepts("the token, by the new ID", token)
+	b.accepts("a token of after", tokenOf(t, s))
+
+	nobody, err := p.manager.Open(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	worker, err := p.manager.OpenKey(t.Context(), s.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, s := range map[string]*session.Session{"no session": nobody, "a session by its key": worker} {
+		if token, err := s.CSRFToken(); !errors.Is(err, session.ErrCSRF) || token != "" {
+			t.Errorf("%s: %q, %v; want ErrCSRF", what, token, err)
+		}
+		if err := s.CheckCSRF(get("")); !errors.Is(err, session.ErrCSRF) {
+			t.Errorf("%s: CheckCSRF: %v; want ErrCSRF", what, err)
+		}
+	}
+}

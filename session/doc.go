@@ -51,6 +51,7 @@
 //	secret                           Cookie.SigningKeys
 //	unset: 'destroy'                 Session.Destroy
 //	connect-flash                    Session.Flash, Flashes[T]
+//	csurf, csrf-csrf                 Session.CSRFToken, Manager.RequireCSRF
 //
 // # Requests at the same time
 //
@@ -82,6 +83,17 @@
 // Work that goes on without the client opens a session by [Manager.OpenKey] or
 // [Manager.OpenHandle], and [Manager.ChangeUser] changes all sessions of a user. The
 // rules are those of requests.
+// # Requests of other sites
+//
+// The browser sends the cookie with requests that other sites' pages make, where
+// SameSite does not keep it back. [net/http.CrossOriginProtection] refuses those which
+// change something, by what browsers say of them. Where that is not enough,
+// [Session.CSRFToken] has a token for each form, and [Manager.RequireCSRF] asks for it:
+//
+//	server.Handler = http.NewCrossOriginProtection().Handler(sessions.Handler(sessions.RequireCSRF(mux)))
+//
+// What each of them covers, and how cookies get through proxies, to development
+// hosts and to several services of one host, is in docs/http.md.
 //
 // # Life of a session
 //
@@ -117,5 +129,5 @@
 //
 // [Store] is what a store must do, and the interfaces after it what it may do
 // beside that. Package sessiontest has the suite that tells whether one does,
-// and helpers for the tests of handlers.
+// and a Browser for the tests of handlers.
 package session

@@ -3,13 +3,18 @@ package session_test
 import (
 	"context"
 	"fmt"
+	"html/template"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
+	"regexp"
 	"strings"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/memstore"
 	"github.com/sojourn-go/sojourn/session"
@@ -199,4 +204,63 @@ func ExampleManager_crossOrigin() {
 	// Output:
 	// same-origin 200 1
 	// cross-site 403 0
+}
+
+// A form has a token of its session, which RequireCSRF asks for. Scripts send it in
+// the header, say from a meta element of the page.
+func ExampleSession_CSRFToken() {
+	page := template.Must(template.New("page").Parse(
+		`<meta name="csrf-token" content="{{.}}">
+<form method="post" action="/pay"><input type="hidden" name="csrf_token" value="{{.}}"><button>Pay</button></form>`))
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		s, err := session.FromContext(r.Context())
+		if err != nil {
+			return
+		}
+		token, err := s.CSRFToken() // before the first byte
+		if err != nil {
+			http.Error(w, "try again", http.StatusServiceUnavailable)
+			return
+		}
+		_ = page.Execute(w, token) // the browser has gone
+	})
+	mux.HandleFunc("POST /pay", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "paid") })
+
+	store, err := memstore.New(memstore.Options{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer store.Close(context.Background())
+	sessions, err := session.NewManager(store, session.Options{Logger: zap.NewNop()})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	server := httptest.NewTLSServer(sessions.Handler(sessions.RequireCSRF(mux)))
+	defer server.Close()
+
+	browser := server.Client()
+	browser.Jar, _ = cookiejar.New(nil)
+	answer, err := browser.Get(server.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	text, _ := io.ReadAll(answer.Body)
+	answer.Body.Close()
+	token := regexp.MustCompile(`name="csrf_token" value="([^"]*)"`).FindStringSubmatch(string(text))[1]
+	for _, form := range []url.Values{{"csrf_token": {token}}, {}} {
+		answer, err := browser.PostForm(server.URL+"/pay", form)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		answer.Body.Close()
+		fmt.Println(answer.Status)
+	}
+	// Output:
+	// 200 OK
+	// 403 Forbidden
 }

@@ -205,13 +205,3 @@ func TestAStaleCookieIsClearedAndTheLiveOneKept(t *testing.T) {
 		})
 	}
 }
-
-// On localhost browsers take Secure cookies over plain HTTP too.
-func TestSecureCookiesWorkOnLocalhostWithoutTLS(t *testing.T) {
-	s := newSite(t, session.Options{})
-	s.plain()
-	report := s.run("/", `
-		await ask("/login?as=alice");
-		return {who: await ask("/who")};`)
-	s.is(report, "who", "alice: ")
-}

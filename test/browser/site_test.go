@@ -40,6 +40,12 @@ var hosts atomic.Int64
 func newSite(t *testing.T, opts session.Options) *site {
 	t.Helper()
 	t.Parallel()
+	return anotherSite(t, opts)
+}
+
+// anotherSite starts another service for a test.
+func anotherSite(t *testing.T, opts session.Options) *site {
+	t.Helper()
 	store, err := memstore.New(memstore.Options{PruneInterval: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -73,12 +79,12 @@ func (s *site) manage(opts session.Options) {
 	s.m.Store(m)
 }
 
-// plain has the browser visit the service on localhost, without TLS.
-func (s *site) plain() {
+// plain has the browser visit the service on that host, without TLS.
+func (s *site) plain(host string) {
 	s.Helper()
 	server := s.listen()
 	server.Start()
-	s.address = s.at(server, "localhost")
+	s.address = s.at(server, host)
 }
 
 // listen makes a server that has to be started. Its manager may be another one

@@ -1,0 +1,55 @@
+package repotest
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// blocks returns the blocks of Go code in a document.
+func blocks(text string) (all []string) {
+	for _, part := range strings.Split(text, "```go\n")[1:] {
+		code, _, _ := strings.Cut(part, "```")
+		all = append(all, code)
+	}
+	return all
+}
+
+// unindented is code without the tabs in front of its lines.
+func unindented(code string) string {
+	lines := strings.Split(code, "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimLeft(line, "\t")
+	}
+	return strings.Join(lines, "\n")
+}
+
+// What docs/http.md shows is part of a test.
+func TestCodeAboutHTTPIsOfATest(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join(root, "docs/http.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests strings.Builder
+	for _, name := range ours(t) {
+		if !strings.HasPrefix(name, "session/") || !strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests.WriteString(unindented(string(text)))
+	}
+	all := blocks(string(page))
+	for _, block := range all {
+		if !strings.Contains(tests.String(), strings.TrimSuffix(unindented(block), "\n")) {
+			t.Errorf("docs/http.md shows what is in no test of session: %s", block)
+		}
+	}
+	if len(all) < 4 {
+		t.Errorf("docs/http.md has %d blocks: this proves nothing", len(all))
+	}
+}
