@@ -271,8 +271,8 @@ func (c Cookie) visitor(r *http.Request) []byte {
 // token.
 //
 // The token is in the field CSRFHeader of the header. If there is none, it is in the
-// field CSRFField of a form: a form in the URL's encoding is read by
-// r.ParseForm, as the handler does that calls r.FormValue, and so is limited by
+// field CSRFField of a form: r.ParseForm reads one in the URL's encoding, as it does
+// for the handler that calls r.FormValue, within the limit of
 // http.MaxBytesReader. No other body is read: it is the handler's. A form with
 // files has to be read by r.ParseMultipartForm before, or its token has to come in
 // the header, as with JSON. The address is never looked at, as it gets into logs.
@@ -304,8 +304,7 @@ func csrfTokenOf(r *http.Request) (string, error) {
 	if token := r.Header.Get(CSRFHeader); token != "" {
 		return token, nil
 	}
-	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // empty if it is wrong
-	if r.PostForm == nil && kind == "application/x-www-form-urlencoded" {
+	if r.PostForm == nil {
 		if err := r.ParseForm(); err != nil {
 			return "", fmt.Errorf("%w: %w", ErrCSRF, redacted.Because("the form cannot be read", err))
 		}
@@ -313,7 +312,7 @@ func csrfTokenOf(r *http.Request) (string, error) {
 	if token := r.PostForm.Get(CSRFField); token != "" {
 		return token, nil
 	}
-	if kind == "multipart/form-data" && r.MultipartForm == nil {
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind == "multipart/form-data" && r.MultipartForm == nil {
 		return "", fmt.Errorf("%w: a form with files is read by r.ParseMultipartForm first, or has the token in the field %s of its header", ErrCSRF, CSRFHeader)
 	}
 	return "", fmt.Errorf("%w: the request has none", ErrCSRF)

@@ -527,7 +527,12 @@ func TestRequireCSRFLetsNothingThroughThatChanges(t *testing.T) {
 
 func TestAnErrorHandlerAnswersRequestsWithoutAToken(t *testing.T) {
 	t.Parallel()
+	answered, down := 0, errors.New("no database")
 	p := newSite(t, session.Options{ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+		answered++
+		if errors.Is(err, down) {
+			return
+		}
 		if !errors.Is(err, session.ErrCSRF) {
 			t.Errorf("the handler is told %v", err)
 		}
@@ -537,6 +542,13 @@ func TestAnErrorHandlerAnswersRequestsWithoutAToken(t *testing.T) {
 	p.manager.Handler(p.manager.RequireCSRF(http.NotFoundHandler())).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "https://localhost/", nil))
 	if w.Code != http.StatusForbidden || w.Body.String() != "reload the page\n" {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	p.store.fail("Get", down)
+	r := httptest.NewRequest(http.MethodPost, "https://localhost/", nil)
+	r.AddCookie(&http.Cookie{Name: "__Host-session", Value: session.NewID(noon.Add(hour)).Secret()})
+	p.manager.Handler(p.manager.RequireCSRF(http.NotFoundHandler())).ServeHTTP(httptest.NewRecorder(), r)
+	if answered != 2 {
+		t.Errorf("two requests are answered %d times", answered)
 	}
 }
 

@@ -83,6 +83,7 @@
 // Work that goes on without the client opens a session by [Manager.OpenKey] or
 // [Manager.OpenHandle], and [Manager.ChangeUser] changes all sessions of a user. The
 // rules are those of requests.
+//
 // # Requests of other sites
 //
 // The browser sends the cookie with requests that other sites' pages make, where
