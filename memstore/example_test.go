@@ -32,7 +32,7 @@ func ExampleStore_DestroyUser() {
 	ended, err := store.DestroyUser(ctx, "alice", here)
 	fmt.Println("ended:", ended, err)
 
-	left, err := store.ListUser(ctx, "alice")
+	left, err := store.ListUser(ctx, "alice", session.Record{}, 1000)
 	for _, rec := range left {
 		fmt.Printf("left: %s, %v\n", rec.Data, err)
 	}

@@ -1,6 +1,7 @@
 package memstore
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -19,6 +20,11 @@ func (t *table) ofUser(user string, now time.Time) []*row {
 		return cmp.Or(a.rec.Created.Compare(b.rec.Created), cmp.Compare(a.seq, b.seq))
 	})
 	return rows
+}
+
+// byCreation is the order in which a user's sessions are listed.
+func byCreation(a, b session.Record) int {
+	return cmp.Or(a.Created.Compare(b.Created), bytes.Compare(a.Key.Hash[:], b.Key.Hash[:]))
 }
 
 // makeRoom ends sessions of r's user, if the limit says so, until r fits. The
@@ -45,14 +51,18 @@ func (s *Store) makeRoom(r, replaced *row, limit session.UserLimit, now time.Tim
 }
 
 // ListUser implements session.UserIndex.
-func (s *Store) ListUser(ctx context.Context, user string) (recs []session.Record, err error) {
+func (s *Store) ListUser(ctx context.Context, user string, after session.Record, most int) (recs []session.Record, err error) {
 	err = s.read(ctx, "list user", func(now time.Time) error {
-		if err := s.limits.User("user", user); err != nil {
+		if err := s.limits.Page(user, most); err != nil {
 			return err
 		}
-		for _, r := range s.table.ofUser(user, now) {
-			recs = append(recs, r.rec)
+		for r := range s.table.users[user] {
+			if r.live(now) && byCreation(r.rec, after) > 0 {
+				recs = append(recs, r.rec)
+			}
 		}
+		slices.SortFunc(recs, byCreation)
+		recs = slices.Clone(recs[:min(most, len(recs))])
 		return nil
 	})
 	return recs, err
@@ -67,21 +77,32 @@ func (s *Store) CountUser(ctx context.Context, user string) (n int64, err error)
 	return n, err
 }
 
+// endedAtOnce is how many sessions are ended while others wait.
+const endedAtOnce = 1000
+
 // DestroyUser implements session.UserIndex.
-func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.Key) (n int64, err error) {
-	err = s.write(ctx, "destroy user", func(now time.Time) error {
-		if err := s.limits.User("user", user); err != nil {
-			return err
-		}
-		spared := map[*row]bool{}
-		for _, key := range except {
-			spared[s.table.head(key)] = true
-		}
-		rows := s.table.ofUser(user, now)
-		n = s.end(now, slices.DeleteFunc(rows, func(r *row) bool { return spared[r] })...)
-		return nil
-	})
-	return n, err
+func (s *Store) DestroyUser(ctx context.Context, user string, except ...session.Key) (total int64, err error) {
+	for more := true; more && err == nil; {
+		err = s.write(ctx, "destroy user", func(now time.Time) error {
+			if err := s.limits.User("user", user); err != nil {
+				return err
+			}
+			spared := map[*row]bool{}
+			for _, key := range except {
+				spared[s.table.head(key)] = true
+			}
+			var rows []*row
+			for r := range s.table.users[user] {
+				if r.live(now) && !spared[r] && len(rows) < endedAtOnce {
+					rows = append(rows, r)
+				}
+			}
+			total += s.end(now, rows...)
+			more = len(rows) == endedAtOnce
+			return nil
+		})
+	}
+	return total, err
 }
 
 // CreateLimited implements session.UserIndex.

@@ -72,7 +72,7 @@ func everything(t testing.TB, s *Store) {
 		_, err = s.Put(ctx, foreign)
 		fail("Put", err)
 	}
-	list, err := s.ListUser(ctx, name)
+	list, err := s.ListUser(ctx, name, session.Record{}, 1000)
 	count("ListUser", int64(len(list)), 2, err)
 	_, evicted, err := s.CreateLimited(ctx, session.Record{
 		Key: session.NewID(kept.Deadline).Key(), Deadline: kept.Deadline, User: name,

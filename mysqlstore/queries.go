@@ -97,7 +97,7 @@ const writable = ` WHERE hash = ? AND ? IN (0, bucket) AND ended_at IS NULL AND 
 // on how far ahead the deadline may lie.
 const inTime = `? > ` + present + ` AND ? <= ` + present + ` + ?`
 
-const liveOfUser = ` WHERE user_id = ? AND ended_at IS NULL AND expires_at > ` + started + ` ORDER BY created_at, id`
+const liveOfUser = ` WHERE user_id = ? AND ended_at IS NULL AND expires_at > ` + started
 
 func newQueries(n names) queries {
 	t, meta, users := n.sessions, n.meta, n.users
@@ -135,8 +135,11 @@ UPDATE ` + t + ` SET ended_at = ?, user_id = NULL, data = NULL, renewed_to = ?, 
 		// An ended session has no user.
 		one(pageOfUser): `
 SELECT id, hash, 1 FROM ` + t + ` FORCE INDEX (by_user) WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?`,
-		one(ofUser):     `SELECT ` + columns + `, data, ` + started + `, hash, id FROM ` + t + liveOfUser,
-		one(keysOfUser): `SELECT ` + columns + `, NULL, ` + started + `, hash, id FROM ` + t + liveOfUser,
+		one(ofUser): `
+SELECT ` + columns + `, data, ` + started + `, hash, id FROM ` + t + liveOfUser + `
+  AND (created_at > ? OR created_at = ? AND hash > ?) ORDER BY created_at, hash LIMIT ?`,
+		one(keysOfUser): `
+SELECT ` + columns + `, NULL, ` + started + `, hash, id FROM ` + t + liveOfUser + ` ORDER BY created_at, id`,
 		one(countUser): `
 SELECT COUNT(*) FROM ` + t + ` WHERE user_id = ? AND ended_at IS NULL AND expires_at > ` + started,
 

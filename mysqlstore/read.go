@@ -51,8 +51,9 @@ func (c *conn) maybeNumber(ctx context.Context, q query, args ...any) (n int64, 
 	return n, err
 }
 
-func (r reader) OfUser(ctx context.Context, user string, visit func(*sqlrow.Row)) error {
-	return r.eachRow(ctx, ofUser, visit, []byte(user))
+func (r reader) OfUser(ctx context.Context, user string, after session.Record, most int, visit func(*sqlrow.Row)) error {
+	created := storekit.Micros(after.Created)
+	return r.eachRow(ctx, ofUser, visit, []byte(user), created, created, after.Key.Hash[:], int64(most))
 }
 
 func (r reader) Sessions(ctx context.Context, after int64, most int, visit func(*sqlrow.Row)) error {

@@ -186,7 +186,7 @@ func TestBadArgumentsAreRefusedByNameAndWriteNothing(t *testing.T) {
 		{"Destroy of the zero key", func() error { _, err := s.Destroy(ctx, old.Key, session.Key{}); return err }, session.ErrInvalid, "the key is zero"},
 		{"DestroyUser of nobody", func() error { _, err := s.DestroyUser(ctx, ""); return err }, session.ErrInvalid, "user is empty"},
 		{"DestroyUser that is not UTF-8", func() error { _, err := s.DestroyUser(ctx, "\xff"); return err }, session.ErrInvalid, "user is not UTF-8"},
-		{"ListUser over the limit", func() error { _, err := s.ListUser(ctx, long); return err }, session.ErrTooLarge, "user has 2001 bytes; the limit is 2000"},
+		{"ListUser over the limit", func() error { _, err := s.ListUser(ctx, long, session.Record{}, 1000); return err }, session.ErrTooLarge, "user has 2001 bytes; the limit is 2000"},
 		{"CountUser with a NUL", func() error { _, err := s.CountUser(ctx, "\x00"); return err }, session.ErrInvalid, "user has a NUL"},
 		{"Save with another user", func() error { rec := old; rec.User = "bob"; _, err := s.Save(ctx, rec); return err }, session.ErrUserChanged, ""},
 		{"Save with a version from elsewhere", func() error { rec := old; rec.Version = -1; _, err := s.Save(ctx, rec); return err }, session.ErrConflict, ""},
@@ -232,8 +232,11 @@ func anyCalls(s *Store, rec session.Record) map[string]func(context.Context) err
 			}
 			return nil
 		},
-		"Clear":       func(ctx context.Context) error { _, err := s.Clear(ctx); return err },
-		"ListUser":    func(ctx context.Context) error { _, err := s.ListUser(ctx, rec.User); return err },
+		"Clear": func(ctx context.Context) error { _, err := s.Clear(ctx); return err },
+		"ListUser": func(ctx context.Context) error {
+			_, err := s.ListUser(ctx, rec.User, session.Record{}, 1000)
+			return err
+		},
 		"CountUser":   func(ctx context.Context) error { _, err := s.CountUser(ctx, rec.User); return err },
 		"DestroyUser": func(ctx context.Context) error { _, err := s.DestroyUser(ctx, rec.User); return err },
 		"CreateLimited": func(ctx context.Context) error {
@@ -287,7 +290,7 @@ func TestAnyContentIsStoredAsItIs(t *testing.T) {
 		wantErr(t, "Create", err, nil)
 		_, err = s.Save(t.Context(), made)
 		wantErr(t, "Save", err, nil)
-		got, err := s.ListUser(t.Context(), user)
+		got, err := s.ListUser(t.Context(), user, session.Record{}, 1000)
 		if err != nil || len(got) != 1 || got[0].User != user || !bytes.Equal(got[0].Data, rec.Data) {
 			t.Errorf("ListUser(%q) = %v, %v", user, got, err)
 		}

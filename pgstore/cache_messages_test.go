@@ -220,7 +220,10 @@ func TestNotificationsAreFewAndSayNothing(t *testing.T) {
 			_, _, err := s.CreateLimited(t.Context(), fresh(s, "alone"), session.UserLimit{Max: 1, Evict: true})
 			return err
 		},
-		"ListUser":        func(rec session.Record) error { _, err := s.ListUser(t.Context(), rec.User); return err },
+		"ListUser": func(rec session.Record) error {
+			_, err := s.ListUser(t.Context(), rec.User, session.Record{}, 1000)
+			return err
+		},
 		"WaitForAllNodes": func(session.Record) error { return s.WaitForAllNodes(t.Context()) },
 	}
 	rec, err := s.Create(t.Context(), secret)

@@ -304,7 +304,7 @@ func everything(t testing.TB, s *Store) session.Record {
 	}
 	_, evicted, err := s.CreateLimited(ctx, fresh(s, name), session.UserLimit{Max: 2, Evict: true})
 	count("CreateLimited", int64(len(evicted)), 1, err)
-	list, err := s.ListUser(ctx, name)
+	list, err := s.ListUser(ctx, name, session.Record{}, 1000)
 	count("ListUser", int64(len(list)), 2, err)
 	n, err = s.CountUser(ctx, name)
 	count("CountUser", n, 2, err)

@@ -288,7 +288,7 @@ func TestARenamedSchemaIsAnErrorUntilItIsBack(t *testing.T) {
 			return err
 		},
 		"Len":         func() error { _, err := s.Len(t.Context()); return err },
-		"ListUser":    func() error { _, err := s.ListUser(t.Context(), "user"); return err },
+		"ListUser":    func() error { _, err := s.ListUser(t.Context(), "user", session.Record{}, 1000); return err },
 		"DestroyUser": func() error { _, err := s.DestroyUser(t.Context(), "user"); return err },
 		"Clear":       func() error { _, err := s.Clear(t.Context()); return err },
 		"PruneNow":    func() error { _, err := s.PruneNow(t.Context()); return err },

@@ -136,7 +136,7 @@ func useAll(t *testing.T, s *Store, bucket int32, rows int) (found int) {
 		allowed("RenewLimited", err)
 		_, err = s.DestroyUser(ctx, fmt.Sprint("user ", i+2))
 		allowed("DestroyUser", err)
-		_, err = s.ListUser(ctx, fmt.Sprint("user ", i+3))
+		_, err = s.ListUser(ctx, fmt.Sprint("user ", i+3), session.Record{}, 1000)
 		allowed("ListUser", err)
 		_, err = s.CountUser(ctx, fmt.Sprint("user ", i+4))
 		allowed("CountUser", err)
@@ -309,7 +309,7 @@ func TestBatchesReadByIndexWhateverTheStatistics(t *testing.T) {
 		"skipLocked touch": {textsOf(l).Touch.SkipLocked, "bytea[], integer[], timestamptz[]", array(keys) + ", " + array(buckets) + ", " + array(times)},
 		"lock":             {textsOf(l).LockWait, "bytea[], integer[]", array(keys) + ", " + array(buckets)},
 		"end of a user's":  {s.parent.userEnd, "text, bigint, bytea[], integer[]", "'user 1', 1000, " + array(keys) + ", " + array(buckets)},
-		"list of a user's": {s.parent.userList, "text", "'user 1'"},
+		"list of a user's": {s.parent.userList, "text, timestamptz, bytea, bigint", "'user 1', '2026-01-01', " + keys[0] + ", 500"},
 		"page":             {textsOf(l).pageAll, "bytea, integer, bigint, bigint, bigint", keys[0] + ", 1, 500, 1, 2147483647"},
 		"end of a page":    {textsOf(l).clear, "bytea, integer, bigint, bigint, bigint, timestamptz", keys[0] + ", 1, 500, 1, 2147483647, now()"},
 		"heads of chains":  {s.parent.heads, "bytea[], integer[]", array(keys) + ", " + array(buckets)},

@@ -176,7 +176,7 @@ RETURNING version, deadline, created_at`,
 
 		userList: `
 SELECT ` + columns + ` FROM ` + parent + `
-WHERE user_id = $1 AND ` + live + ` ORDER BY created_at, key`,
+WHERE user_id = $1 AND ` + live + ` AND (created_at, key) > ($2::timestamptz, $3::bytea) ORDER BY created_at, key LIMIT $4`,
 
 		userCount: `
 SELECT pg_catalog.count(*) FROM ` + parent + ` WHERE user_id = $1 AND ` + live,

@@ -215,7 +215,7 @@ func TestAReadOfADatabaseThatIsAwayEnds(t *testing.T) {
 		"Get":             func() error { _, err := s.Get(context.Background(), rec.Key); return err },
 		"GetFresh":        func() error { _, err := s.GetFresh(context.Background(), rec.Key); return err },
 		"Fate":            func() error { _, err := s.Fate(context.Background(), rec.Key); return err },
-		"ListUser":        func() error { _, err := s.ListUser(context.Background(), "ada"); return err },
+		"ListUser":        func() error { _, err := s.ListUser(context.Background(), "ada", session.Record{}, 1000); return err },
 		"CountUser":       func() error { _, err := s.CountUser(context.Background(), "ada"); return err },
 		"refresh":         func() error { _, err := s.table.Refresh(context.Background()); return err },
 		"WaitForAllNodes": func() error { return s.WaitForAllNodes(context.Background()) },

@@ -21,16 +21,17 @@ import (
 // the stripe alone therefore sees all sessions of the user, and none can be
 // added.
 
-// ListUser implements session.UserIndex.
-func (s *Store) ListUser(ctx context.Context, user string) ([]session.Record, error) {
-	if err := s.begunForUser(ctx, user); err != nil {
+// ListUser implements session.UserIndex. The index has a user's sessions in order, so
+// that a page reads no more than itself.
+func (s *Store) ListUser(ctx context.Context, user string, after session.Record, most int) ([]session.Record, error) {
+	if err := cmp.Or(s.begun(ctx), s.limits().Page(user, most)); err != nil {
 		return nil, wrap("list user", err)
 	}
 	var out []session.Record
 	err := s.app.Query(ctx, func(rows pgx.Rows) (err error) {
 		out, err = pgx.CollectRows(rows, scanSession)
 		return err
-	}, s.parent.userList, user)
+	}, s.parent.userList, user, after.Created, after.Key.Hash[:], most)
 	return out, wrap("list user", err)
 }
 

@@ -85,7 +85,7 @@ func TestWhatIsEncryptedIsBoundToItsSession(t *testing.T) {
 	visitor.visit(setting(t, "role", "role of a visitor"))
 	visitor.visit(loggingIn(t, "cid", session.Login{}))
 	has("logged in", visitor, "a visitor")
-	exports, err := p.manager.Export(t.Context(), "ann")
+	exports, err := collect(p.manager.Export(t.Context(), "ann"))
 	if err != nil || len(exports) != 1 || string(exports[0].Values["role"]) != `"role of ann"` {
 		t.Errorf("Export = %v, %v", exports, err)
 	}

@@ -49,11 +49,10 @@ func (m *Manager) ChangeUser(ctx context.Context, user string, change func(*Sess
 	gone := map[Key]bool{}
 	for more := true; more; { // a renewal may hide a session from a list
 		more = false
-		records, err := m.ofUser(ctx, user)
-		if err != nil {
-			return done, err
-		}
-		for _, rec := range records {
+		for rec, err := range m.ofUser(ctx, user) {
+			if err != nil {
+				return done, err
+			}
 			handle := handleIn(rec)
 			if seen[handle] || gone[rec.Key] {
 				continue

@@ -85,7 +85,7 @@ func TestACodecOfOnesOwnKeepsTheValues(t *testing.T) {
 		flashes, err := session.Flashes[string](s)
 		check(t, "flashes", flashes, err, []string{"hello"})
 	})
-	exports, err := p.manager.Export(t.Context(), "ann")
+	exports, err := collect(p.manager.Export(t.Context(), "ann"))
 	if err != nil || len(exports) != 1 || string(exports[0].Values["k"]) != "0" {
 		t.Errorf("Export = %+v, %v", exports, err)
 	}

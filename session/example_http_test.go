@@ -161,12 +161,11 @@ func ExampleManager_Sessions() {
 			_ = s.Login(r.Context(), "alice", session.Login{Label: r.FormValue("device")})
 			return
 		}
-		devices, err := sessions.Sessions(r.Context(), s.User())
-		if err != nil {
-			fmt.Fprint(w, err)
-			return
-		}
-		for _, d := range devices {
+		for d, err := range sessions.Sessions(r.Context(), s.User()) {
+			if err != nil {
+				fmt.Fprint(w, err)
+				return
+			}
 			fmt.Fprintf(w, "%s %s %t; ", d.Label, d.Address, d.Current)
 		}
 		ended, err := sessions.RevokeOthers(r.Context())

@@ -93,8 +93,8 @@ func TestAStoreOfTheSevenMethodsIsEnoughForAllButUsers(t *testing.T) {
 		}
 		for what, call := range map[string]func() error{
 			"DestroyOnAllNodes": func() error { return s.DestroyOnAllNodes(ctx) },
-			"Sessions":          func() error { _, err := p.manager.Sessions(ctx, "ann"); return err },
-			"Export":            func() error { _, err := p.manager.Export(ctx, "ann"); return err },
+			"Sessions":          func() error { _, err := collect(p.manager.Sessions(ctx, "ann")); return err },
+			"Export":            func() error { _, err := collect(p.manager.Export(ctx, "ann")); return err },
 			"Revoke":            func() error { return p.manager.Revoke(ctx, "ann", s.Info().Handle) },
 			"RevokeOthers":      func() error { _, err := p.manager.RevokeOthers(ctx); return err },
 			"ChangeUser":        func() error { _, err := p.manager.ChangeUser(ctx, "ann", promote); return err },

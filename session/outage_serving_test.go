@@ -264,9 +264,9 @@ func TestAListingSaysThatItFailed(t *testing.T) {
 	if n != 1 {
 		f.Errorf("All gave %d results; want the error", n)
 	}
-	_, err := f.m.Sessions(f.Context(), "alice")
+	_, err := collect(f.m.Sessions(f.Context(), "alice"))
 	f.is("Sessions", err, errLost)
-	_, err = f.m.Export(f.Context(), "alice")
+	_, err = collect(f.m.Export(f.Context(), "alice"))
 	f.is("Export", err, errLost)
 }
 

@@ -400,7 +400,7 @@ func TestASessionIsHandedOnInAContext(t *testing.T) {
 	if err := s.Save(ctx); err != nil {
 		t.Error(err)
 	}
-	infos, err := p.manager.Sessions(ctx, "ann")
+	infos, err := collect(p.manager.Sessions(ctx, "ann"))
 	if err != nil || len(infos) != 1 || !infos[0].Current {
 		t.Errorf("Sessions = %+v, %v", infos, err)
 	}

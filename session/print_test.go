@@ -139,7 +139,7 @@ func TestNothingThatPrintsShowsASecretOrWhatUsersEntrusted(t *testing.T) {
 	if text := rec.String(); !strings.Contains(text, rec.Key.String()) || !strings.Contains(text, "ann") {
 		t.Errorf("a record prints as %s", text)
 	}
-	exports, err := plain.manager.Export(t.Context(), "ann")
+	exports, err := collect(plain.manager.Export(t.Context(), "ann"))
 	if err != nil || len(exports) != 1 {
 		t.Fatal(exports, err)
 	}

@@ -211,8 +211,13 @@ type UserLimit struct {
 // empty here: that is ErrInvalid. Otherwise it is checked as in Create where it
 // gets a session, and may be as long as any setting allows where it has some.
 type UserIndex interface {
-	// ListUser returns the live sessions of user, those created first first.
-	ListUser(ctx context.Context, user string) ([]Record, error)
+	// ListUser returns up to most of the live sessions of user, those created first
+	// first. If after is not the zero Record, these are the ones that follow it in
+	// that order: pass the last one of a page to get the next, whatever has become
+	// of it. Fewer than most are the last ones. Nothing is held between two pages:
+	// a session that gets another key meanwhile, or begins, may be missed. It is
+	// ErrInvalid if most is less than 1.
+	ListUser(ctx context.Context, user string, after Record, most int) ([]Record, error)
 	// CountUser returns how many live sessions user has.
 	CountUser(ctx context.Context, user string) (int64, error)
 	// DestroyUser ends all sessions of user except the given ones, and returns

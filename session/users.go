@@ -48,46 +48,50 @@ type Export struct {
 var errNoUsers = fmt.Errorf("session: the store has no index of users: %w", errors.ErrUnsupported)
 
 // Sessions lists the live sessions of a user, those created first first. The
-// one of the request that ctx belongs to is marked. It is
-// errors.ErrUnsupported if the store is no UserIndex.
-func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
-	records, err := m.ofUser(ctx, user)
-	if err != nil {
-		return nil, err
-	}
-	current := m.currentHandle(ctx)
-	infos := make([]Info, 0, len(records))
-	for _, rec := range records {
-		h, _, err := split(rec.Data)
-		if err != nil {
-			h = head{} // the user may still end it
+// one of the request that ctx belongs to is marked. It reads them page by page, as
+// many as the loop asks for, and holds nothing in between. So one that gets another
+// ID or begins meanwhile may be missed. It ends after an error, which comes with the
+// zero Info. That is errors.ErrUnsupported if the store is no UserIndex, and
+// ErrInvalid for what can be no user.
+func (m *Manager) Sessions(ctx context.Context, user string) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		current := m.currentHandle(ctx)
+		for rec, err := range m.ofUser(ctx, user) {
+			if err != nil {
+				yield(Info{}, err)
+				return
+			}
+			h, _, err := split(rec.Data)
+			if err != nil {
+				h = head{} // the user may still end it
+			}
+			info := m.info(rec, h)
+			info.Current = info.Handle == current
+			if !yield(info, nil) {
+				return
+			}
 		}
-		info := m.info(rec, h)
-		info.Current = info.Handle == current
-		infos = append(infos, info)
 	}
-	return infos, nil
 }
 
-// Export returns the live sessions of a user with their values, for a user who
-// asks what is kept. It fails as Sessions, and with ErrUndecodable if one
-// cannot be decoded.
-func (m *Manager) Export(ctx context.Context, user string) ([]Export, error) {
-	records, err := m.ofUser(ctx, user)
-	if err != nil {
-		return nil, err
-	}
-	current := m.currentHandle(ctx)
-	all := make([]Export, 0, len(records))
-	for _, rec := range records {
-		one, err := m.export(rec)
-		if err != nil {
-			return nil, err
+// Export lists the live sessions of a user with their values, for a user who
+// asks what is kept. It is else like Sessions. One that cannot be decoded is
+// an ErrUndecodable with the zero Export, after which it goes on.
+func (m *Manager) Export(ctx context.Context, user string) iter.Seq2[Export, error] {
+	return func(yield func(Export, error) bool) {
+		current := m.currentHandle(ctx)
+		for rec, err := range m.ofUser(ctx, user) {
+			if err != nil {
+				yield(Export{}, err)
+				return
+			}
+			one, err := m.export(rec)
+			one.Current = err == nil && one.Handle == current
+			if !yield(one, err) {
+				return
+			}
 		}
-		one.Current = one.Handle == current
-		all = append(all, one)
 	}
-	return all, nil
 }
 
 // All lists the live sessions of this manager with their values. It ends after
@@ -136,11 +140,10 @@ func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
 
 // byHandle returns the session of a user that has that handle.
 func (m *Manager) byHandle(ctx context.Context, user, handle string) (Record, error) {
-	records, err := m.ofUser(ctx, user)
-	if err != nil {
-		return Record{}, err
-	}
-	for _, rec := range records {
+	for rec, err := range m.ofUser(ctx, user) {
+		if err != nil {
+			return Record{}, err
+		}
 		if handleIn(rec) == handle {
 			return rec, nil
 		}
@@ -222,14 +225,34 @@ func (m *Manager) currentHandle(ctx context.Context) string {
 	return ""
 }
 
-func (m *Manager) ofUser(ctx context.Context, user string) ([]Record, error) {
-	if m.users == nil {
-		return nil, errNoUsers
+// perPage is how many sessions of a user are in memory at a time.
+const perPage = 500
+
+// ofUser lists the live sessions of a user. It ends after an error.
+func (m *Manager) ofUser(ctx context.Context, user string) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		err := checkLogin(user, "")
+		if m.users == nil {
+			err = errNoUsers
+		}
+		var last Record
+		for more := err == nil; more; {
+			var page []Record
+			if page, err = m.users.ListUser(ctx, m.stored(user), last, perPage); err != nil {
+				break
+			}
+			for _, rec := range page {
+				if !yield(rec, nil) {
+					return
+				}
+				last = rec
+			}
+			more = len(page) == perPage
+		}
+		if err != nil {
+			yield(Record{}, err)
+		}
 	}
-	if err := checkLogin(user, ""); err != nil {
-		return nil, err
-	}
-	return m.users.ListUser(ctx, m.stored(user))
 }
 
 func (m *Manager) info(rec Record, h head) Info {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -56,7 +57,7 @@ func TestUsersSeeTheirSessions(t *testing.T) {
 		p.serve(r, loggingIn(t, "ann", session.Login{Label: "phone"}))
 		bob := p.browser()
 		bob.visit(loggingIn(t, "bob", session.Login{}))
-		infos, err := p.manager.Sessions(t.Context(), "ann")
+		infos, err := collect(p.manager.Sessions(t.Context(), "ann"))
 		if err != nil || len(infos) != 1 {
 			t.Fatalf("Sessions = %+v, %v", infos, err)
 		}
@@ -78,7 +79,7 @@ func TestUsersSeeTheirSessions(t *testing.T) {
 	r := get("")
 	r.Header.Set("User-Agent", agent)
 	plain.serve(r, loggingIn(t, "ann", session.Login{}))
-	if infos, err := plain.manager.Sessions(t.Context(), "ann"); err != nil || len(infos) != 1 || infos[0].Agent != "" || infos[0].Address != "" {
+	if infos, err := collect(plain.manager.Sessions(t.Context(), "ann")); err != nil || len(infos) != 1 || infos[0].Agent != "" || infos[0].Address != "" {
 		t.Errorf("without the options: %+v, %v", infos, err)
 	}
 }
@@ -121,7 +122,7 @@ func TestASessionIsFollowedThroughItsLife(t *testing.T) {
 			t.Error("bob has something of ann's")
 		}
 	})
-	if infos, err := p.manager.Sessions(t.Context(), "ann"); err != nil || len(infos) > 0 {
+	if infos, err := collect(p.manager.Sessions(t.Context(), "ann")); err != nil || len(infos) > 0 {
 		t.Errorf("ann has %+v, %v", infos, err)
 	}
 }
@@ -135,7 +136,7 @@ func TestUsersEndTheirSessions(t *testing.T) {
 	list := func(b *browser, want string) {
 		t.Helper()
 		b.visit(func(ctx context.Context, s *session.Session) {
-			infos, err := p.manager.Sessions(ctx, "ann")
+			infos, err := collect(p.manager.Sessions(ctx, "ann"))
 			check(t, "Sessions", labels(infos), err, want)
 		})
 	}
@@ -210,7 +211,7 @@ func TestTheLimitOfSessionsHoldsAgainstConcurrentLogins(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		infos, err := p.manager.Sessions(t.Context(), "ann")
+		infos, err := collect(p.manager.Sessions(t.Context(), "ann"))
 		check(t, "sessions", len(infos), err, 3)
 		if got, want := refused.Load(), map[bool]int64{true: 0, false: 47}[evict]; got != want {
 			t.Errorf("%d logins were refused; want %d", got, want)
@@ -255,7 +256,7 @@ func TestManagersOfDifferentNamesDoNotMeet(t *testing.T) {
 		b.visit(setting(t, "of", p.manager == shop.manager))
 	}
 	for _, p := range []*site{shop, plain} {
-		exports, err := p.manager.Export(t.Context(), "ann")
+		exports, err := collect(p.manager.Export(t.Context(), "ann"))
 		if err != nil || len(exports) != 1 || exports[0].User != "ann" || string(exports[0].Values["of"]) != fmt.Sprint(p == shop) {
 			t.Errorf("Export = %+v, %v", exports, err)
 		}
@@ -272,7 +273,7 @@ func TestManagersOfDifferentNamesDoNotMeet(t *testing.T) {
 	if n, err := plain.manager.RevokeUser(t.Context(), "ann"); n != 1 || err != nil {
 		t.Errorf("RevokeUser = %d, %v", n, err)
 	}
-	if infos, err := shop.manager.Sessions(t.Context(), "ann"); len(infos) != 1 || err != nil {
+	if infos, err := collect(shop.manager.Sessions(t.Context(), "ann")); len(infos) != 1 || err != nil {
 		t.Errorf("shop has %+v, %v", infos, err)
 	}
 }
@@ -282,8 +283,8 @@ func TestUsersThatCannotBeAreRefused(t *testing.T) {
 	p := newSite(t, session.Options{})
 	p.serve(get(""), func(ctx context.Context, s *session.Session) {
 		for _, user := range []string{"", "\x1f", "a\x00", "a\n", "\x7f", "\xff"} {
-			_, list := p.manager.Sessions(ctx, user)
-			_, export := p.manager.Export(ctx, user)
+			_, list := collect(p.manager.Sessions(ctx, user))
+			_, export := collect(p.manager.Export(ctx, user))
 			_, all := p.manager.RevokeUser(ctx, user)
 			for what, err := range map[string]error{
 				"Login": s.Login(ctx, user, session.Login{}), "Sessions": list, "Export": export, "RevokeUser": all, "Revoke": p.manager.Revoke(ctx, user, ""),
@@ -305,4 +306,99 @@ func TestUsersThatCannotBeAreRefused(t *testing.T) {
 			t.Errorf("what is just right: %v", err)
 		}
 	})
+}
+
+// collect returns what a list has, and the error that ended it.
+func collect[T any](list iter.Seq2[T, error]) (all []T, err error) {
+	for one, err := range list {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// pageStore counts the pages that are read of a user's sessions.
+type pageStore struct {
+	*spyStore
+	pages int
+	fails error
+}
+
+func (s *pageStore) ListUser(ctx context.Context, user string, after session.Record, most int) ([]session.Record, error) {
+	if s.pages++; s.fails != nil && s.pages > 1 {
+		return nil, s.fails
+	}
+	return s.spyStore.ListUser(ctx, user, after, most)
+}
+
+func TestListsOfAUserAreReadPageByPage(t *testing.T) {
+	t.Parallel()
+	p := newSite(t, session.Options{})
+	store := &pageStore{spyStore: p.store}
+	m, err := session.NewManager(store, session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const sessions, perPage = 1000, 500
+	for range sessions {
+		s := opens(t, m, "")
+		loggingIn(t, "ann", session.Login{})(t.Context(), s)
+		ends(t, s)
+	}
+	for range m.Sessions(t.Context(), "ann") {
+		break
+	}
+	if store.pages != 1 {
+		t.Errorf("one session was asked for, and %d pages were read", store.pages)
+	}
+	infos, err := collect(m.Sessions(t.Context(), "ann"))
+	handles := map[string]bool{}
+	for _, info := range infos {
+		handles[info.Handle] = true
+	}
+	if err != nil || len(infos) != sessions || len(handles) != sessions {
+		t.Errorf("Sessions = %d, %v, of which %d are different", len(infos), err, len(handles))
+	}
+	if exports, err := collect(m.Export(t.Context(), "ann")); err != nil || len(exports) != sessions {
+		t.Errorf("Export = %d, %v", len(exports), err)
+	}
+	last := infos[sessions-1].Handle
+	if s, err := m.OpenHandle(t.Context(), "ann", last); err != nil || s.Info().Handle != last {
+		t.Errorf("OpenHandle of the last one: %v", err)
+	}
+	if done, err := m.ChangeUser(t.Context(), "ann", promote); err != nil || len(done.Changed) != sessions {
+		t.Errorf("ChangeUser = %d, %v", len(done.Changed), err)
+	}
+	if err := m.Revoke(t.Context(), "ann", last); err != nil {
+		t.Errorf("Revoke of the last one: %v", err)
+	}
+	store.pages, store.fails = 0, errors.New("oops")
+	if infos, err := collect(m.Sessions(t.Context(), "ann")); !errors.Is(err, store.fails) || len(infos) != perPage {
+		t.Errorf("Sessions = %d, %v; want those of the first page", len(infos), err)
+	}
+	store.fails = nil
+	if n, err := m.RevokeUser(t.Context(), "ann"); n != sessions-1 || err != nil {
+		t.Errorf("RevokeUser = %d, %v", n, err)
+	}
+}
+
+func TestAnExportGoesOnAfterASessionThatCannotBeDecoded(t *testing.T) {
+	t.Parallel()
+	p := newSite(t, session.Options{})
+	all := devices(t, p, "phone", "tablet", "desktop")
+	plant(t, p, keyOf(all[1]), `secret`)
+	var told []string
+	for one, err := range p.manager.Export(t.Context(), "ann") {
+		if errors.Is(err, session.ErrUndecodable) {
+			one.Label = "undecodable"
+		} else if err != nil {
+			t.Error(err)
+		}
+		told = append(told, one.Label)
+	}
+	if want := "phone undecodable desktop"; strings.Join(told, " ") != want {
+		t.Errorf("Export has %v; want %s", told, want)
+	}
 }

@@ -101,7 +101,7 @@ func TestReadsWaitForNobody(t *testing.T) {
 	if n, err := s.Len(ctx); n != 1 || err != nil {
 		t.Errorf("Len = %d, %v", n, err)
 	}
-	if recs, err := s.ListUser(ctx, "alice"); len(recs) != 1 || err != nil {
+	if recs, err := s.ListUser(ctx, "alice", session.Record{}, 1000); len(recs) != 1 || err != nil {
 		t.Errorf("ListUser = %d, %v", len(recs), err)
 	}
 	sqlExec(t, tx, `ROLLBACK`)

@@ -56,9 +56,10 @@ func (s *Store) RenewLimited(ctx context.Context, old session.Key, rec session.R
 	return s.engine.RenewLimited(ctx, old, rec, grace, limit)
 }
 
-// ListUser implements session.UserIndex.
-func (s *Store) ListUser(ctx context.Context, user string) ([]session.Record, error) {
-	return s.engine.ListUser(ctx, user)
+// ListUser implements session.UserIndex. Each page looks at the times of all sessions
+// of the user.
+func (s *Store) ListUser(ctx context.Context, user string, after session.Record, most int) ([]session.Record, error) {
+	return s.engine.ListUser(ctx, user, after, most)
 }
 
 // CountUser implements session.UserIndex.

@@ -67,8 +67,11 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (key) DO NOTHING`,
 		renewed: `
 UPDATE ` + t + ` SET ended_at = ?2, user_id = NULL, data = NULL, renewed_to = ?3, grace_until = ?4 WHERE id = ?1`,
 
-		ofUser:     `SELECT ` + columns + `, +data, +id, +key FROM ` + t + ` WHERE user_id = ?1 AND ended_at IS NULL ORDER BY created_at, id`,
-		ofUserBare: `SELECT ` + columns + `, NULL, +id, +key FROM ` + t + ` WHERE user_id = ?1 AND ended_at IS NULL ORDER BY created_at, id`,
+		ofUser: `
+SELECT ` + columns + `, +data, +id, +key FROM ` + t + `
+WHERE user_id = ?1 AND ended_at IS NULL AND expires_at > ?2 AND (created_at, key) > (?3, ?4) ORDER BY created_at, key LIMIT ?5`,
+		ofUserBare: `
+SELECT ` + columns + `, NULL, +id, +key FROM ` + t + ` WHERE user_id = ?1 AND ended_at IS NULL ORDER BY created_at, id`,
 		countUser:  `SELECT count(*) FROM ` + t + ` WHERE user_id = ?1 AND ended_at IS NULL AND expires_at > ?2`,
 
 		count: `SELECT count(*) FROM ` + t + ` WHERE ended_at IS NULL AND expires_at > ?1`,

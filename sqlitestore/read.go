@@ -52,8 +52,8 @@ func (c *conn) maybeNumber(ctx context.Context, q query, args ...any) (n int64, 
 	return n, err
 }
 
-func (r reader) OfUser(ctx context.Context, user string, visit func(*sqlrow.Row)) error {
-	return r.each(ctx, ofUser, visit, user)
+func (r reader) OfUser(ctx context.Context, user string, after session.Record, most int, visit func(*sqlrow.Row)) error {
+	return r.each(ctx, ofUser, visit, user, storekit.Micros(r.now()), storekit.Micros(after.Created), after.Key.Hash[:], int64(most))
 }
 
 func (r reader) Sessions(ctx context.Context, after int64, most int, visit func(*sqlrow.Row)) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"iter"
 	"net/http"
 	"time"
 
@@ -85,7 +86,7 @@ func (s *server) logoutAll(r *http.Request, sess *session.Session) (any, error) 
 
 // list shows the user's sessions.
 func (s *server) list(r *http.Request, sess *session.Session) (any, error) {
-	return s.manager.Sessions(r.Context(), sess.User())
+	return collect(s.manager.Sessions(r.Context(), sess.User()))
 }
 
 // revoke ends the session of the user that handle names, as in the list. Those of
@@ -96,4 +97,15 @@ func (s *server) revoke(r *http.Request, sess *session.Session) (any, error) {
 		return nil, &refusal{http.StatusNotFound, "there is no such session of yours"}
 	}
 	return ended{1}, err
+}
+
+// collect returns what a list has, and the error that ended it.
+func collect[T any](list iter.Seq2[T, error]) (all []T, err error) {
+	for one, err := range list {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
 }

@@ -144,7 +144,7 @@ func (s *server) home(w http.ResponseWriter, r *http.Request) {
 	me, err := s.view(sess)
 	v := pageView{Me: &me}
 	if err == nil && me.User != "" {
-		v.Sessions, err = s.manager.Sessions(r.Context(), me.User)
+		v.Sessions, err = collect(s.manager.Sessions(r.Context(), me.User))
 	}
 	if err != nil {
 		s.fail(w, r, err)

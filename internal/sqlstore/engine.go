@@ -110,8 +110,9 @@ type Reader interface {
 	Find(ctx context.Context, key session.Key) (*sqlrow.Row, error)
 	// Count is how many live sessions the user has; all for no user.
 	Count(ctx context.Context, user string) (int64, error)
-	// OfUser visits the user's live sessions, those created first first.
-	OfUser(ctx context.Context, user string, visit func(*sqlrow.Row)) error
+	// OfUser visits the user's live sessions that follow one in the order of their
+	// creation and, for those of one moment, of their hashes; up to that many.
+	OfUser(ctx context.Context, user string, after session.Record, most int, visit func(*sqlrow.Row)) error
 	// Keys visits live sessions after an ID, up to that many, in the order of IDs.
 	Keys(ctx context.Context, after int64, most int, visit func(id int64, key session.Key)) error
 	// Sessions is Keys for whole sessions.

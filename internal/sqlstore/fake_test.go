@@ -332,9 +332,13 @@ func (r fakeReader) Count(_ context.Context, user string) (int64, error) {
 	return int64(len(r.sorted(r.live(user), byID))), r.fails
 }
 
-func (r fakeReader) OfUser(_ context.Context, user string, visit func(*sqlrow.Row)) error {
+func (r fakeReader) OfUser(_ context.Context, user string, after session.Record, most int, visit func(*sqlrow.Row)) error {
+	r.given["OfUser"] = most
 	for _, row := range r.sorted(r.live(user), byCreated) {
-		visit(row)
+		if row.Rec.Created.After(after.Created) && most > 0 {
+			visit(row)
+			most--
+		}
 	}
 	return r.fails
 }

@@ -96,22 +96,21 @@ func (e *Engine) count(ctx context.Context, user string) (n int64, err error) {
 }
 
 // ListUser is session.UserIndex.ListUser.
-func (e *Engine) ListUser(ctx context.Context, user string) ([]session.Record, error) {
-	recs, err := e.listUser(ctx, user)
+func (e *Engine) ListUser(ctx context.Context, user string, after session.Record, most int) ([]session.Record, error) {
+	recs, err := e.listUser(ctx, user, after, most)
 	return recs, e.Wrap("list user", err)
 }
 
-func (e *Engine) listUser(ctx context.Context, user string) (recs []session.Record, err error) {
-	if err := e.begunFor(ctx, user); err != nil {
+func (e *Engine) listUser(ctx context.Context, user string, after session.Record, most int) (recs []session.Record, err error) {
+	if err := e.Begun(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.Limits().Page(user, most); err != nil {
 		return nil, err
 	}
 	err = e.scan(ctx, func(reader Reader) error {
 		recs = nil
-		return reader.OfUser(ctx, user, func(r *sqlrow.Row) {
-			if r.Live() {
-				recs = append(recs, r.Rec)
-			}
-		})
+		return reader.OfUser(ctx, user, after, most, func(r *sqlrow.Row) { recs = append(recs, r.Rec) })
 	})
 	if err != nil {
 		return nil, err

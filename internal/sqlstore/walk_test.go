@@ -226,7 +226,7 @@ func TestListsAreReadInPages(t *testing.T) {
 	if n != want || len(keys) != want {
 		t.Errorf("All told %d, Keys %d; want %d", n, len(keys), want)
 	}
-	recs, err := e.ListUser(t.Context(), "eve")
+	recs, err := e.ListUser(t.Context(), "eve", session.Record{}, keysPerPage+1)
 	if err != nil || len(recs) != keysPerPage || !slices.IsSortedFunc(recs, func(a, b session.Record) int { return a.Created.Compare(b.Created) }) {
 		t.Errorf("ListUser = %d, %v", len(recs), err)
 	}

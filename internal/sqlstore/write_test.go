@@ -606,7 +606,7 @@ func TestArgumentsAreCheckedFirst(t *testing.T) {
 			_, _, err := e.RenewLimited(ctx, rec.Key, newOf(""), 0, session.UserLimit{Max: 1})
 			return err
 		}, session.ErrInvalid},
-		"ListUser":    {func() error { _, err := e.ListUser(ctx, ""); return err }, session.ErrInvalid},
+		"ListUser":    {func() error { _, err := e.ListUser(ctx, "", session.Record{}, 1000); return err }, session.ErrInvalid},
 		"CountUser":   {func() error { _, err := e.CountUser(ctx, ""); return err }, session.ErrInvalid},
 		"DestroyUser": {func() error { _, err := e.DestroyUser(ctx, ""); return err }, session.ErrInvalid},
 	} {

@@ -59,6 +59,14 @@ func (l Limits) User(field, user string) error {
 	return named(field, user, l.MostUser)
 }
 
+// Page checks a user whose sessions are listed, and how many at once.
+func (l Limits) Page(user string, most int) error {
+	if most < 1 {
+		return Invalid("most is %d; it must be 1 or more", most)
+	}
+	return l.User("user", user)
+}
+
 // UserLimit checks a limit and whose it is.
 func (l Limits) UserLimit(user string, limit session.UserLimit) error {
 	if limit.Max < 0 {

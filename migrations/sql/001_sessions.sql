@@ -34,7 +34,7 @@ CREATE TABLE {{.sessions}} (
 ) PARTITION BY RANGE (bucket);
 
 -- No index holds a column that a touch changes, so that touches stay in place.
-CREATE INDEX {{.user_index}} ON {{.sessions}} (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX {{.user_index}} ON {{.sessions}} (user_id, created_at) WHERE user_id IS NOT NULL;
 
 DO {{.quote}}
 BEGIN

@@ -270,7 +270,7 @@ func limits(e *env) {
 			continue
 		}
 		if c.user != tooLong { // which another limit may have allowed
-			_, err = u.ListUser(e.ctx, c.user)
+			_, err = u.ListUser(e.ctx, c.user, session.Record{}, 1000)
 			check("ListUser", err)
 			_, err = u.CountUser(e.ctx, c.user)
 			check("CountUser", err)

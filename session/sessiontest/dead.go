@@ -130,7 +130,7 @@ func (e *env) staysDead(was session.Record) {
 		if n, err := u.CountUser(e.ctx, was.User); n != 0 || err != nil {
 			e.Errorf("CountUser = %d, %v; want 0, nil", n, err)
 		}
-		if recs, err := u.ListUser(e.ctx, was.User); len(recs) != 0 || err != nil {
+		if recs, err := u.ListUser(e.ctx, was.User, session.Record{}, 1000); len(recs) != 0 || err != nil {
 			e.Errorf("ListUser = %v, %v; want none, nil", recs, err)
 		}
 	}

@@ -65,7 +65,7 @@ func (e *env) calls(s session.Store, rec session.Record) []call {
 	}
 	if x, ok := s.(session.UserIndex); ok {
 		calls = append(calls,
-			call{"ListUser", func(ctx context.Context) error { _, err := x.ListUser(ctx, user); return err }},
+			call{"ListUser", func(ctx context.Context) error { _, err := x.ListUser(ctx, user, session.Record{}, 1000); return err }},
 			call{"CountUser", func(ctx context.Context) error { _, err := x.CountUser(ctx, user); return err }},
 			call{"DestroyUser", func(ctx context.Context) error { _, err := x.DestroyUser(ctx, rec.User); return err }},
 			call{"CreateLimited", func(ctx context.Context) error {

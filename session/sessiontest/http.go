@@ -2,6 +2,7 @@ package sessiontest
 
 import (
 	"errors"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -311,7 +312,7 @@ func usersEnd(e *env) {
 	user := e.unique("user")
 	laptop, phone, tablet := here.login(user), there.login(user), there.login(user)
 	other := here.login(e.unique("another user"))
-	list, err := here.m.Sessions(e.ctx, user)
+	list, err := collect(here.m.Sessions(e.ctx, user))
 	if err != nil || len(list) != 3 {
 		e.Fatalf("%d sessions, %v; want 3", len(list), err)
 	}
@@ -351,7 +352,7 @@ func usersLimited(e *env) {
 			first = b
 		}
 	}
-	if list, err := sites[0].m.Sessions(e.ctx, user); err != nil || len(list) != most {
+	if list, err := collect(sites[0].m.Sessions(e.ctx, user)); err != nil || len(list) != most {
 		e.Errorf("%d sessions, %v; want %d", len(list), err, most)
 	}
 	e.eventually("the oldest session has ended", func() bool { return sites[0].user(*first) == "" && sites[1].user(*first) == "" })
@@ -392,4 +393,15 @@ func closedAnswered(e *env) {
 	if b.cookie == nil || b.cookie.Value != before {
 		e.Error("the browser has lost its cookie")
 	}
+}
+
+// collect returns what a list has, and the error that ended it.
+func collect[T any](list iter.Seq2[T, error]) (all []T, err error) {
+	for one, err := range list {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
 }

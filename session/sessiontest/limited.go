@@ -253,7 +253,7 @@ func limitEvictsConcurrently(e *env) {
 	if len(alive) != places {
 		e.Errorf("%d sessions are left; want %d", len(alive), places)
 	}
-	left, err := e.users().ListUser(e.ctx, user)
+	left, err := e.users().ListUser(e.ctx, user, session.Record{}, 1000)
 	if err != nil || len(left) != places {
 		e.Errorf("ListUser = %d sessions, %v; want %d, nil", len(left), err, places)
 	}

@@ -66,7 +66,7 @@ func narrowed(e *env) {
 	}
 	index, hasIndex := s.(session.UserIndex)
 	if hasIndex {
-		list, err := index.ListUser(e.ctx, user)
+		list, err := index.ListUser(e.ctx, user, session.Record{}, 1000)
 		if len(list) != n || err != nil {
 			e.Errorf("ListUser = %d sessions, %v; want %d", len(list), err, n)
 		}

@@ -13,6 +13,7 @@ import (
 func userCases() []testCase {
 	cases := []testCase{
 		{name: "sessions are listed by their user, oldest first", run: userList},
+		{name: "sessions of a user are listed in pages", run: userPages},
 		{name: "users that look alike are different", run: userAlike},
 		{name: "the user index knows live sessions only", run: userLiveOnly},
 		{name: "the user index refuses the empty user", run: userEmpty},
@@ -39,7 +40,7 @@ func (e *env) wantUser(user string, want ...session.Record) {
 		if n, err := u.CountUser(e.ctx, user); n != int64(len(want)) || err != nil {
 			e.Errorf("CountUser(%q) = %d, %v; want %d, nil", user, n, err, len(want))
 		}
-		recs, err := u.ListUser(e.ctx, user)
+		recs, err := u.ListUser(e.ctx, user, session.Record{}, 1000)
 		if err != nil || len(recs) != len(want) {
 			e.Errorf("ListUser(%q) = %d sessions, %v; want %d, nil", user, len(recs), err, len(want))
 			continue
@@ -84,7 +85,7 @@ func userList(e *env) {
 	e.destroy(1, b.Key)
 	e.wantUser(user, a, c)
 
-	recs, err := e.users().ListUser(e.ctx, user)
+	recs, err := e.users().ListUser(e.ctx, user, session.Record{}, 1000)
 	if err != nil {
 		e.Fatalf("ListUser: %v", err)
 	}
@@ -93,6 +94,64 @@ func userList(e *env) {
 		e.destroy(1, rec.Key)
 	}
 	e.wantUser(user)
+}
+
+// userPages creates sessions at the same time, so that some begin in one moment.
+func userPages(e *env) {
+	const sessions, anonymous = 40, 3
+	user := e.unique("user")
+	var wg sync.WaitGroup
+	for i := range sessions + anonymous {
+		wg.Go(func() {
+			rec := e.recordOf(user)
+			if i >= sessions {
+				rec.User = ""
+			}
+			if _, err := e.node(i).Create(e.ctx, rec); err != nil {
+				e.Errorf("Create: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	list := func(after session.Record, most int) []session.Record {
+		e.Helper()
+		page, err := e.peerUsers().ListUser(e.ctx, user, after, most)
+		if err != nil || len(page) > most {
+			e.Fatalf("ListUser = %d sessions, %v; want up to %d", len(page), err, most)
+		}
+		return page
+	}
+	whole := list(session.Record{}, sessions+1)
+	if len(whole) != sessions || !slices.IsSortedFunc(whole, func(a, b session.Record) int { return a.Created.Compare(b.Created) }) {
+		e.Fatalf("ListUser = %d sessions, or they are not in order; want %d", len(whole), sessions)
+	}
+	for _, most := range []int{1, 7, sessions} {
+		var walked []session.Record
+		for after := (session.Record{}); ; {
+			page := list(after, most)
+			walked = append(walked, page...)
+			if len(page) < most {
+				break
+			}
+			after = page[most-1]
+		}
+		if len(walked) != sessions {
+			e.Errorf("pages of %d have %d sessions; want %d", most, len(walked), sessions)
+			continue
+		}
+		for i := range walked {
+			e.same("a session in a page", walked[i], whole[i])
+		}
+	}
+	// What the page before ended with need not be there any more.
+	e.destroy(1, whole[9].Key)
+	if page := list(whole[9], 1); len(page) != 1 || page[0].Key != whole[10].Key {
+		e.Errorf("after one that has ended come %v; want %v", page, whole[10].Key)
+	}
+	for _, most := range []int{0, -1} {
+		_, err := e.users().ListUser(e.ctx, user, session.Record{}, most)
+		e.refused("ListUser", err, session.ErrInvalid)
+	}
 }
 
 func userAlike(e *env) {
@@ -144,7 +203,7 @@ func userLiveOnly(e *env) {
 
 func userEmpty(e *env) {
 	anonymous := e.create(e.record())
-	_, err := e.users().ListUser(e.ctx, "")
+	_, err := e.users().ListUser(e.ctx, "", session.Record{}, 1000)
 	e.refused("ListUser", err, session.ErrInvalid)
 	_, err = e.users().CountUser(e.ctx, "")
 	e.refused("CountUser", err, session.ErrInvalid)

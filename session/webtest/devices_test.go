@@ -1,6 +1,7 @@
 package webtest
 
 import (
+	"iter"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -42,7 +43,7 @@ func (w *web) devices(n *node, user string, labels ...string) ([]*browser, []ses
 // handleOf is the Info.Handle of a session.
 func (w *web) handleOf(n *node, user string, key session.Key) string {
 	w.Helper()
-	infos, err := n.m.Sessions(w.ctx, user)
+	infos, err := collect(n.m.Sessions(w.ctx, user))
 	for _, info := range infos {
 		if info.Key == key.String() {
 			return info.Handle
@@ -64,7 +65,7 @@ func seesDevices(w *web) {
 	w.devices(n, w.unique("another user"), "spy")
 	for i, b := range browsers {
 		b.silent([]*node{n, away}[i%2], func(v *visit) {
-			infos, err := v.m.Sessions(v.r.Context(), user)
+			infos, err := collect(v.m.Sessions(v.r.Context(), user))
 			if err != nil || len(infos) != len(labels) {
 				v.Errorf("Sessions = %d, %v; want %d", len(infos), err, len(labels))
 				return
@@ -185,7 +186,7 @@ func exports(w *web) {
 	user := w.unique("user")
 	browsers, keys := w.devices(n, user, "phone", "tablet")
 	browsers[1].silent(n, func(v *visit) {
-		all, err := v.m.Export(v.r.Context(), user)
+		all, err := collect(v.m.Export(v.r.Context(), user))
 		if err != nil || len(all) != 2 {
 			v.Errorf("Export = %+v, %v", all, err)
 			return
@@ -261,4 +262,15 @@ func logsOut(w *web) {
 	if found := b.look(s.home); found.user != "" || found.key == key || !found.has("goodbye") {
 		s.Errorf("after a logout and a Set there is %+v", found)
 	}
+}
+
+// collect returns what a list has, and the error that ended it.
+func collect[T any](list iter.Seq2[T, error]) (all []T, err error) {
+	for one, err := range list {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
 }

@@ -92,7 +92,7 @@ func evicts(w *web) {
 // haveSessions checks which sessions a user has.
 func (w *web) haveSessions(n *node, user string, want map[session.Key]bool) {
 	w.Helper()
-	infos, err := n.m.Sessions(w.ctx, user)
+	infos, err := collect(n.m.Sessions(w.ctx, user))
 	if err != nil || len(infos) != len(want) {
 		w.Errorf("Sessions = %d, %v; want %d", len(infos), err, len(want))
 	}

@@ -128,7 +128,7 @@ func foreignUsers(w *web) {
 				w.refused("Revoke of another manager's session", n.m.Revoke(w.ctx, user, keys[j].String()), session.ErrNotFound)
 			}
 		}
-		if exported, err := n.m.Export(w.ctx, user); len(exported) != 1 || err != nil || exported[0].User != user {
+		if exported, err := collect(n.m.Export(w.ctx, user)); len(exported) != 1 || err != nil || exported[0].User != user {
 			w.Errorf("Export = %+v, %v; want the manager's own session", exported, err)
 		}
 	}

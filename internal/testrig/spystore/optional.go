@@ -27,8 +27,8 @@ func users[T any](ctx context.Context, s *Store, c Call, f func(session.UserInde
 }
 
 // ListUser implements session.UserIndex.
-func (s *Store) ListUser(ctx context.Context, user string) ([]session.Record, error) {
-	return users(ctx, s, ListUser, func(x session.UserIndex) ([]session.Record, error) { return x.ListUser(ctx, user) })
+func (s *Store) ListUser(ctx context.Context, user string, after session.Record, most int) ([]session.Record, error) {
+	return users(ctx, s, ListUser, func(x session.UserIndex) ([]session.Record, error) { return x.ListUser(ctx, user, after, most) })
 }
 
 // CountUser implements session.UserIndex.
