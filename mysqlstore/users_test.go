@@ -6,6 +6,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/paging"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -102,4 +103,19 @@ func TestSessionsOfOthersAreLeftAlone(t *testing.T) {
 	if n, err := s.Clear(t.Context()); n != 2 || err != nil {
 		t.Errorf("Clear = %d, %v; want 2", n, err)
 	}
+}
+
+func TestPagesOfSessionsThatBeganInOneMoment(t *testing.T) {
+	t.Parallel()
+	dbtest.EachMySQL(t, func(t *testing.T, srv *dbtest.MySQLServer) {
+		p := migrated(t, srv)
+		s := openStore(t, p, quiet)
+		const sessions = 10
+		user := unique("user")
+		for range sessions {
+			create(t, s, newSessionOf(s, user))
+		}
+		sqlExec(t, p.db, `UPDATE sojourn_sessions SET created_at = 7 WHERE user_id = ?`, user)
+		paging.Tied(t.Context(), t, s, user, sessions)
+	})
 }

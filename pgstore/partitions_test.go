@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/testrig/paging"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
@@ -327,4 +328,16 @@ func TestARenamedSchemaIsAnErrorUntilItIsBack(t *testing.T) {
 		t.Errorf("Destroy = %d, %v; want 1", n, err)
 	}
 	everything(t, s)
+}
+
+func TestPagesOfSessionsThatBeganInOneMoment(t *testing.T) {
+	t.Parallel()
+	p := migrated(t)
+	s := p.open(t, quiet)
+	const sessions = 10
+	for range sessions {
+		create(t, s, "alice")
+	}
+	p.exec(t, `UPDATE `+p.names(t).Sessions+` SET created_at = '2026-01-01'`)
+	paging.Tied(t.Context(), t, s, "alice", sessions)
 }

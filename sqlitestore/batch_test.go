@@ -10,6 +10,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/sqlitecode"
 	"github.com/sojourn-go/sojourn/internal/testrig/await"
+	"github.com/sojourn-go/sojourn/internal/testrig/paging"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -150,4 +151,18 @@ func TestWhoGivesUpBeforeTheLockHasWrittenNothing(t *testing.T) {
 	if got, err := s.Save(t.Context(), rec); err != nil || got.Version <= rec.Version {
 		t.Errorf("Save afterwards = version %d, %v", got.Version, err)
 	}
+}
+
+func TestPagesOfSessionsThatBeganInOneMoment(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := openStore(t, path, quiet)
+	const sessions = 10
+	for range sessions {
+		rec := newSession(s, "")
+		rec.User = "alice"
+		create(t, s, rec)
+	}
+	sqlExec(t, openDB(t, DSN(path)), `UPDATE sojourn_sessions SET created_at = 7`)
+	paging.Tied(t.Context(), t, s, "alice", sessions)
 }

@@ -72,7 +72,7 @@ SELECT ` + columns + `, +data, +id, +key FROM ` + t + `
 WHERE user_id = ?1 AND ended_at IS NULL AND expires_at > ?2 AND (created_at, key) > (?3, ?4) ORDER BY created_at, key LIMIT ?5`,
 		ofUserBare: `
 SELECT ` + columns + `, NULL, +id, +key FROM ` + t + ` WHERE user_id = ?1 AND ended_at IS NULL ORDER BY created_at, id`,
-		countUser:  `SELECT count(*) FROM ` + t + ` WHERE user_id = ?1 AND ended_at IS NULL AND expires_at > ?2`,
+		countUser: `SELECT count(*) FROM ` + t + ` WHERE user_id = ?1 AND ended_at IS NULL AND expires_at > ?2`,
 
 		count: `SELECT count(*) FROM ` + t + ` WHERE ended_at IS NULL AND expires_at > ?1`,
 		page: `
