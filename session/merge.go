@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -180,6 +181,8 @@ func (m *merger) run(g *merge) {
 			return
 		}
 		m.attempt(ctx, g, batch)
+		// Callers that got their answer may have more to save: let them queue first.
+		runtime.Gosched()
 	}
 }
 
