@@ -100,6 +100,11 @@ func (s *Session) tooLate(reach reqsession.Reach) error {
 func (s *Session) renew(within reqsession.Limits) error {
 	ctx, cancel := within()
 	defer cancel()
+	pass, err := s.takeTurn(ctx)
+	if err != nil {
+		return err
+	}
+	defer pass(nil) // what others wait for has another ID then
 	for attempt := 1; ; attempt++ {
 		if err := s.sendable(); err != nil {
 			return err

@@ -145,6 +145,15 @@ type spied struct {
 	calls []string
 	fails map[string]error
 	first map[string]func() // is called once, before the call
+
+	saving, mostSaving int // calls of Save at the same time
+}
+
+func (s *spied) countSaving(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saving += n
+	s.mostSaving = max(s.mostSaving, s.saving)
 }
 
 func (s *spied) call(name string) error {
@@ -195,6 +204,8 @@ func (s *spied) Create(ctx context.Context, id string, data []byte, expires time
 }
 
 func (s *spied) Save(ctx context.Context, read nodestore.Entry, data []byte, expires time.Time) (nodestore.Entry, error) {
+	s.countSaving(1)
+	defer s.countSaving(-1)
 	if err := s.call("save"); err != nil {
 		return nodestore.Entry{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -202,6 +203,77 @@ func TestABlindNodeWriteBetweenGoRequests(t *testing.T) {
 		d := parsed(t, w.row(sidA))
 		if d.Raw("cookie") == nil || d.Raw("node") == nil {
 			t.Errorf("the row is %s", d.Bytes())
+		}
+	})
+}
+
+// Requests of one browser at the same time take turns. So each has one conflict at
+// most, with what was written before it came to wait; else n would have n²/2.
+func TestRequestsOfOneSessionTakeTurns(t *testing.T) {
+	everywhere(t, func(t *testing.T, backend string) {
+		w := express(t, backend, nodestore.ExpressOptions{})
+		w.node(sidA, plainRow)
+		const requests = 128
+		var all, read sync.WaitGroup
+		read.Add(requests)
+		w.store.before("save", func() {
+			for range 10 * requests {
+				runtime.Gosched() // so that others have time to save
+			}
+		})
+		for i := range requests {
+			all.Go(func() {
+				res := w.ask(cookieA, func(t turn) {
+					reads(t)
+					read.Done()
+					read.Wait()
+					t.must("Update", nodestore.Update(t.s, "n", func(n int) int { return n + 1 }))
+					t.must("Set", t.s.Set(fmt.Sprint("of", i), true))
+				})
+				if res.StatusCode != http.StatusOK {
+					t.Errorf("the answer is %d", res.StatusCode)
+				}
+			})
+		}
+		all.Wait()
+		calls := strings.Fields(w.store.taken())
+		if w.store.mostSaving != 1 {
+			t.Errorf("%d saves at the same time", w.store.mostSaving)
+		}
+		if most := requests * len([]string{"get", "save", "get", "save"}); len(calls) > most {
+			t.Errorf("%d requests made %d calls, more than %d", requests, len(calls), most)
+		}
+		if row := w.row(sidA); !strings.Contains(row, `"n":128`) || strings.Count(row, `"of`) != requests {
+			t.Errorf("the row is %s", row)
+		}
+	})
+}
+
+// What Node writes meanwhile is noticed all the same.
+func TestTurnsLoseNothingThatNodeWrites(t *testing.T) {
+	everywhere(t, func(t *testing.T, backend string) {
+		w := express(t, backend, nodestore.ExpressOptions{})
+		w.node(sidA, plainRow)
+		const requests = 8
+		var all, read sync.WaitGroup
+		read.Add(requests)
+		var once sync.Once
+		w.store.before("save", func() {
+			once.Do(func() { w.node(sidA, strings.Replace(plainRow, "{", `{"node":true,`, 1)) })
+		})
+		for range requests {
+			all.Go(func() {
+				w.ask(cookieA, func(t turn) {
+					reads(t)
+					read.Done()
+					read.Wait()
+					t.must("Update", nodestore.Update(t.s, "n", func(n int) int { return n + 1 }))
+				})
+			})
+		}
+		all.Wait()
+		if row := w.row(sidA); !strings.Contains(row, `"n":8`) || !strings.Contains(row, `"node":true`) {
+			t.Errorf("the row is %s", row)
 		}
 	})
 }

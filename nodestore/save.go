@@ -1,6 +1,7 @@
 package nodestore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -212,6 +213,12 @@ func (s *Session) stored(entry Entry) {
 func (s *Session) save(within reqsession.Limits) error {
 	ctx, cancel := within()
 	defer cancel()
+	pass, err := s.takeTurn(ctx)
+	if err != nil {
+		return err
+	}
+	var written *Entry
+	defer func() { pass(written) }()
 	for attempt := 1; ; attempt++ {
 		data, expires, err := s.document()
 		if err != nil {
@@ -220,12 +227,31 @@ func (s *Session) save(within reqsession.Limits) error {
 		entry, err := s.m.store.Save(ctx, s.entry, data, expires)
 		if err == nil {
 			s.stored(entry)
+			written = &entry
 			return nil
 		}
 		if err := s.again(ctx, err, attempt); err != nil {
 			return err
 		}
 	}
+}
+
+// takeTurn waits until no other request of this node writes the session, and makes
+// the changes to what the one before has written. The caller calls pass with what
+// it has written itself, nil if nothing.
+func (s *Session) takeTurn(ctx context.Context) (pass func(*Entry), err error) {
+	before, pass, err := s.m.turns.Take(ctx, s.entry.ID)
+	if err != nil {
+		return nil, err
+	}
+	if before == nil || bytes.Equal(before.Data, s.entry.Data) {
+		return pass, nil
+	}
+	if err := s.rebase(func() (Entry, error) { return *before, nil }); err != nil {
+		pass(before)
+		return nil, err
+	}
+	return pass, nil
 }
 
 // again prepares another attempt at a write that failed, where there is a point
@@ -243,21 +269,27 @@ func (s *Session) again(ctx context.Context, err error, attempt int) error {
 	return s.refetch(ctx)
 }
 
-// refetch reads the session again and makes the changes to it. A session that
-// has got another user must not get what the request did as the user before. When
-// it fails, the session stays as it was, unless it has ended.
+// refetch reads the session again and makes the changes to it.
 func (s *Session) refetch(ctx context.Context) error {
+	id := s.entry.ID
+	return s.rebase(func() (Entry, error) { return s.m.store.Get(ctx, id) })
+}
+
+// rebase makes the changes to a later document of the session. A session that has
+// got another user must not get what the request did as the user before. When it
+// fails, the session stays as it was, unless it has ended.
+func (s *Session) rebase(later func() (Entry, error)) error {
 	before := s.content
-	err := s.merge(ctx)
+	err := s.merge(later)
 	if err != nil && !s.dead() {
 		s.content = before
 	}
 	return err
 }
 
-func (s *Session) merge(ctx context.Context) error {
-	was, whose, changed := s.entry, string(s.base.Raw(s.m.opts.user...)), s.end.changed || s.dirty()
-	entry, err := s.m.store.Get(ctx, was.ID)
+func (s *Session) merge(later func() (Entry, error)) error {
+	whose, changed := string(s.base.Raw(s.m.opts.user...)), s.end.changed || s.dirty()
+	entry, err := later()
 	if errors.Is(err, session.ErrNotFound) {
 		return s.died(err)
 	}

@@ -42,6 +42,7 @@ type site struct {
 	now  func() time.Time
 
 	strangers reqsession.Strangers
+	turns     reqsession.Turns[Entry]
 }
 
 // common are the options of both.
