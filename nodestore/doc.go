@@ -36,7 +36,9 @@
 // session to a new ID in one transaction, by the same comparison. Node's own
 // stores compare nothing: a request that read the session before a Save and
 // writes it afterwards restores what it had read. Nothing on this side can
-// prevent that.
+// prevent that. Requests of one session that a middleware of this package serves
+// at the same time save one after the other, and make their changes to what the
+// one before has written.
 //
 // Set is what Node does: the last one wins. It takes the expiry from the
 // document, in the order and with the rounding of the package, unless it is told

@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -14,7 +15,8 @@ import (
 
 // BenchmarkUpdates has 64 callers of a Manager each change a session again and
 // again: one of their own, the same one, the same one on two nodes. How long a
-// call lasts is told in flushes of its node that ended meanwhile.
+// call lasts is told in flushes of its node that ended meanwhile. Then 16 callers
+// change one of 1,000 sessions: any, and mostly a few (Zipf's law, s = 1.1).
 func BenchmarkUpdates(b *testing.B) {
 	p := leasing(b, lasting60)
 	stores := []*Store{p.cached(b, Options{}), p.cached(b, Options{})}
@@ -52,19 +54,19 @@ func BenchmarkUpdates(b *testing.B) {
 		return c.Name + "=" + c.Value
 	}
 	add := func(s *session.Session) error { return session.Update(s, "n", func(n int) int { return n + 1 }) }
-	const callers = 64
-	run := func(nodes int, cookies ...string) (rate float64, lasted []uint64) {
-		const rounds = 100
+	const callers, rounds = 64, 100
+	// pick says which session a caller changes in a round.
+	run := func(callers, nodes int, cookies []string, pick func(caller int) func() int) (rate float64, lasted []uint64) {
 		var mu sync.Mutex
 		var wg sync.WaitGroup
 		began := time.Now()
 		for i := range callers {
 			wg.Go(func() {
 				var mine []uint64
-				node := i % nodes
+				node, which := i%nodes, pick(i)
 				for range rounds {
 					before := stores[node].Stats().Flushes
-					serve(managers[node], cookies[i%len(cookies)], add)
+					serve(managers[node], cookies[which()], add)
 					mine = append(mine, stores[node].Stats().Flushes-before)
 				}
 				mu.Lock()
@@ -76,14 +78,26 @@ func BenchmarkUpdates(b *testing.B) {
 		slices.Sort(lasted)
 		return float64(len(lasted)) / time.Since(began).Seconds(), lasted
 	}
-	var own []string
-	for range callers {
-		own = append(own, begin())
+	own := make([]string, 1000)
+	var making sync.WaitGroup
+	for i := range own {
+		making.Go(func() { own[i] = begin() })
+	}
+	making.Wait()
+	mine := func(caller int) func() int { return func() int { return caller } }
+	first := func(int) func() int { return func() int { return 0 } }
+	anyOne := func(int) func() int { return func() int { return rand.IntN(len(own)) } }
+	few := func(caller int) func() int {
+		z := rand.NewZipf(rand.New(rand.NewPCG(1, uint64(caller))), 1.1, 1, uint64(len(own)-1))
+		return func() int { return int(z.Uint64()) }
 	}
 	for b.Loop() {
-		each, apart := run(1, own...)
-		same, one := run(1, begin())
-		shared, two := run(2, begin())
+		each, apart := run(callers, 1, own, mine)
+		same, one := run(callers, 1, own, first)
+		shared, two := run(callers, 2, own, first)
+		uniform, _ := run(callers/4, 1, own, anyOne)
+		zipf, _ := run(callers/4, 1, own, few)
+		b.ReportMetric(zipf/uniform, "zipf/uniform")
 		b.ReportMetric(each, "own/s")
 		b.ReportMetric(same, "same/s")
 		b.ReportMetric(same/each, "same/own")
