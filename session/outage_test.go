@@ -131,6 +131,21 @@ func (f *frail) ask(cookie string, handle func(turn)) (*http.Response, string) {
 	return resp, cookie
 }
 
+// onAnotherNode sends a request to a Manager of its own, which shares no write with
+// that of f.
+func (f *frail) onAnotherNode(cookie string, handle func(*session.Session)) {
+	f.Helper()
+	m, err := session.NewManager(f.store, session.Options{})
+	f.must("NewManager", err)
+	r := httptest.NewRequest(http.MethodGet, "https://localhost/", nil)
+	r.Header.Set("Cookie", cookie)
+	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		s, err := m.Session(r.Context())
+		f.must("Session", err)
+		handle(s)
+	})).ServeHTTP(httptest.NewRecorder(), r)
+}
+
 // begin returns the cookie of a session that holds a value; user may be empty.
 func (f *frail) begin(user string) string {
 	f.Helper()
@@ -198,7 +213,7 @@ func TestEachCallThatACommitNeedsAndThatFailsIsAnsweredByTheErrorHandler(t *test
 		call    spystore.Call
 		fresh   bool // no session before
 		change  func(f *frail, t turn)
-		meeting bool // with another request
+		meeting bool // with a request on another node
 	}{
 		{call: spystore.Get, change: func(f *frail, t turn) { f.is("Session", t.err, errLost) }},
 		{call: spystore.Create, fresh: true, change: set},
@@ -220,7 +235,7 @@ func TestEachCallThatACommitNeedsAndThatFailsIsAnsweredByTheErrorHandler(t *test
 					resp, after := f.ask(cookie, func(t turn) {
 						c.change(f, t)
 						if c.meeting {
-							f.ask(cookie, func(other turn) { f.must("Set", other.s.Set("meanwhile", true)) })
+							f.onAnotherNode(cookie, func(s *session.Session) { f.must("Set", s.Set("meanwhile", true)) })
 							f.fail(b, c.call)
 						}
 						t.w.Header().Set("X-Handler", "was here")
