@@ -200,7 +200,7 @@ const mutantSeeds = 10000
 const mutantsVariable = "SOJOURN_MUTANTS"
 
 // mutantSample is how many mutants a sample has: each is a build.
-const mutantSample = 2
+const mutantSample = 1
 
 // sampleOf returns which mutants are searched for.
 func sampleOf(t *testing.T) (chosen map[int]bool) {

@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"runtime"
-	"strings"
+	"slices"
 
 	"github.com/sojourn-go/sojourn/internal/syspkg"
 	"github.com/sojourn-go/sojourn/internal/testrig/chromium"
@@ -15,31 +15,40 @@ import (
 	"github.com/sojourn-go/sojourn/internal/testrig/pgserver"
 )
 
+// unwatched leaves SQLite alone, which is C made Go. By far most of its tests' time
+// goes there when the race detector watches it, and it is no code of this project.
+const unwatched = "-gcflags=modernc.org/sqlite/lib=-race=false"
+
 // test stops at the first step that fails.
 func test(r *runner) error {
 	// Nothing may be skipped: what the tests need is there now.
 	r.env = append(r.env, "CI=true")
-	sample := []string{fmt.Sprint(mutants, "=", rand.Uint32()), modelSeeds + "=1000"}
-	r.note("The cache's protocol is tried with a sample, %s; nightly does more.", strings.Join(sample, " "))
-	r.env = append(r.env, sample...)
+	sample := fmt.Sprint(mutants, "=", rand.Uint32())
+	r.note("The cache's protocol is tried with a sample, %s; nightly does more.", sample)
 	packages := fmt.Sprint("-p=", min(runtime.NumCPU(), 4)) // each package runs servers of its own
 	// Tests wait for servers more than they compute, hence -parallel. With -short
-	// what chance decides is repeated less often.
-	// SQLite is C made Go, by far most of its tests' time when the race detector
-	// watches it, and no code of this project.
-	const unwatched = "-gcflags=modernc.org/sqlite/lib=-race=false"
+	// what chance decides is repeated less often. Vet has been run.
+	watched := func(in []string, more ...string) []string {
+		return slices.Concat(in, []string{"test", "-race", unwatched, "-vet=off", "-count=1", "-parallel=8", testLimit}, more)
+	}
 	steps := []func() error{
 		func() error { return r.step("setup", r.setupAll) },
 		func() error { return lint(r) },
+		// One goroutine runs the model: there is nothing to watch, and it is ten
+		// times faster unwatched.
 		func() error {
-			return r.goTest("tests, and each benchmark once", "test", "-race", unwatched, "-short", "-count=1", "-parallel=8",
-				"-bench=.", "-benchtime=1x", testLimit, packages, "./...")
+			r.env = append(r.env, modelSeeds+"=2000")
+			return r.goTest("the model of the cache", "test", "-vet=off", "-count=1", testLimit, "-run=^TestModel", "./invalidation")
 		},
 		func() error {
-			return r.goTest("tests of bench", "-C", "bench", "test", "-race", unwatched, "-count=1", testLimit, "./...")
+			r.env = append(r.env, modelSeeds+"=50", sample) // the last one counts
+			return r.goTest("tests", watched(nil, "-short", packages, "./...")...)
 		},
 		func() error {
-			return r.goTest("stories of several nodes, Node live, and a real browser", "-C", "test", "test", "-race", unwatched, "-count=1", "-parallel=8", testLimit, "./...")
+			return r.goTest("tests of bench", watched([]string{"-C", "bench"}, "./...")...)
+		},
+		func() error {
+			return r.goTest("stories of several nodes, Node live, and a real browser", watched([]string{"-C", "test"}, "./...")...)
 		},
 	}
 	for _, do := range steps {
