@@ -10,6 +10,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/internal/testrig/faultproxy"
+	"github.com/sojourn-go/sojourn/internal/testrig/rounds"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -88,7 +89,7 @@ func TestReadersSeeWhatTheirNodeHasSaved(t *testing.T) {
 			}
 		})
 	}
-	for i := range 300 {
+	for i := range rounds.Of(300) {
 		var err error
 		if rec, err = a.Save(t.Context(), rec); err != nil {
 			t.Errorf("save %d: %v", i, err)

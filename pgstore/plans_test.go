@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/rounds"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/pgstore/internal/db"
 	"github.com/sojourn-go/sojourn/session"
@@ -28,7 +29,7 @@ func TestPlansOutliveTheStatisticsTheyWereMadeFrom(t *testing.T) {
 		mode   pgx.QueryExecMode
 		tiny   bool // else it is empty
 	}{
-		{"cached statements, vacuumed while empty", 400_000, false, pgx.QueryExecModeCacheStatement, false},
+		{"cached statements, vacuumed while empty", rounds.Of(400_000), false, pgx.QueryExecModeCacheStatement, false},
 		{"cached statements, analysed while tiny", 30_000, false, pgx.QueryExecModeCacheStatement, true},
 		{"PgBouncer and descriptions, vacuumed while empty", 30_000, true, pgx.QueryExecModeCacheDescribe, false},
 		{"PgBouncer and descriptions, analysed while tiny", 30_000, true, pgx.QueryExecModeCacheDescribe, true},
