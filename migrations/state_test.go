@@ -196,7 +196,7 @@ func TestUpMendsARestore(t *testing.T) {
 		for _, roles := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s roles %v", name, roles), func(t *testing.T) {
 				t.Parallel()
-				cfg := Config{Settings: Settings{LongestLifetime: 48 * time.Hour}}
+				cfg := Config{Settings: Settings{LongestLifetime: 48 * time.Hour, PartitionWidth: 24 * time.Hour}}
 				if roles {
 					r := roleNames(t, dbtest.Postgres(t), "owner", "maintainer", "app")
 					cfg.Roles = Roles{Owner: r[0], Maintainer: r[1], App: r[2]}

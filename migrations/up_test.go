@@ -26,7 +26,7 @@ func TestUpMakesWhatValidateWants(t *testing.T) {
 		t.Run(name.schema, func(t *testing.T) {
 			t.Parallel()
 			dsn := dbtest.Postgres(t).Database(t)
-			cfg := Config{Schema: name.schema, Table: name.table}
+			cfg := Config{Schema: name.schema, Table: name.table, Settings: fewPartitions}
 			conn := dbtest.Conn(t, dsn)
 			if err := Validate(t.Context(), conn, cfg); !errors.Is(err, ErrSchemaMissing) {
 				t.Fatalf("before Up: got %v, want ErrSchemaMissing", err)
@@ -61,7 +61,7 @@ func TestTwoTablesShareASchema(t *testing.T) {
 	dsn := dbtest.Postgres(t).Database(t)
 	conn := dbtest.Conn(t, dsn)
 	for _, table := range []string{"sessions", "sessions_2", "Sessions", "sessions_meta_"} {
-		cfg := Config{Table: table}
+		cfg := Config{Table: table, Settings: fewPartitions}
 		mustUp(t, dsn, cfg)
 		if err := Validate(t.Context(), conn, cfg); err != nil {
 			t.Error(err)
