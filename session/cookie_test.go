@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -192,6 +194,36 @@ func TestWhatIsNoIDIsNoSessionAndNeverLookedUp(t *testing.T) {
 		b.visit(func(_ context.Context, s *session.Session) {
 			if v, err := session.Get[int](s, "k"); v != 1 || err != nil {
 				t.Errorf("the session itself: %d, %v", v, err)
+			}
+		})
+	}
+}
+
+func TestNothingButTheCookieNamesASession(t *testing.T) {
+	t.Parallel()
+	p := newSite(t, session.Options{Cookie: session.Cookie{Name: "sid"}})
+	b := p.browser()
+	b.visit(loggingIn(t, "ann", session.Login{}))
+	id := b.value()
+	form := url.Values{"sid": {id}, "session": {id}, "token": {id}}.Encode()
+	requests := map[string]*http.Request{
+		"the address":    httptest.NewRequest(http.MethodGet, "https://www.example.com/?"+form, nil),
+		"the path":       httptest.NewRequest(http.MethodGet, "https://www.example.com/"+id+";sid="+id, nil),
+		"a form":         httptest.NewRequest(http.MethodPost, "https://www.example.com/", strings.NewReader(form)),
+		"another cookie": get("session=" + id + "; Sid=" + id + "; sid2=" + id + "; __Host-sid=" + id),
+	}
+	requests["a form"].Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for _, field := range []string{"Authorization", "Sid", "Session", "X-Session", "X-Session-Id", "X-Auth-Token", "Cookie2", "Set-Cookie"} {
+		for _, value := range []string{id, "sid=" + id, "Bearer " + id} {
+			r := get("")
+			r.Header.Set(field, value)
+			requests[field+": "+value] = r
+		}
+	}
+	for what, r := range requests {
+		p.serve(r, func(_ context.Context, s *session.Session) {
+			if s.User() != "" || !s.Key().IsZero() {
+				t.Errorf("%s: the session of %s", what, s.User())
 			}
 		})
 	}

@@ -58,16 +58,17 @@
 // What a request changes is a difference by key. If another request has saved
 // meanwhile, the difference is made to what that has saved. Of two requests
 // that set different values both win, and of the same value the last. [Update]
-// and Flash add to what is there, [Take] gives a value to one of them. After Session.FailOnConflict such a save is
-// ErrConflict instead.
+// and Flash add to what is there, [Take] gives a value to one of them. After
+// Session.FailOnConflict such a save is ErrConflict instead.
 //
 // A session may end while a request is under way, by a logout, a timeout or a
 // login with a new ID. Then the request's changes are dropped, EventSaveDropped
 // says so, and the cookie is left alone: by then the browser may have another
 // one. The cookie is set by what makes a session or gives it an ID, and cleared
-// by a logout in that very request, and by nothing else. A login and a new ID
-// happen with the answer that brings the cookie, or not at all. If the ID was renewed
-// with a grace period, the changes go to the session's new ID.
+// by a logout in that very request, and by nothing else, but that dead ones of its
+// name are cleared beside a live one. A login and a new ID happen with the answer that
+// brings the cookie, or not at all. If the ID was renewed with a grace period, the
+// changes go to the session's new ID.
 //
 // # Outside a handler
 //

@@ -25,6 +25,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 func TestIDsAreDifferentAndSurviveTheirText(t *testing.T) {
 	t.Parallel()
 	seen := map[session.ID]bool{}
+	var ones [256]int
 	for range 1000 {
 		id := session.NewID(noon.Add(time.Hour))
 		if seen[id] || id.IsZero() {
@@ -47,6 +48,18 @@ func TestIDsAreDifferentAndSurviveTheirText(t *testing.T) {
 		}
 		if key, err := session.ParseKey(text); key != id.Key() || err != nil {
 			t.Fatalf("ParseKey = %v, %v; want %v", key, err, id.Key())
+		}
+		raw, err := base64.RawURLEncoding.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range ones {
+			ones[i] += int(raw[i/8] >> (i % 8) & 1)
+		}
+	}
+	for i, n := range ones { // of a thousand coins
+		if n < 300 || n > 700 {
+			t.Errorf("bit %d is 1 in %d of 1000 IDs", i, n)
 		}
 	}
 }
