@@ -71,8 +71,14 @@ func TestNothingThatPrintsShowsASecretOfNode(t *testing.T) {
 		doc, err := nodestore.ParseDocument(entry.Data)
 		w.must("ParseDocument", err)
 		check("a document", doc)
+		placeholder := fmt.Sprint(doc)
 		k := koa(t, backend, nodestore.KoaOptions{Keys: session.Secrets(secret)})
 		check("a Koa", k.m)
+		for _, one := range []any{w.m, k.m} {
+			if got := fmt.Sprintf("%+v", one); got != placeholder {
+				t.Errorf("%T prints as %.300s; want %s", one, got, placeholder)
+			}
+		}
 	})
 }
 

@@ -156,7 +156,8 @@ func (s *Session) wrapRoot(d *draft) string {
 // root is that of the session with which the request came, or of its visitor.
 func (s *Session) root() (csrfRoot, bool) {
 	if s.rec.Key.IsZero() {
-		return rootOf(s.visitor), s.visitor != nil
+		visitor := s.visit.known()
+		return rootOf(visitor), visitor != nil
 	}
 	id := s.rawID()
 	if id == nil {
@@ -226,9 +227,17 @@ func (s *Session) nextRoot() (root csrfRoot, err error) {
 	return s.visit.welcome()
 }
 
+// known is what a visitor's cookie holds; nil if there is none.
+func (v *visit) known() []byte {
+	if v.visitor == nil && v.r != nil {
+		v.visitor = v.m.cookie.visitor(v.r)
+	}
+	return v.visitor
+}
+
 // welcome gives a visitor the cookie for the tokens.
 func (v *visit) welcome() (csrfRoot, error) {
-	if v.visitor == nil {
+	if v.known() == nil {
 		if v.r == nil {
 			return csrfRoot{}, fmt.Errorf("%w: without a request there is no visitor; begin a session first", ErrCSRF)
 		}

@@ -57,6 +57,12 @@ func printed(what, hidden any) map[string]string {
 	return texts
 }
 
+// keyed is a Codec that is no pointer.
+type keyed struct {
+	session.JSON
+	key string
+}
+
 func TestNothingThatPrintsShowsASecretOrWhatUsersEntrusted(t *testing.T) {
 	t.Parallel()
 	const entrusted, key = "the user's own value", "a signing key of forty bytes, of letters"
@@ -119,6 +125,12 @@ func TestNothingThatPrintsShowsASecretOrWhatUsersEntrusted(t *testing.T) {
 	check("a manager", p.manager)
 	if text := fmt.Sprintf("%+v", p.manager); len(text) > 30 {
 		t.Errorf("a manager prints as %.300s", text)
+	}
+	inClear := session.Options{Codec: keyed{key: key}}
+	for by, text := range printed(inClear, nil) { // in a field that is not exported fmt does not ask
+		if strings.Contains(text, key) || strings.Contains(text, fmt.Sprintf("%x", key)) {
+			t.Errorf("options with a codec that is no pointer, %s: %.300s", by, text)
+		}
 	}
 	check("options", opts)
 	check("a pointer to options", &opts)

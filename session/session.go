@@ -52,7 +52,7 @@ type visit struct {
 	quiet  bool   // whether the session is changed by somebody who does not use it
 	latest Record // what was saved, until the request that did it is told
 
-	visitor     []byte // what the cookie holds by which a visitor's tokens are checked
+	visitor     []byte // what the cookie holds by which a visitor's tokens are checked, once it is asked for
 	visitorLine string // of the header, for that cookie
 }
 
@@ -127,7 +127,6 @@ func (s *Session) open(ctx context.Context) error {
 // is none.
 func (s *Session) load(ctx context.Context, get func(context.Context, Key) (Record, error)) error {
 	s.reset()
-	s.visitor = s.m.cookie.visitor(s.r)
 	keys, given := s.m.cookie.read(s.r)
 	s.cookie = given > 0
 	if s.cookie && len(keys) == 0 {

@@ -330,16 +330,14 @@ func (s *Session) fits(key string) error {
 	if s.rec.Key.IsZero() {
 		h = s.draft("", nil).head
 	}
-	if len(h.csrf) < wrappedLen {
-		h.csrf = strings.Repeat(" ", wrappedLen) // another ID may need so much
-	}
-	size := 256 + len(h.csrf) + len(h.about)
+	size := 256 + wrappedLen + len(h.about)
 	for key, value := range s.values {
 		size += len(key) + len(value) + 4
 	}
 	if s.m.most == 0 || size <= s.m.most/spare {
 		return nil
 	}
+	h.csrf = strings.Repeat(" ", wrappedLen) // another ID may need so much
 	data, err := s.encode(h, s.rec.Key, s.rec.User)
 	if err == nil && len(data) > s.m.most {
 		err = fmt.Errorf("%w: with the value %q the session has %d bytes of data; the store takes %d", ErrTooLarge, key, len(data), s.m.most)
