@@ -75,7 +75,7 @@ func TestWhatIsTooLargeIsRefusedAtOnceWithTheLimit(t *testing.T) {
 				if got := s.Keys(); s.Has("much") || len(got) > 1 {
 					t.Errorf("%s: there are %q", name, got)
 				}
-				// It is refused exactly where it would be when it is saved.
+				// What is just not refused is saved.
 				low, high := 0, most
 				for low+1 < high {
 					if mid := (low + high) / 2; s.Set("just", strings.Repeat("x", mid)) == nil {
@@ -101,6 +101,38 @@ func TestWhatIsTooLargeIsRefusedAtOnceWithTheLimit(t *testing.T) {
 		rec, err := large.store.Store.Get(t.Context(), keyOf(big))
 		if err != nil || len(rec.Data) <= most {
 			t.Fatal(rec, err)
+		}
+	}
+}
+
+// Another ID needs room too.
+func TestAFullSessionGetsAnotherID(t *testing.T) {
+	t.Parallel()
+	const most = 1000
+	p := limitedSite(t, most, session.Options{Policy: session.Policy{RenewAfter: minute}})
+	b := p.tab()
+	b.visit(loggingIn(t, "ann", session.Login{}))
+	b.visit(func(_ context.Context, s *session.Session) {
+		for n := most; s.Set("just", strings.Repeat("x", n)) != nil; n-- {
+			if n == 0 {
+				t.Fatal("nothing has room")
+			}
+		}
+	})
+	token := b.token()
+	for range 5 {
+		before := b.cookies["__Host-session"]
+		p.clock.advance(2 * minute)
+		b.visit(func(context.Context, *session.Session) {})
+		if b.cookies["__Host-session"] == before {
+			t.Error("it keeps its ID")
+		}
+		b.visit(renewing(t, session.MaxGrace))
+		b.accepts("the token", token)
+	}
+	for _, e := range p.told() {
+		if e.Err != nil {
+			t.Errorf("the hook is told of %v: %v", e.Kind, e.Err)
 		}
 	}
 }
