@@ -96,6 +96,66 @@ func TestWhatIsEncryptedIsBoundToItsSession(t *testing.T) {
 	}
 }
 
+// Each part of a binding counts by itself.
+func TestWhatIsEncryptedIsBoundToEachOfKeyUserAndManager(t *testing.T) {
+	t.Parallel()
+	opts := func(name string) session.Options {
+		return session.Options{Name: name, Codec: newSealing(t, "sixteen byte key"), FailUndecodable: true}
+	}
+	p := newSite(t, opts(""))
+	one, two := p.browser(), p.browser()
+	for _, b := range []*browser{one, two} {
+		b.visit(loggingIn(t, "ann", session.Login{}))
+		b.visit(setting(t, "role", "reader"))
+	}
+	of := func(b *browser) session.Record {
+		t.Helper()
+		rec, err := p.store.Store.Get(t.Context(), keyOf(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rec
+	}
+	read := func(m *session.Manager, cookie string) (role string, err error) {
+		answerOf(m, get(cookie), func(_ context.Context, s *session.Session) {
+			if s.Key().IsZero() {
+				t.Errorf("the session is not found by %s", cookie[:20])
+			}
+			role, err = session.Get[string](s, "role")
+		})
+		return role, err
+	}
+	rec := of(one)
+	for what, test := range map[string]struct {
+		name  string // of the manager
+		alter func(*session.Record)
+		fails bool
+	}{
+		"nothing":      {"", func(*session.Record) {}, false},
+		"another key":  {"", func(rec *session.Record) { rec.Data = of(two).Data }, true},
+		"another user": {"", func(rec *session.Record) { rec.User = "bob" }, true},
+		"another manager": {"shop", func(rec *session.Record) {
+			fields := bytes.SplitN(rec.Data, []byte{' '}, 6)
+			fields[4] = []byte("shop")
+			rec.Data, rec.User = bytes.Join(fields, []byte{' '}), "shop\x1fann"
+		}, true},
+	} {
+		other := newSite(t, opts(test.name))
+		altered := rec
+		test.alter(&altered)
+		if _, err := other.store.Store.Create(t.Context(), altered); err != nil {
+			t.Fatal(err)
+		}
+		cookie := one.cookie
+		if test.name != "" {
+			cookie = "__Host-" + test.name + "-session=" + one.value()
+		}
+		if role, err := read(other.manager, cookie); errors.Is(err, session.ErrUndecodable) != test.fails || test.fails == (role != "") {
+			t.Errorf("%s: %q, %v", what, role, err)
+		}
+	}
+}
+
 func TestDifferentBindingsHaveDifferentBytes(t *testing.T) {
 	t.Parallel()
 	one, other := session.NewID(noon).Key(), session.NewID(noon).Key()
