@@ -71,9 +71,12 @@ func after(ctx context.Context, err, kept error) error {
 	return wait.After(ctx, err, kept)
 }
 
-// lockWait is how long the server lets the store's connections wait for a lock,
-// with time for the answer. innodb_lock_wait_timeout is a second, but MySQL
-// looks but once in a second. A write that has less time left does not begin to
+// lockWaitSeconds is how long the server lets the store's connections wait for the
+// lock of a row.
+const lockWaitSeconds = 1
+
+// lockWait is lockWaitSeconds with time for the answer: MySQL looks but once in a
+// second. A write that has less time left does not begin to
 // wait: if ctx ended first, the outcome would be unknown.
 const lockWait = 2200 * time.Millisecond
 

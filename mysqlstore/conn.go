@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/sojourn-go/sojourn/internal/mysqlconn"
 	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -39,15 +40,6 @@ type conn struct {
 // advises. The network may forget an old one, and after a failover it leads to
 // the wrong server.
 const maxAge = 3 * time.Minute
-
-// settings set up the store's own connections. They are in force whatever the
-// caller's DSN, the user and the server say.
-var settings = []string{
-	`ROLLBACK AND NO CHAIN NO RELEASE`, // an earlier user of the connection may have left something
-	`SET SESSION autocommit = 1, completion_type = 0, time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES',
-  sql_safe_updates = 0, sql_select_limit = DEFAULT, innodb_lock_wait_timeout = 1
-  /*!80000 , max_execution_time = 0 */ /*M! , max_statement_time = 0 */`,
-}
 
 // charsetFor is the character set of connections on which texts run. The server
 // does not convert what the store sends. But clients that look at its list of
@@ -88,10 +80,8 @@ func adopt(ctx context.Context, c *sql.Conn, texts queries, charset string) (*co
 }
 
 func (c *conn) setUp(ctx context.Context, charset string) error {
-	for _, sql := range append([]string{`SET NAMES ` + charset}, settings...) {
-		if _, err := c.sql.ExecContext(ctx, sql); err != nil {
-			return err
-		}
+	if err := mysqlconn.SetUp(ctx, c.sql, charset, lockWaitSeconds); err != nil {
+		return err
 	}
 	var slept, logs bool
 	var format string
@@ -107,7 +97,7 @@ SELECT SLEEP(0.001) = 0, SYSDATE(6) > NOW(6), @@max_allowed_packet, @@log_bin, C
 		// be written at a lower level (binlog_format in the servers' manuals).
 		level, c.instant = `REPEATABLE READ`, false
 	}
-	_, err = c.sql.ExecContext(ctx, `SET SESSION TRANSACTION ISOLATION LEVEL `+level+`, READ WRITE`)
+	_, err = c.sql.ExecContext(ctx, `SET SESSION TRANSACTION ISOLATION LEVEL `+level)
 	return err
 }
 

@@ -128,7 +128,8 @@ func outcomeOf(err error) txOutcome {
 	_, before := errors.AsType[notDone](err)
 	n := numberOf(err)
 	switch {
-	case errors.Is(err, session.ErrTooLarge), errors.Is(err, mysql.ErrPktTooLarge): // it was not sent
+	case errors.Is(err, session.ErrTooLarge), errors.Is(err, mysql.ErrPktTooLarge), // it was not sent
+		errors.Is(err, ErrDamaged):
 		return txItem
 	case n == 0 && (before || errors.Is(err, driver.ErrBadConn)), endings[n] && before:
 		return txCut

@@ -22,12 +22,12 @@ func stripeOf(user string) int64 {
 // Admit takes the user's stripe, or shares it.
 func (t *tx) Admit(user string, alone bool) (time.Time, error) {
 	if alone {
-		return t.lockStripes(one(takeStripe), stripeOf(user))
+		return t.lockStripes(1, one(takeStripe), stripeOf(user))
 	}
 	return t.shareStripes([]int64{stripeOf(user)})
 }
 
-// shareStripes shares stripes, which are sorted. It waits until nobody holds
+// shareStripes shares stripes, which are sorted and different. It waits until nobody holds
 // one of them alone, and returns the time after that.
 func (t *tx) shareStripes(of []int64) (now time.Time, err error) {
 	if len(of) == 0 {
@@ -37,12 +37,15 @@ func (t *tx) shareStripes(of []int64) (now time.Time, err error) {
 	for i := range sizeFor(len(of)) {
 		args = append(args, of[min(i, len(of)-1)])
 	}
-	return t.lockStripes(text{shareStripes, len(args)}, args...)
+	return t.lockStripes(len(of), text{shareStripes, len(args)}, args...)
 }
 
-func (t *tx) lockStripes(q text, args ...any) (now time.Time, err error) {
-	sent := time.Now()
+// lockStripes locks so many rows. A row that is not there locks nothing: then a
+// limit would not hold.
+func (t *tx) lockStripes(want int, q text, args ...any) (now time.Time, err error) {
+	sent, locked := time.Now(), 0
 	err = t.query(t.ctx, q, func(v []driver.Value) error {
+		locked++
 		scan := scanner(v)
 		now = scan.Time()
 		return scan.Err
@@ -50,8 +53,8 @@ func (t *tx) lockStripes(q text, args ...any) (now time.Time, err error) {
 	switch {
 	case err != nil:
 		return now, err
-	case now.IsZero():
-		return now, fmt.Errorf("%w: the locks of the users are gone", ErrDamaged)
+	case locked != want:
+		return now, fmt.Errorf("%w: %d of %d locks of the users are gone: call Up of migrations/mysql", ErrDamaged, want-locked, want)
 	case !t.instant:
 		return t.Now()
 	}

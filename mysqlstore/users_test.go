@@ -7,6 +7,7 @@ import (
 	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/internal/testrig/paging"
+	migrations "github.com/sojourn-go/sojourn/migrations/mysql"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -117,5 +118,46 @@ func TestPagesOfSessionsThatBeganInOneMoment(t *testing.T) {
 		}
 		sqlExec(t, p.db, `UPDATE sojourn_sessions SET created_at = 7 WHERE user_id = ?`, user)
 		paging.Tied(t.Context(), t, s, user, sessions)
+	})
+}
+
+// A limit holds by the rows that are the locks of the users. If one is gone, the
+// users whose lock it is get an error instead of sessions beyond their limit, and
+// all others get theirs.
+func TestALockOfUsersThatIsGoneIsFoundOut(t *testing.T) {
+	t.Parallel()
+	dbtest.EachMySQL(t, func(t *testing.T, srv *dbtest.MySQLServer) {
+		p := migrated(t, srv)
+		s := openStore(t, p, quiet)
+		of := create(t, s, newSessionOf(s, "")) // to be renewed
+		sqlExec(t, p.db, `DELETE FROM sojourn_sessions_users WHERE stripe = ?`, stripeOf("ada"))
+		if stripeOf("ada") == stripeOf("bob") {
+			t.Fatal("ada and bob share a lock")
+		}
+		_, err := s.Create(t.Context(), newSessionOf(s, "ada"))
+		wantErr(t, "alone", err, ErrDamaged)
+		errs := oneBatch(t, s.creates,
+			func() error { _, err := s.Create(t.Context(), newSessionOf(s, "bob")); return err },
+			func() error { _, err := s.Create(t.Context(), newSessionOf(s, "ada")); return err },
+			func() error { _, err := s.Create(t.Context(), newSessionOf(s, "bob")); return err })
+		for i, want := range []error{nil, ErrDamaged, nil} {
+			wantErr(t, "in a batch", errs[i], want)
+		}
+		for range 3 {
+			_, _, err = s.CreateLimited(t.Context(), newSessionOf(s, "ada"), session.UserLimit{Max: 1})
+			wantErr(t, "under a limit", err, ErrDamaged)
+		}
+		rec := newSessionOf(s, "ada")
+		rec.Version = of.Version
+		_, err = s.Renew(t.Context(), of.Key, rec, 0)
+		wantErr(t, "a renewal", err, ErrDamaged)
+		_, _, err = s.RenewLimited(t.Context(), of.Key, rec, 0, session.UserLimit{Max: 1})
+		wantErr(t, "a renewal under a limit", err, ErrDamaged)
+		if n, err := s.CountUser(t.Context(), "ada"); n != 0 || err != nil {
+			t.Errorf("ada has %d sessions, %v", n, err)
+		}
+		if _, err := New(t.Context(), p.db, quiet); !errors.Is(err, migrations.ErrNotMigrated) {
+			t.Errorf("New: %v; want ErrNotMigrated", err)
+		}
 	})
 }

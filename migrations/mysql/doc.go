@@ -8,7 +8,8 @@
 //
 // A table called sessions comes with sessions_meta, which holds the version of
 // the tables and what all nodes must agree on, and sessions_users, whose rows are
-// locks. All are in the database that the connection has selected.
+// locks: Up makes those that a restore or a TRUNCATE has lost. All are in the
+// database that the connection has selected.
 //
 // Each version says which programs can use it: those with at least its
 // min_compatible version. So programs of two versions can run side by side

@@ -15,7 +15,7 @@ var (
 	ErrInvalid = errors.New("migrations/mysql: invalid configuration")
 
 	// ErrNotMigrated says that the database has no tables of ours under these
-	// names, or not all of them yet. Up makes them.
+	// names, or not all of them and of the rows that are locks. Up makes them.
 	ErrNotMigrated = errors.New("migrations/mysql: not migrated")
 
 	// ErrOutdated says that the database is older than this program needs. Up
@@ -34,7 +34,8 @@ var (
 	// ErrPermission says that the user lacks a right.
 	ErrPermission = errors.New("migrations/mysql: permission denied")
 
-	// ErrReadOnly says that the server takes no writes: a replica, say.
+	// ErrReadOnly says that the server takes no writes, as a replica, or the
+	// transaction.
 	ErrReadOnly = errors.New("migrations/mysql: the server is read-only")
 
 	// ErrUnsupported says that the server is too old.
@@ -66,6 +67,7 @@ const (
 	errLockWait        = 1205
 	errPrivilege       = 1227
 	errOptionPrevents  = 1290 // --read-only
+	errReadOnlyTx      = 1792
 	errReadOnlyMode    = 1836
 )
 
@@ -85,7 +87,7 @@ func (n names) explain(doing string, err error) error {
 		return n.errorf(ErrInvalid, "%s: %w", doing, err)
 	case errDatabaseDenied, errAccessDenied, errTableDenied, errColumnDenied, errPrivilege:
 		return n.errorf(ErrPermission, "%s: %w", doing, err)
-	case errOptionPrevents, errReadOnlyMode:
+	case errOptionPrevents, errReadOnlyTx, errReadOnlyMode:
 		return n.errorf(ErrReadOnly, "%s: %w", doing, err)
 	case errLockWait:
 		return n.errorf(ErrLocked, "%s: %w", doing, err)

@@ -19,6 +19,7 @@ type state struct {
 	columns                []string // of the sessions table, such as "hash binary(32)"
 	unique                 bool     // on the hash alone
 	begun                  bool     // the meta table has its row
+	locks                  int      // rows of the users table
 	version, minCompatible int
 }
 
@@ -47,10 +48,11 @@ func (n names) inspect(ctx context.Context, db Querier) (st state, err error) {
 	return st, err
 }
 
+// look sets limits, as a connection may have sql_select_limit.
 func (n names) look(ctx context.Context, db Querier) (st state, err error) {
 	rows, err := db.QueryContext(ctx, `
 SELECT table_name, table_type, coalesce(engine, ''), @@lower_case_table_names
-FROM information_schema.tables WHERE table_schema = database() AND table_name IN (?, ?, ?)`, n.table, n.metaTable, n.usersTable)
+FROM information_schema.tables WHERE table_schema = database() AND table_name IN (?, ?, ?) LIMIT 10`, n.table, n.metaTable, n.usersTable)
 	if err != nil {
 		return st, n.explain("read the schema", err)
 	}
@@ -94,8 +96,20 @@ FROM information_schema.tables WHERE table_schema = database() AND table_name IN
 			st.begun = true
 		}
 	}
+	if st.users == "table" {
+		err := db.QueryRowContext(ctx, `SELECT count(*) FROM `+n.users+` WHERE stripe BETWEEN 0 AND ?`, userLocks-1).Scan(&st.locks)
+		switch {
+		case number(err) == errUnknownColumn:
+			return st, n.errorf(ErrForeignTable, "%s is not the table of the users' locks: %w", n.users, err)
+		case err != nil:
+			return st, n.explain("count the users' locks", err)
+		}
+	}
 	return st, nil
 }
+
+// userLocks is how many rows the users table has, counted from 0.
+const userLocks = 256
 
 // checkServer is ErrUnsupported for a server without CHECK constraints or with
 // other tables in one CREATE than it says.
@@ -134,7 +148,7 @@ func supported(version string) bool {
 func (n names) inspectSessions(ctx context.Context, db Querier, st *state) error {
 	rows, err := db.QueryContext(ctx, `
 SELECT concat(column_name, ' ', data_type, if(data_type IN ('binary', 'varbinary'), concat('(', character_maximum_length, ')'), ''))
-FROM information_schema.columns WHERE table_schema = database() AND table_name = ?`, n.table)
+FROM information_schema.columns WHERE table_schema = database() AND table_name = ? LIMIT 10000`, n.table)
 	if err != nil {
 		return err
 	}
@@ -184,8 +198,6 @@ func (st state) foreign(n names) error {
 		return n.errorf(ErrForeignTable, "the table exists, but its meta table %s does not or is empty", n.meta)
 	case st.sessions == "" && st.version > 0:
 		return n.errorf(ErrForeignTable, "the meta table %s exists, but the table does not", n.meta)
-	case st.users == "" && st.version > 0:
-		return n.errorf(ErrForeignTable, "the meta table %s exists, but the table %s does not", n.meta, n.users)
 	}
 	return nil
 }
@@ -216,8 +228,20 @@ func (st state) usable(n names, version int) error {
 		return n.errorf(ErrNotMigrated, "call Up of migrations/mysql")
 	case st.version < version:
 		return n.errorf(ErrOutdated, "it has version %d, this program needs %d: call Up of migrations/mysql", st.version, version)
+	case st.locksMissing() > 0:
+		return n.errorf(ErrNotMigrated, "%d of the %d rows of %s are missing, which are locks of the users: call Up of migrations/mysql",
+			st.locksMissing(), userLocks, n.users)
 	}
 	return nil
+}
+
+// locksMissing counts the locks that the database has lost: a restore may have left
+// their table out. Up makes them again.
+func (st state) locksMissing() int {
+	if st.version == 0 {
+		return 0
+	}
+	return userLocks - st.locks
 }
 
 // Validate returns nil if the database is one that this program can use. It

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/mysqlconn"
 	"github.com/sojourn-go/sojourn/internal/mysqlreach"
 	"github.com/sojourn-go/sojourn/internal/sqlmigrate"
 	"github.com/sojourn-go/sojourn/internal/wait"
@@ -48,6 +49,9 @@ func up(ctx context.Context, db *sql.DB, cfg Config, fsys fs.FS) error {
 		return wait.Because(ctx, n.explain("connect", err))
 	}
 	defer discard(conn)
+	if err := mysqlconn.SetUp(ctx, conn, "utf8mb4", tableWait); err != nil {
+		return wait.Because(ctx, n.explain("set up the connection", err))
+	}
 	if done, err := n.done(ctx, conn, len(steps)); done || err != nil {
 		return wait.Because(ctx, err)
 	}
@@ -70,12 +74,12 @@ const lockName = `concat('sojourn_migrate:', left(sha2(concat(database(), '.', ?
 
 // tableWait is in seconds. All others have to wait behind a statement that
 // waits for a table.
-const tableWait = "5"
+const tableWait = 5
 
 // lock waits until no other process migrates. The lock ends with the
 // connection.
 func (n names) lock(ctx context.Context, conn *sql.Conn, limit time.Duration) error {
-	if _, err := conn.ExecContext(ctx, `SET SESSION autocommit = 1, lock_wait_timeout = `+tableWait+`, innodb_lock_wait_timeout = `+tableWait); err != nil {
+	if _, err := conn.ExecContext(ctx, fmt.Sprint(`SET SESSION lock_wait_timeout = `, tableWait)); err != nil {
 		return n.explain("prepare the connection", err)
 	}
 	began := time.Now()
@@ -112,10 +116,15 @@ func (n names) migrate(ctx context.Context, conn *sql.Conn, steps []sqlmigrate.S
 	if err != nil {
 		return err
 	}
-	if err := st.usable(n, len(steps)); !errors.Is(err, ErrNotMigrated) && !errors.Is(err, ErrOutdated) {
-		return err // somebody else was first, or it is not ours
+	err = st.usable(n, len(steps))
+	if !errors.Is(err, ErrNotMigrated) && !errors.Is(err, ErrOutdated) || st.version > len(steps) {
+		return err // somebody else was first, or it is not ours to change
 	}
-	for _, step := range steps[st.version:] {
+	todo := steps[st.version:]
+	if st.locksMissing() > 0 { // the first step makes them, and nothing else where it has been done
+		todo = append(steps[:1:1], todo...)
+	}
+	for _, step := range todo {
 		for _, statement := range step.Statements {
 			// A statement that an interrupted migration has run need not run
 			// again; the inspection at the end sees whether it was that.

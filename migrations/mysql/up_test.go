@@ -216,6 +216,85 @@ func TestWhatIsNotOursIsLeftAlone(t *testing.T) {
 	})
 }
 
+// However a connection is set up, by its DSN or by the server.
+func TestSettingsOfConnectionsDoNotMatter(t *testing.T) {
+	t.Parallel()
+	hostile := []string{"sql_safe_updates = 1", "sql_select_limit = 1", "tx_read_only = 1", "autocommit = 0", "completion_type = 2",
+		"sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH'"}
+	check := func(t *testing.T, db *sql.DB, what string) {
+		t.Helper()
+		if err := Validate(t.Context(), db, Config{}); !errors.Is(err, ErrNotMigrated) {
+			t.Errorf("%s: before Up: %v; want ErrNotMigrated", what, err)
+		}
+		for range 2 {
+			if err := Up(t.Context(), db, Config{}); err != nil {
+				t.Errorf("%s: Up: %v", what, err)
+			}
+		}
+		if err := Validate(t.Context(), db, Config{}); err != nil {
+			t.Errorf("%s: Validate: %v", what, err)
+		}
+		want := Settings{LongestLifetime: 48 * time.Hour, RetireGrace: time.Hour}
+		got, err := SetSettings(t.Context(), db, Config{}, want)
+		if strings.Contains(what, "read_only") {
+			if !errors.Is(err, ErrReadOnly) {
+				t.Errorf("%s: SetSettings: %v; want ErrReadOnly", what, err)
+			}
+			return
+		}
+		if err != nil || got != want {
+			t.Errorf("%s: SetSettings = %+v, %v", what, got, err)
+		}
+	}
+	dbtest.EachMySQL(t, func(t *testing.T, s *dbtest.MySQLServer) {
+		for _, setting := range hostile {
+			if !s.IsMariaDB() {
+				setting = strings.Replace(setting, "tx_", "transaction_", 1)
+			}
+			name, value, _ := strings.Cut(setting, " = ")
+			check(t, dbtest.DB(t, s.Database(t), func(c *mysql.Config) { c.Params = map[string]string{name: value} }), setting)
+		}
+	})
+	s := dbtest.StartMariaDB(t, dbtest.MySQLConfig{})
+	db := newDB(t, s)
+	for _, setting := range hostile[:3] {
+		mustExec(t, db, "SET GLOBAL "+setting)
+	}
+	db.SetMaxIdleConns(0) // each call gets a connection that begins with these
+	check(t, db, "tx_read_only by the server")
+}
+
+// The locks of the users are rows, which a restore or somebody's TRUNCATE can lose.
+// No limit would hold without them.
+func TestUpMakesLocksThatAreMissing(t *testing.T) {
+	t.Parallel()
+	dbtest.EachMySQL(t, func(t *testing.T, s *dbtest.MySQLServer) {
+		for missing, text := range map[string]string{
+			"1 of the 256":   `DELETE FROM sojourn_sessions_users WHERE stripe = 7`,
+			"256 of the 256": `TRUNCATE sojourn_sessions_users`,
+			" 256 of the":    `DROP TABLE sojourn_sessions_users`,
+		} {
+			db := newDB(t, s)
+			mustUp(t, db, Config{})
+			if err := insert(t, db, strings.Repeat("a", 32), "ada"); err != nil {
+				t.Fatal(err)
+			}
+			before := dump(t, db)
+			mustExec(t, db, text)
+			if err := Validate(t.Context(), db, Config{}); !errors.Is(err, ErrNotMigrated) || !strings.Contains(err.Error(), missing) {
+				t.Errorf("%s: Validate: %v; want ErrNotMigrated with %q", text, err, missing)
+			}
+			mustUp(t, db, Config{})
+			if err := Validate(t.Context(), db, Config{}); err != nil {
+				t.Errorf("%s: %v", text, err)
+			}
+			if after := dump(t, db); after != before {
+				t.Errorf("%s: Up changed\n%s\nto\n%s", text, before, after)
+			}
+		}
+	})
+}
+
 func TestNewerDatabasesAreUsedIfTheyAllowIt(t *testing.T) {
 	t.Parallel()
 	dbtest.EachMySQL(t, func(t *testing.T, s *dbtest.MySQLServer) {

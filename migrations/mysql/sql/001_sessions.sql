@@ -49,4 +49,4 @@ CREATE TABLE IF NOT EXISTS {{.users}} (
 ) ENGINE=InnoDB;
 INSERT IGNORE INTO {{.users}} (stripe)
 WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 255) SELECT i FROM n;
-UPDATE {{.meta}} SET schema_version = 1, min_compatible = 1 WHERE schema_version < 1;
+UPDATE {{.meta}} SET schema_version = 1, min_compatible = 1 WHERE one = 1 AND schema_version < 1;
