@@ -28,7 +28,8 @@ var (
 	// ErrBusy says that the server takes no more connections.
 	ErrBusy = errors.New("mysqlstore: too many connections")
 
-	// ErrDamaged says that the table holds what no store has written.
+	// ErrDamaged says that the tables hold what no store has written, or lack what
+	// they have held from the start.
 	ErrDamaged = errors.New("mysqlstore: damaged row")
 
 	// ErrUnsuitable says that a *sql.DB, or the server that it leads to, is not
@@ -158,6 +159,9 @@ func explain(err error) error {
 	case n == errPacketSize:
 		err = fmt.Errorf("the server's max_allowed_packet is smaller than it was: %w", err)
 		meaning = session.ErrTooLarge
+	case n == 1467: // ER_AUTOINC_READ_FAILED
+		err = fmt.Errorf("the table's AUTO_INCREMENT has no number left: %w", err)
+		meaning = ErrDamaged
 	case errors.Is(err, mysql.ErrPktTooLarge):
 		err = fmt.Errorf("the DSN's maxAllowedPacket: %w", err)
 		meaning = session.ErrTooLarge

@@ -5,8 +5,12 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"github.com/sojourn-go/sojourn/internal/sqlrow"
 	"github.com/sojourn-go/sojourn/internal/sqlstore"
@@ -146,9 +150,12 @@ func (t *tx) Page(user string, after int64, most int) (page sqlstore.Page, err e
 
 func (t *tx) Insert(rec session.Record, keptTo int32) error {
 	_, err := t.exec(t.ctx, text{insertSome, 1}, insertArgs(nil, rec, keptTo)...)
+	answer, _ := errors.AsType[*mysql.MySQLError](err)
 	switch {
-	case numberOf(err) != errDuplicate:
+	case answer == nil || answer.Number != errDuplicate:
 		return err
+	case strings.HasSuffix(answer.Message, "by_id'"): // the name of the index
+		return fmt.Errorf("%w: the table's AUTO_INCREMENT gives numbers that are taken: %w", ErrDamaged, err)
 	case t.lost != nil:
 		return errLate
 	}

@@ -161,3 +161,37 @@ func TestALockOfUsersThatIsGoneIsFoundOut(t *testing.T) {
 		}
 	})
 }
+
+// A number that is taken is no key that is: to try another key would never help.
+func TestANumberThatIsTakenIsNoKeyThatIs(t *testing.T) {
+	t.Parallel()
+	dbtest.EachMySQL(t, func(t *testing.T, srv *dbtest.MySQLServer) {
+		p := migrated(t, srv)
+		s := openStore(t, p, quiet)
+		rec := create(t, s, newSession(s, "data"))
+		sqlExec(t, p.db, `UPDATE sojourn_sessions SET id = 7`)
+		err := s.waits.do(t.Context(), func(c *conn) error {
+			if err := c.run(t.Context(), `SET insert_id = 7`); err != nil {
+				return err
+			}
+			return (&tx{conn: c, s: s, ctx: t.Context()}).Insert(newSession(s, "data"), 0)
+		})
+		wantErr(t, "a number that somebody has taken", err, ErrDamaged)
+		if _, err := s.Create(t.Context(), newSession(s, "data")); err != nil {
+			t.Errorf("the number after it: %v", err)
+		}
+		sqlExec(t, p.db, `UPDATE sojourn_sessions SET id = 18446744073709551615 WHERE hash = ?`, rec.Key.Hash[:])
+		for _, user := range []string{"", "ada"} {
+			_, err := s.Create(t.Context(), newSessionOf(s, user))
+			wantErr(t, "Create", err, ErrDamaged)
+			if errors.Is(err, session.ErrExists) {
+				t.Errorf("Create: %v", err)
+			}
+		}
+		for _, err := range oneBatch(t, s.creates,
+			func() error { _, err := s.Create(t.Context(), newSession(s, "a")); return err },
+			func() error { _, err := s.Create(t.Context(), newSession(s, "b")); return err }) {
+			wantErr(t, "in a batch", err, ErrDamaged)
+		}
+	})
+}
