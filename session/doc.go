@@ -19,7 +19,7 @@
 //	theme, err := session.Get[string](s, "theme")
 //	err = session.Update(s, "visits", func(n int) int { return n + 1 })
 //	err = visits.Update(s, func(n int) int { return n + 1 }) // visits is a Value: a key with its type
-//	err = s.Flash("Welcome!")
+//	err = s.Flash("Welcome!") // or s.FlashAs("info", "Welcome!")
 //	err = s.Logout(r.Context())
 //
 // Nothing is read for requests that do not ask. What a request changes is saved
@@ -50,7 +50,7 @@
 //	saveUninitialized                Options.SaveUninitialized
 //	secret                           Cookie.SigningKeys
 //	unset: 'destroy'                 Session.Destroy
-//	connect-flash                    Session.Flash, Flashes[T]
+//	connect-flash                    Session.FlashAs, FlashesAs[T]; without a category Flash, Flashes[T]
 //	csurf, csrf-csrf                 Session.CSRFToken, Manager.RequireCSRF
 //
 // # Requests at the same time

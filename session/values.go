@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,9 +13,6 @@ import (
 	"github.com/sojourn-go/sojourn/internal/redacted"
 	"github.com/sojourn-go/sojourn/internal/reqsession"
 )
-
-// flashKey is the value that holds the flashes.
-const flashKey = "_flash"
 
 // Get returns a value of the session, decoded as encoding/json does. A value
 // that is not there is the zero T, of which Has can tell the difference. It is
@@ -105,76 +101,12 @@ func updateValue[T any](s *Session, key string, fallback json.RawMessage, f func
 	})
 }
 
-// Flashes returns and removes, of what Flash has added, all that is a T, the oldest
-// first. What else there is stays for a Flashes of its type; json.RawMessage is
-// the type of all. Of concurrent requests each may get the same.
-func Flashes[T any](s *Session) ([]T, error) {
-	var all []T
-	err := s.do(s.ctx, func() error {
-		if err := s.decode(); err != nil {
-			return err
-		}
-		var taken []json.RawMessage
-		err := s.inside(func() error {
-			for _, raw := range flashesIn(s.values[flashKey]) {
-				if one, err := decodeValue[T](flashKey, raw); err == nil {
-					all, taken = append(all, one), append(taken, raw)
-				}
-			}
-			return nil
-		})
-		if err != nil || len(taken) == 0 {
-			return err
-		}
-		return s.update(flashKey, func(raw json.RawMessage) (json.RawMessage, error) {
-			left := flashesIn(raw)
-			for _, one := range taken {
-				if i := slices.IndexFunc(left, func(other json.RawMessage) bool { return bytes.Equal(other, one) }); i >= 0 {
-					left = slices.Delete(left, i, i+1)
-				}
-			}
-			if len(left) == 0 {
-				return nil, nil
-			}
-			return encodeValue(flashKey, left)
-		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	return all, nil
-}
-
-// flashesIn are the flashes of a session. What is no list, as another program may
-// have left it, is one flash.
-func flashesIn(raw json.RawMessage) []json.RawMessage {
-	var all []json.RawMessage
-	if raw != nil && json.Unmarshal(raw, &all) != nil {
-		return []json.RawMessage{raw}
-	}
-	return all
-}
-
-// Flash adds something for a later request to show once, by Flashes. Concurrent
-// requests may add, and all that they add is there. It fails as Set.
-func (s *Session) Flash(v any) error {
-	one, err := encodeValue(flashKey, v)
-	if err != nil {
-		return err
-	}
-	return s.do(s.ctx, func() error {
-		return s.update(flashKey, func(raw json.RawMessage) (json.RawMessage, error) {
-			return encodeValue(flashKey, append(flashesIn(raw), one))
-		})
-	})
-}
-
 // Set gives the session a value, encoded by encoding/json at once. Changes to v
 // made later do not count. A value that is there already, as far as this node knows,
 // is not saved again.
 //
 // It is ErrInvalid if v cannot be encoded, has a text that is not UTF-8 or is
-// nested deeper than MaxDepth, and if key is not UTF-8, empty or "_flash". It is
+// nested deeper than MaxDepth, and if key is not UTF-8, empty, "_flash" or begins with "_flash:". It is
 // ErrTooLarge, with the limit, if the session would have more data than the store
 // takes. It is ErrTooLate if the answer has begun and the session is not stored
 // yet, ErrDegraded if the session could not be read, and ErrNotFound if it was
@@ -223,7 +155,7 @@ func (s *Session) Clear() error {
 func (s *Session) Has(key string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.decode() == nil && key != flashKey && s.values[key] != nil
+	return s.decode() == nil && !ofFlashes(key) && s.values[key] != nil
 }
 
 // Keys returns the keys of all values, sorted.
@@ -234,7 +166,7 @@ func (s *Session) Keys() []string {
 		return nil
 	}
 	keys := slices.Sorted(maps.Keys(s.values))
-	return slices.DeleteFunc(keys, func(key string) bool { return key == flashKey })
+	return slices.DeleteFunc(keys, ofFlashes)
 }
 
 // raw is a value as JSON, which is never written to.
@@ -383,8 +315,8 @@ func (s *Session) usable() error {
 
 func checkKey(key string) error {
 	switch {
-	case key == "" || key == flashKey:
-		return fmt.Errorf("%w: the key of a value must be neither empty nor %q", ErrInvalid, flashKey)
+	case key == "" || ofFlashes(key):
+		return fmt.Errorf("%w: the key of a value must not be empty, %q or begin with %q", ErrInvalid, flashKey, flashKey+":")
 	case !utf8.ValidString(key):
 		return fmt.Errorf("%w: the key of a value must be UTF-8", ErrInvalid)
 	}

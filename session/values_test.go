@@ -176,7 +176,7 @@ func TestKeysOfValuesAreTextAndNotTheFlashes(t *testing.T) {
 	p := newSite(t, session.Options{})
 	b, _ := started(t, p)
 	b.visit(func(_ context.Context, s *session.Session) {
-		for _, key := range []string{"", "_flash", "\xff", "a\xc3"} {
+		for _, key := range []string{"", "_flash", "_flash:", "_flash:error", "\xff", "a\xc3"} {
 			_, popped := session.Pop[int](s, key)
 			for what, err := range map[string]error{
 				"Set": s.Set(key, 1), "Delete": s.Delete(key), "Pop": popped, "Update": session.Update(s, key, func(n int) int { return n }),
@@ -255,4 +255,57 @@ func TestFlashesAreShownOnce(t *testing.T) {
 	})
 	flashes("a", "b", "a", "<c>")
 	flashes()
+}
+
+func TestFlashesHaveCategories(t *testing.T) {
+	t.Parallel()
+	p := newSite(t, session.Options{})
+	b, key := started(t, p)
+	flash := func(category, text string) page {
+		return func(_ context.Context, s *session.Session) {
+			if err := s.FlashAs(category, text); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	b.visit(func(ctx context.Context, s *session.Session) {
+		for _, one := range []struct{ category, text string }{{"error", "a"}, {"info", "b"}, {"", "c"}, {"error", "d"}} {
+			flash(one.category, one.text)(ctx, s)
+		}
+		if err := s.Flash("e"); err != nil {
+			t.Error(err)
+		}
+		// Another request adds to it, which has loaded the session before.
+		b.site.serve(get(b.cookie), flash("error", "f"))
+	})
+	if got := body(t, p, key); got != `{"_flash":["c","e"],"_flash:error":["f","a","d"],"_flash:info":["b"],"k":0}` {
+		t.Errorf("the values are %s", got)
+	}
+	flashes := func(s *session.Session, category string, want ...string) {
+		t.Helper()
+		got, err := session.FlashesAs[string](s, category)
+		check(t, "the flashes of "+category, got, err, want)
+	}
+	b.visit(func(_ context.Context, s *session.Session) {
+		if keys := s.Keys(); len(keys) != 1 || s.Has("_flash:error") {
+			t.Errorf("the flashes are among the values: %q", keys)
+		}
+		flashes(s, "warning")
+		flashes(s, "error", "f", "a", "d")
+		flashes(s, "error")
+		got, err := session.Flashes[string](s)
+		check(t, "Flashes", got, err, []string{"c", "e"})
+	})
+	b.visit(func(_ context.Context, s *session.Session) { flashes(s, "info", "b") })
+	if got := body(t, p, key); got != `{"k":0}` {
+		t.Errorf("the values are %s", got)
+	}
+	b.visit(func(_ context.Context, s *session.Session) {
+		_, err := session.FlashesAs[string](s, "\xff")
+		for what, err := range map[string]error{"FlashAs": s.FlashAs("\xff", "a"), "FlashesAs": err, "of nothing": s.FlashAs("error", func() {})} {
+			if !errors.Is(err, session.ErrInvalid) {
+				t.Errorf("%s: %v; want ErrInvalid", what, err)
+			}
+		}
+	})
 }
