@@ -131,18 +131,27 @@ func (s *Session) Renew(ctx context.Context, grace time.Duration) error {
 			return nil
 		}
 		d := s.rotation(grace)
+		if s.next != nil { // by SetPolicy
+			d = *s.next
+			d.grace = grace
+		}
 		d.severs = grace == 0
 		if s.rec.User == "" {
-			d.deadline = s.deadline(s.policy, false)
+			d.deadline = s.deadline(d.policy, false)
 		}
-		if err := s.replaceable(d); err != nil {
-			return err
-		}
-		d.before = s.delta.clone()
-		s.next = &d
-		s.state.Begin()
-		return nil
+		return s.prepare(d)
 	})
+}
+
+// prepare has the session replaced when the answer begins.
+func (s *Session) prepare(d draft) error {
+	if err := s.replaceable(d); err != nil {
+		return err
+	}
+	d.before = s.delta.clone()
+	s.next = &d
+	s.state.Begin()
+	return nil
 }
 
 // cancel is for what Login or Renew have prepared and Save could not do: the

@@ -92,7 +92,7 @@ func (s *Session) store(within reqsession.Limits, reach reqsession.Reach) error 
 		case reach == reqsession.Nobody:
 			return s.tooLate(reach)
 		}
-		return s.begin(within, s.draft("", nil), UserLimit{})
+		return s.begin(within, s.draft("", s.head.policy), UserLimit{})
 	case reach == reqsession.Sent && s.renewalDue():
 		d := s.rotation(s.policy.RenewGrace)
 		d.due = s.renewalDue

@@ -260,7 +260,7 @@ const spare = 8
 func (s *Session) fits(key string) error {
 	h := s.head
 	if s.rec.Key.IsZero() {
-		h = s.draft("", nil).head
+		h = s.draft("", s.head.policy).head
 	}
 	size := 256 + wrappedLen + len(h.about)
 	for key, value := range s.values {
