@@ -291,8 +291,9 @@ func TestHandlersOfSeveralApplicationsCanBeNested(t *testing.T) {
 		return answer.Result()
 	}
 	inner := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := nodestore.FromContext(r.Context()); !errors.Is(err, session.ErrNoManager) {
-			t.Errorf("FromContext: %v", err)
+		outer, err := nodestore.FromContext(r.Context())
+		if s, other := a.m.Session(r.Context()); s != outer || err != other {
+			t.Errorf("FromContext = %v, %v; want the session of the outermost", outer, err)
 		}
 		for _, m := range []handlers{a.m, b.m} {
 			s, err := m.Session(r.Context())

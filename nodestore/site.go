@@ -216,17 +216,17 @@ func (m *site) handler(next http.Handler) http.Handler {
 // request goes on, the error is the caller's alone, and the next call loads the
 // session.
 //
+// Of several around a handler it is that of the outermost: who adds another one
+// inside changes nothing for handlers that are there. Express.Session and Koa.Session
+// ask for a certain one.
+//
 // The error is ErrNoManager of package session if ctx does not come from the
-// Handler of an Express or a Koa, or comes from several of them (see
-// Express.Session). It is the same if the request is outside the cookie's path:
-// there is no session then, nothing fails, and the handler answers.
+// Handler of an Express or a Koa. It is the same if the request is outside the
+// cookie's path: there is no session then, nothing fails, and the handler answers.
 func FromContext(ctx context.Context) (*Session, error) {
-	p, n := reqsession.Innermost[part](ctx)
-	switch {
-	case n == 0:
+	p, found := reqsession.Choose(ctx, func(part) bool { return false })
+	if !found {
 		return nil, errNoHandler
-	case n > 1:
-		return nil, fmt.Errorf("nodestore: %w: there are several: call the Session method of one", session.ErrNoManager)
 	}
 	return p.s.open(ctx)
 }

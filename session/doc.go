@@ -37,7 +37,7 @@
 //	Destroy                          Session.Destroy, Session.Logout
 //	Iterate                          Manager.All
 //	Lifetime, IdleTimeout            Policy.AbsoluteTimeout, Policy.IdleTimeout
-//	RememberMe                       Login.Policy with PolicyRememberMe
+//	RememberMe                       PolicyRememberMe in Login.Policy, or later in Session.SetPolicy
 //	ErrorFunc                        Options.ErrorHandler
 //	Load, Commit, Token              Manager.Open, Session.End, Session.Token
 //
@@ -45,7 +45,8 @@
 //	req.session.x = …                Session.Set
 //	regenerate                       Session.Login, Session.Renew
 //	destroy, save, reload            Session.Destroy, Save, Reload
-//	cookie.maxAge, rolling           Policy: the idle timeout slides in the store; the cookie need not
+//	cookie.maxAge, rolling           Policy: the idle timeout slides in the store; the cookie need not.
+//	                                 Session.SetPolicy for one session
 //	resave                           not needed: an unchanged session is touched, never written again
 //	saveUninitialized                Options.SaveUninitialized
 //	secret                           Cookie.SigningKeys

@@ -105,9 +105,8 @@ func kindOf(err error) string {
 // The errors of a Manager and of the sessions it gives to handlers, beside
 // those of its store.
 var (
-	// ErrNoManager says that a context does not come from a Manager's Handler.
-	// Or it comes from the Handlers of several, so that Manager.Session has to
-	// be called.
+	// ErrNoManager says that a context comes neither from a Manager's Handler nor
+	// from NewContext.
 	ErrNoManager = errors.New("session: no manager for this context")
 
 	// ErrTooLate says that the browser can no longer be given a cookie: the answer

@@ -184,15 +184,18 @@ func (m *Manager) since(version int64) func(context.Context, Key) (Record, error
 // request goes on, as that of a part of the page with a timeout of its own, the
 // error is the caller's alone, and the next call loads the session.
 //
+// Of several managers around a handler it is that of the one without Options.Name,
+// wherever it stands: who adds another one, with a name, changes nothing for handlers
+// that are there. If there is none without a name, or several, it is the outermost of
+// them. Manager.Session asks for a certain one. What NewContext has given goes before
+// all of them.
+//
 // The error is ErrNoManager if ctx comes neither from a Manager's Handler nor from
-// NewContext, or comes from the Handlers of several: see Manager.Session.
+// NewContext.
 func FromContext(ctx context.Context) (*Session, error) {
-	p, n := reqsession.Innermost[part](ctx)
-	switch {
-	case n == 0:
+	p, found := reqsession.Choose(ctx, func(p part) bool { return p.s.m.opts.Name == "" })
+	if !found {
 		return nil, fmt.Errorf("%w: wrap the handler by Manager.Handler", ErrNoManager)
-	case n > 1:
-		return nil, fmt.Errorf("%w: there are several: call Manager.Session", ErrNoManager)
 	}
 	return p.s, p.s.open(ctx)
 }

@@ -199,6 +199,19 @@ func TestAPolicyThatCannotBeSetChangesNothing(t *testing.T) {
 			t.Errorf("Save: %v", err)
 		}
 	})
+	// What a login would have cleared is there again.
+	b.visit(func(ctx context.Context, s *session.Session) {
+		loggingIn(t, "bob", session.Login{})(ctx, s)
+		policing(t, remembering())(ctx, s)
+		p.store.fail("Renew", oops)
+		if err := s.Save(ctx); !errors.Is(err, oops) || s.User() != "ann" || !s.Has("k") {
+			t.Errorf("Save: %v; the user is %q with %q", err, s.User(), s.Keys())
+		}
+		p.store.fail("Renew", nil)
+		if err := s.Save(ctx); err != nil {
+			t.Errorf("Save: %v", err)
+		}
+	})
 	if after := infoAt(b); after.Key != before.Key || !after.Deadline.Equal(before.Deadline) {
 		t.Errorf("it is %+v; before it was %+v", after, before)
 	}

@@ -29,6 +29,7 @@ type link struct {
 	manager any
 	cookie  string // its name
 	part    Part
+	given   bool // by With
 	outer   *link
 	kept    []string // cookies of managers inside
 }
@@ -43,7 +44,7 @@ func linkOf(ctx context.Context) *link {
 // With returns a context in which Find and the like find a session that no handler
 // has.
 func With(ctx context.Context, manager any, part Part) context.Context {
-	return context.WithValue(ctx, contextKey{}, &link{manager: manager, part: part, outer: linkOf(ctx)})
+	return context.WithValue(ctx, contextKey{}, &link{manager: manager, part: part, given: true, outer: linkOf(ctx)})
 }
 
 // Find returns the session of that manager.
@@ -57,16 +58,24 @@ func Find[P Part](ctx context.Context, manager any) (part P, found bool) {
 	return part, false
 }
 
-// Innermost returns the innermost session of that type, and how many there are.
-func Innermost[P Part](ctx context.Context) (part P, n int) {
+// Choose returns, of the sessions of that type, one that With has given: the
+// innermost. Else it is the outermost of those that are preferred or, if none is, of
+// all.
+func Choose[P Part](ctx context.Context, preferred func(P) bool) (part P, found bool) {
+	chosen := false
 	for l := linkOf(ctx); l != nil; l = l.outer {
-		if p, ok := l.part.(P); ok {
-			if n++; n == 1 {
-				part = p
-			}
+		p, ok := l.part.(P)
+		if !ok {
+			continue
+		}
+		if l.given {
+			return p, true
+		}
+		if is := preferred(p); is || !chosen {
+			part, found, chosen = p, true, is
 		}
 	}
-	return part, n
+	return part, found
 }
 
 // CookieTaken reports whether another manager of the request has a cookie of that

@@ -48,8 +48,13 @@ func nested(w *web) {
 	shop, plain := nodes[0], nodes[1]
 	b, user := w.browser(), w.unique("user")
 	r := b.visit(shop, func(v *visit) {
-		_, err := session.FromContext(v.r.Context())
-		v.refused("FromContext with two managers", err, session.ErrNoManager)
+		first, err := session.FromContext(v.r.Context())
+		v.must("FromContext with two managers", err)
+		plain.within(v, func(v *visit) {
+			if v.s != first {
+				v.Error("FromContext has the session of the manager with a name")
+			}
+		})
 		v.login(user)
 		v.set("cart", "book")
 		plain.within(v, func(v *visit) {
