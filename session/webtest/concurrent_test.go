@@ -1,6 +1,7 @@
 package webtest
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -17,6 +18,7 @@ func concurrentCases() []webCase {
 		{name: "two that write different keys lose nothing", protocols: onlyHTTP, run: twoWriters},
 		{name: "of two that write the same key the last one wins", protocols: both, run: lastWins},
 		{name: "concurrent updates of two counters all count", protocols: both, run: counters},
+		{name: "a client without HTTP reads what it wrote, on any node", protocols: onlyHTTP, run: calls},
 		{name: "changes of all sessions of a user and of their requests lose nothing", protocols: onlyHTTP, run: changesOfAll},
 		{name: "flashes of concurrent requests are all there, once", protocols: both, run: flashes},
 		{name: "what was there before Clear goes, what is set after it stays", protocols: both, run: clears},
@@ -102,6 +104,53 @@ func counters(w *web) {
 		want(v, "hits", clients*each)
 		want(v, "misses", clients*each+each*clients*(clients-1)/2)
 	})
+}
+
+func calls(w *web) {
+	const calls = 50
+	var nodes []*session.Manager
+	for i := range 2 {
+		m, err := session.NewManager(w.env.node(i), session.Options{}) // a spy tells no versions
+		if err != nil {
+			w.Fatal(err)
+		}
+		nodes = append(nodes, m)
+	}
+	token := ""
+	call := func(i int, do func(s *session.Session) error) {
+		w.Helper()
+		s, err := nodes[i%2].Open(w.ctx, token)
+		if err != nil {
+			w.Fatalf("Open: %v", err)
+		}
+		if err := do(s); err != nil {
+			w.Errorf("call %d: %v", i, err)
+		}
+		if err := s.End(w.ctx); err != nil {
+			w.Errorf("End: %v", err)
+		}
+		token = s.Token().Text()
+	}
+	call(0, func(s *session.Session) error { return s.Login(w.ctx, w.unique("user"), session.Login{}) })
+	for i := 1; i <= calls && !w.Failed(); i++ {
+		call(i, func(s *session.Session) error {
+			if n, err := session.Get[int](s, "n"); err != nil || n != i-1 {
+				w.Errorf("call %d sees %d, %v", i, n, err)
+			}
+			return s.Set("n", i)
+		})
+	}
+	ended := token
+	call(0, func(s *session.Session) error { return s.Logout(w.ctx) })
+	if token != "" {
+		w.Error("after Logout there is a token")
+	}
+	for _, m := range nodes {
+		w.eventually("each node refuses the token", func() bool {
+			_, err := m.Open(w.ctx, ended)
+			return errors.Is(err, session.ErrNotFound)
+		})
+	}
 }
 
 // changesOfAll has both nodes change a user's sessions while the browsers do.

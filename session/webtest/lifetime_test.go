@@ -15,6 +15,7 @@ func lifetimeCases() []webCase {
 		{name: "sessions end when they are idle and at their deadline, by the policy of their login", protocols: onlyHTTP, run: ends},
 		{name: "sessions that are used outlive their idle timeout, and their deadline where they have no absolute end", protocols: onlyHTTP, run: outlive},
 		{name: "a session without a user ends early until its login or renewal", protocols: onlyHTTP, run: anonymousDeadline},
+		{name: "a user is remembered later than the login, and requests under way lose nothing", protocols: both, run: rememberedLater},
 		{name: "an expired session is not adopted, and told as such", protocols: both, run: expiredCookie},
 	}
 }
@@ -67,6 +68,31 @@ func (b *browser) remember(n *node) {
 		b.Error("the cookie to be remembered is not persistent")
 	}
 	b.silent(n, func(v *visit) { v.set("used", true) })
+}
+
+func rememberedLater(w *web) {
+	s := w.begun()
+	lasting := session.Policy{IdleTimeout: -1, AbsoluteTimeout: longest, Persistent: true}
+	old := s.b.twin(s.home)
+	p := old.begin(s.away, func(v *visit) { v.set("under way", true) }, nothing)
+	r := s.b.visit(s.home, func(v *visit) {
+		v.set("theme", "dark")
+		v.must("SetPolicy", v.s.SetPolicy(v.r.Context(), &lasting))
+	})
+	if len(r.set()) != 1 || !strings.Contains(r.set()[0], "; Max-Age=") {
+		w.Errorf("%d cookies were set; want a persistent one", len(r.set()))
+	}
+	p.finish()
+	for _, b := range []*browser{s.b, old} {
+		b.silent(s.away, func(v *visit) {
+			v.must("Reload", v.s.Reload(v.r.Context()))
+			want(v, "theme", "dark")
+			want(v, "under way", true)
+			if left := v.s.Info().Deadline.Sub(v.now()); left < longest-time.Hour || left > longest {
+				v.Errorf("the deadline is in %v; want %v", left, longest)
+			}
+		})
+	}
 }
 
 // outlive uses two sessions for twice as long as they would last unused. If the
