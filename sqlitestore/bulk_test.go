@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sojourn-go/sojourn/internal/sqlstore"
+	"github.com/sojourn-go/sojourn/internal/wait"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -120,6 +121,69 @@ func logins(b *testing.B, s *Store, during func()) (took []time.Duration) {
 					return
 				}
 				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	during()
+	stop()
+	wg.Wait()
+	slices.Sort(took)
+	return took
+}
+
+// BenchmarkPruning deletes 150,000 dead rows beside live writes, and compares how
+// long these took with those before.
+func BenchmarkPruning(b *testing.B) {
+	dead, quietTime := 150_000, 5*time.Second
+	if hasty() {
+		dead, quietTime = 2000, 100*time.Millisecond
+	}
+	path := newPath(b)
+	s := openStore(b, path, quiet)
+	fillLive(b, s, path, "", 10_000)
+	db := openDB(b, DSN(path))
+	sqlExec(b, db, `
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+INSERT INTO sojourn_sessions (key, bucket, kept_to, version, expires_at, deadline, created_at, data)
+SELECT randomblob(32), 1, 1, 1, 1, 1000000, 0, randomblob(600) FROM n`, dead)
+	before := saves(b, s, func() { time.Sleep(quietTime) })
+	began := time.Now()
+	during := saves(b, s, func() {
+		if done, err := s.PruneNow(b.Context()); err != nil || done.Rows != int64(dead) {
+			b.Errorf("Pruned %+v, %v", done, err)
+		}
+	})
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(time.Since(began).Seconds(), "wall_s")
+	p99 := func(took []time.Duration) float64 { return float64(took[len(took)*99/100].Microseconds()) }
+	b.ReportMetric(float64(before[len(before)/2].Microseconds()), "quiet_p50_us")
+	b.ReportMetric(float64(during[len(during)/2].Microseconds()), "pruning_p50_us")
+	b.ReportMetric(p99(before), "quiet_p99_us")
+	b.ReportMetric(p99(during), "pruning_p99_us")
+	b.ReportMetric(p99(during)/p99(before), "p99_ratio")
+}
+
+// saves is 8 clients that each save some 60 times a second until during has
+// returned, and how long that took, sorted.
+func saves(b *testing.B, s *Store, during func()) (took []time.Duration) {
+	ctx, stop := context.WithCancel(b.Context())
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for range 8 {
+		rec := create(b, s, newSession(s, "data"))
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				began := time.Now()
+				saved, err := s.Save(b.Context(), rec)
+				mu.Lock()
+				took = append(took, time.Since(began))
+				mu.Unlock()
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				rec.Version = saved.Version
+				wait.Sleep(ctx, 10*time.Millisecond+rand.N(10*time.Millisecond))
 			}
 		})
 	}

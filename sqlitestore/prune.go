@@ -11,11 +11,14 @@ import (
 	"github.com/sojourn-go/sojourn/session"
 )
 
-// A transaction of pruning changes few rows, and other writes may run between
-// two of them. Readers do not notice it either.
+// A transaction of pruning takes about as long as a write, and other writes run
+// between two of them: it waits twice as long as it took. Readers do not notice it
+// either.
 const (
-	pruneRows  = 500
-	prunePause = 2 * time.Millisecond
+	pruneRows   = 500
+	pruneStep   = 2 * time.Millisecond
+	prunePause  = 2 * time.Millisecond // at least
+	pauseFactor = 2                    // of the time that the step took
 )
 
 // StartPruning implements session.Pruner. It prunes at once, unless another
@@ -109,12 +112,12 @@ func (s *Store) endPass() { <-s.pass }
 
 func (s *Store) prune(ctx context.Context, part bool) (session.Pruned, error) {
 	return s.engine.Prune(ctx, sqlstore.Pass{
-		Table: table{s}, Rows: pruneRows, Part: part,
-		Pause: func(_ time.Duration, changed int64) time.Duration {
+		Table: table{s}, Rows: pruneRows, Step: pruneStep, Part: part,
+		Pause: func(took time.Duration, changed int64) time.Duration {
 			if changed == 0 {
 				return 0 // it has only read
 			}
-			return prunePause
+			return max(prunePause, pauseFactor*took)
 		},
 	})
 }

@@ -79,8 +79,11 @@ func (e *Engine) PruneNowAndThen(ctx context.Context, next func() time.Duration,
 // Pass is one of pruning, in steps. Only one is under way at a time.
 type Pass struct {
 	Table Table
-	// Rows is how many rows, or IDs, one step is about.
+	// Rows is how many rows, or IDs, one step is about, at most.
 	Rows int64
+	// Step, if set, is how long a step may take that changes something: the next one
+	// after a longer one is smaller.
+	Step time.Duration
 	// Part says to look through a part of the table only, for what has been idle.
 	Part bool
 	// Pause is how long to wait after a step that took so long and changed so many
@@ -114,7 +117,10 @@ const sweepPasses = 60
 // Prune does a pass, counts and logs what it has done, and returns that, when it
 // fails as well.
 func (e *Engine) Prune(ctx context.Context, p Pass) (session.Pruned, error) {
-	w := &sweeper{e: e, Pass: p}
+	w := &sweeper{e: e, Pass: p, rows: p.Rows}
+	if p.Step > 0 {
+		w.rows = min(p.Rows, fewRows)
+	}
 	err := w.retire(ctx)
 	if err == nil {
 		err = w.sweep(ctx)
@@ -129,30 +135,52 @@ func (e *Engine) Prune(ctx context.Context, p Pass) (session.Pruned, error) {
 type sweeper struct {
 	Pass
 	e    *Engine
+	rows int64 // of the next step
 	done session.Pruned
 }
+
+// fewRows is how many rows a step has that must not take long, until it is known how
+// long they take, and at least.
+const fewRows = 16
 
 // paced does a step and pauses.
 func (w *sweeper) paced(ctx context.Context, f func() (session.Pruned, error)) error {
 	began := time.Now()
 	some, err := f()
+	took := time.Since(began)
 	w.done.Rows += some.Rows
 	w.done.Emptied += some.Emptied
 	w.e.add(some)
 	if err != nil {
 		return err
 	}
-	pause := w.Pause(time.Since(began), some.Rows+some.Emptied)
+	changed := some.Rows + some.Emptied
+	if w.Step > 0 && changed > 0 {
+		w.resize(took)
+	}
+	pause := w.Pause(took, changed)
 	if pause > 0 && !wait.Sleep(ctx, pause) {
 		return wait.Ended(ctx)
 	}
 	return nil
 }
 
+// resize has the next step take about as long as one may.
+func (w *sweeper) resize(took time.Duration) {
+	switch {
+	case took > w.Step:
+		w.rows = max(w.rows/2, min(fewRows, w.Rows))
+	case took < w.Step/2:
+		w.rows = min(2*w.rows, w.Rows)
+	}
+}
+
 func (w *sweeper) retire(ctx context.Context) error {
-	for rows := w.Rows; rows == w.Rows; {
-		err := w.paced(ctx, func() (_ session.Pruned, err error) {
-			rows, err = w.Table.Retire(ctx, w.Rows)
+	for more := true; more; {
+		err := w.paced(ctx, func() (session.Pruned, error) {
+			most := w.rows
+			rows, err := w.Table.Retire(ctx, most)
+			more = rows == most
 			return session.Pruned{Rows: rows}, err
 		})
 		if err != nil {
@@ -182,8 +210,9 @@ func (w *sweeper) sweepPart(ctx context.Context) error {
 	}
 	for after < to {
 		err := w.paced(ctx, func() (session.Pruned, error) {
-			first, emptied, err := w.Table.Sweep(ctx, after, w.Rows)
-			after = first + w.Rows - 1
+			ids := w.rows
+			first, emptied, err := w.Table.Sweep(ctx, after, ids)
+			after = first + ids - 1
 			if first == 0 {
 				after = to
 			}

@@ -259,11 +259,13 @@ type passes struct {
 	retired []int64
 	fails   error
 	takes   time.Duration
+	each    time.Duration // that a row takes
 }
 
 func (p *passes) Retire(_ context.Context, most int64) (int64, error) {
 	time.Sleep(p.takes)
 	n := min(most, p.dead)
+	time.Sleep(time.Duration(n) * p.each)
 	p.dead -= n
 	p.retired = append(p.retired, n)
 	return n, nil
@@ -376,6 +378,33 @@ func TestAPassThatFailsTellsHowFarItCame(t *testing.T) {
 	done, err := e.Prune(t.Context(), Pass{Table: p, Rows: 10, Part: true, Pause: noPause})
 	if want := (session.Pruned{Rows: 5, Emptied: 10}); !errors.Is(err, errDisk) || done != want || e.Stats().Pruned != want || p.swept != 0 {
 		t.Errorf("Prune = %+v, %v, came to %d", done, err, p.swept)
+	}
+}
+
+func TestStepsAreAsLargeAsTheirTimeAllows(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		each    time.Duration
+		retired []int64
+	}{
+		"fast rows":      {time.Microsecond, []int64{16, 32, 64, 100, 100, 88}},
+		"slow rows":      {60 * time.Microsecond, []int64{16, 32, 32, 32, 32, 32, 32, 32, 32, 32, 32, 32, 32}},
+		"very slow rows": {time.Second, slices.Repeat([]int64{16}, 25)},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			e, db := newFake(t)
+			p := &passes{fake: db, dead: 400, each: c.each}
+			if _, err := e.Prune(t.Context(), Pass{Table: p, Rows: 100, Step: 2 * time.Millisecond, Pause: noPause}); err != nil {
+				t.Error(err)
+			}
+			var all int64
+			for _, n := range p.retired {
+				all += n
+			}
+			if all != 400 || !slices.Equal(p.retired[:len(c.retired)], c.retired) {
+				t.Errorf("%s: the steps deleted %d", what, p.retired)
+			}
+		})
 	}
 }
 
