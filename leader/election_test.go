@@ -342,7 +342,5 @@ func TestTheLifetimeOfPoolConnectionsDoesNotEndTerms(t *testing.T) {
 		t.Errorf("%+v leads, %v, after %d terms; want process %d in its first", info, err, len(terms), first)
 	}
 	e.stop()
-	if n := pool.Stat().AcquiredConns(); n != 0 {
-		t.Errorf("%d connections of the pool in use", n)
-	}
+	dbtest.Eventually(t, "no connection of the pool is in use", func() bool { return pool.Stat().AcquiredConns() == 0 })
 }

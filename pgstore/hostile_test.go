@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -99,6 +100,20 @@ func TestRacesWhateverIsSet(t *testing.T) {
 			oneKeyIsInOneRow(t, at(t), 20)
 		})
 	}
+}
+
+// The note that foreign keys are in use is in a row that passes and other nodes write
+// too.
+func TestTheNoteOfForeignKeysWaitsForItsRow(t *testing.T) {
+	t.Parallel()
+	p := migrated(t)
+	s := p.node(t, Options{WriteTimeout: dbtest.Patience}, 4)
+	_, commit := p.foreign(t, `SELECT FROM `+p.names(t).Meta+` FOR UPDATE`)
+	rec := session.Record{Key: session.ForeignKey("test", "note"), Deadline: s.Now().Add(time.Hour)}
+	put := async(func() error { _, err := s.Put(context.Background(), rec); return err })
+	dbtest.Eventually(t, "the write of the note is repeated", func() bool { return s.Stats().Retries > 2 || len(put) > 0 })
+	commit()
+	wantErr(t, "Put", <-put, nil)
 }
 
 func TestOneForeignKeyIsInOneRow(t *testing.T) {

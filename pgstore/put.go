@@ -215,13 +215,15 @@ func (s *Store) markForeign(ctx context.Context) error {
 	if s.table.Known.Load().Foreign {
 		return nil
 	}
-	call, cancel := s.conns.Within(ctx, "the note")
-	defer cancel()
-	b := s.control.NewBatch(call)
-	b.Queue(s.parent.markForeign)
-	if err := s.control.Send(call, b); err != nil {
+	// Passes and other nodes write the same row.
+	err := s.writes.UntilKnown(ctx, s.control, nil, func(ctx context.Context, r db.Road) error {
+		b := r.NewBatch(ctx)
+		b.Queue(s.parent.markForeign)
+		return r.Send(ctx, b)
+	}, nil)
+	if err != nil {
 		return fmt.Errorf("note that keys without a bucket are in use: %w", err)
 	}
-	_, err := s.table.Refresh(ctx)
+	_, err = s.table.Refresh(ctx)
 	return err
 }
