@@ -117,7 +117,7 @@ func (s *Store) Put(ctx context.Context, rec session.Record) (out session.Record
 			return nil
 		}
 		if rec.Deadline.IsZero() {
-			rec.Deadline = now.Add(s.opts.Longest)
+			rec.Deadline = s.limits.PutDeadline(rec.Key, now)
 		}
 		rec.Expires = storekit.Earlier(rec.Expires, rec.Deadline)
 		r, err := s.newRow(rec, s.limits, now)

@@ -49,11 +49,7 @@ func (s *Store) putForeign(ctx context.Context, rec session.Record, replace bool
 		rec.Expires = storekit.Expiry(rec.Expires)
 	}
 	if rec.Deadline.IsZero() {
-		if rec.Key.Bucket == 0 {
-			rec.Deadline = s.Now().Add(s.table.Known.Load().Longest)
-		} else {
-			rec.Deadline = time.Unix(int64(rec.Key.Bucket)*3600, 0)
-		}
+		rec.Deadline = s.limits().PutDeadline(rec.Key, s.Now())
 	}
 	bucket := session.BucketOf(rec.Deadline)
 	if rec.Key.Bucket != 0 {
@@ -163,7 +159,7 @@ func (s *Store) putLocked(ctx context.Context, tx pgx.Tx, rec session.Record, bu
 // endIfPast ends the session if the expiry that was asked for has passed.
 func (s *Store) endIfPast(ctx context.Context, tx pgx.Tx, out *session.Record, bucket int32) (bool, error) {
 	ends := !out.Expires.After(s.Now().Add(storekit.ClockError))
-	err := tx.QueryRow(ctx, s.parent.putEnd, out.Key.Hash[:], bucket, out.Expires).Scan(&out.Version, &out.Deadline, &out.Created)
+	err := tx.QueryRow(ctx, s.parent.putEnd, out.Key.Hash[:], bucket, out.Expires, out.Version).Scan(&out.Version, &out.Deadline, &out.Created)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, nil

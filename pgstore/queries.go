@@ -170,7 +170,7 @@ WHERE s.key = $1::bytea AND s.bucket = $2::integer AND ` + live + `
 RETURNING s.version, s.expires_at, s.deadline, s.created_at`,
 
 		putEnd: `
-UPDATE ` + parent + ` SET ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
+UPDATE ` + parent + ` SET version = version + $4::bigint, ended_at = pg_catalog.clock_timestamp(), user_id = NULL, data = NULL
 WHERE key = $1 AND bucket = $2 AND ` + live + ` AND $3::timestamptz <= pg_catalog.clock_timestamp()
 RETURNING version, deadline, created_at`,
 

@@ -164,7 +164,8 @@ type Putter interface {
 	// Put creates the session or replaces the data of the live one. If
 	// rec.Expires is not zero, it moves the expiry, in either direction up to
 	// the deadline; an expiry that has passed ends the session. rec.Deadline
-	// counts for a new session only; zero means the longest lifetime. A new
+	// counts for a new session only; zero means the longest lifetime, or the end of
+	// the bucket that the key tells. A new
 	// session's expiry is capped at the deadline too; one that has passed is
 	// ErrDeadline and creates nothing. A dead session of that key wins, even if
 	// it is renewed and in its grace period: Put then is ErrNotFound. rec.User

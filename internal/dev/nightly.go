@@ -23,7 +23,7 @@ func nightly(r *runner) error {
 	r.env = inCI
 	return r.finish(errors.Join(proofs,
 		r.goTest("races and faults, three times", "test", "-race", "-count=3", "-parallel=8", testLimit, "-p=1",
-			"./pgstore", "./mysqlstore", "./sqlitestore", "./memstore", "./nodestore", "./session", "./leader"),
+			"./pgstore", "./mysqlstore", "./sqlitestore", "./memstore", "./nodestore", "./session", "./session/difftest", "./leader"),
 		r.goTest("each benchmark once", "test", "-short", "-run=^$", "-bench=.", "-benchtime=1x", testLimit, "-p=1", "./..."),
 		r.step("fuzz tests", func() error { return fuzz(r) }),
 		matrix(r, nil),

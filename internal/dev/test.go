@@ -25,9 +25,9 @@ func test(r *runner) error {
 	r.env = append(r.env, "CI=true")
 	sample := fmt.Sprint(mutants, "=", rand.Uint32())
 	r.note("The cache's protocol is tried with a sample, %s; nightly does more.", sample)
-	// Each package runs servers of its own, for which it also waits. The slowest
-	// begin first, so that the others fill the time that they leave.
-	packages := []string{fmt.Sprint("-p=", min(runtime.NumCPU()+1, 4)), "./pgstore", "./mysqlstore", "./invalidation", "./..."}
+	// Each package runs servers of its own. The slowest begin first, so that the
+	// others fill the time that they leave.
+	packages := []string{fmt.Sprint("-p=", min(runtime.NumCPU(), 4)), "./pgstore", "./mysqlstore", "./invalidation", "./..."}
 	// Tests wait for servers more than they compute, hence -parallel. With -short
 	// what chance decides is repeated less often. Vet has been run.
 	watched := func(in []string, more ...string) []string {

@@ -96,10 +96,7 @@ func (r *Row) Put(rec session.Record, mayEnd bool, lost error) (session.Record, 
 // PutNew is what a Put of rec creates where there is no row of its hash.
 func PutNew(rec session.Record, limits storekit.Limits, now time.Time) (session.Record, error) {
 	if rec.Deadline.IsZero() {
-		rec.Deadline = now.Add(limits.Longest)
-		if rec.Key.Bucket != 0 { // the key says when
-			rec.Deadline = time.Unix(int64(rec.Key.Bucket)*3600, 0)
-		}
+		rec.Deadline = limits.PutDeadline(rec.Key, now)
 	}
 	if rec.Expires.After(rec.Deadline) {
 		rec.Expires = time.Time{} // the deadline, as it is kept

@@ -106,6 +106,16 @@ func (l Limits) New(rec session.Record, now time.Time) (session.Record, error) {
 	return l.made(rec, now, Deadline, Expiry)
 }
 
+// PutDeadline is the deadline of a session that is put without one, by a clock that
+// shows now: the longest lifetime, or the end of the bucket that the key tells.
+func (l Limits) PutDeadline(key session.Key, now time.Time) time.Time {
+	latest := now.Add(l.Longest)
+	if key.Bucket != 0 && key.Bucket != session.BucketOf(latest) {
+		return time.Unix(int64(key.Bucket)*3600, 0).UTC()
+	}
+	return latest
+}
+
 // NewExact is New for a store that keeps times as they are.
 func (l Limits) NewExact(rec session.Record, now time.Time) (session.Record, error) {
 	return l.made(rec, now, Exact, Exact)

@@ -14,6 +14,7 @@ import (
 func putCases() []testCase {
 	cases := []testCase{
 		{name: "put creates a session", run: putCreates},
+		{name: "put without a deadline creates a session for as long as its key allows", run: putWithoutDeadline},
 		{name: "put replaces a session", run: putReplaces},
 		{name: "put moves the expiry both ways up to the deadline", run: putExpires},
 		{name: "put with an expiry that has passed ends the session", run: putEnds},
@@ -28,6 +29,27 @@ func putCases() []testCase {
 		cases[i].needs = Putter
 	}
 	return cases
+}
+
+// putWithoutDeadline tries the key of an ID, which tells the hour of its deadline,
+// and one that does not.
+func putWithoutDeadline(e *env) {
+	own, foreign := e.record(), e.foreign()
+	end := session.Record{Deadline: time.Unix(int64(own.Key.Bucket)*3600, 0).UTC()}
+	own.Deadline, foreign.Deadline = time.Time{}, time.Time{}
+	got := e.put(own)
+	if !got.Deadline.Equal(end.Deadline) || !got.Expires.Equal(end.Deadline) {
+		e.Errorf("the key of an ID: deadline %v, expiry %v; want %v, when its bucket ends", got.Deadline, got.Expires, end.Deadline)
+	}
+	e.same("Get", e.live(own.Key), got)
+	got = e.put(foreign)
+	if off := got.Deadline.Sub(e.now().Add(e.h.Longest)).Abs(); off > time.Minute {
+		e.Errorf("another key: deadline %v, which is not the longest lifetime by %v", got.Deadline, off)
+	}
+	// A bucket that has passed allows nothing.
+	own.Key = session.NewID(e.now().Add(-2 * time.Hour)).Key()
+	_, err := e.s.(session.Putter).Put(e.ctx, own)
+	e.refused("Put with the key of an hour that has passed", err, session.ErrDeadline)
 }
 
 func (e *env) put(rec session.Record) session.Record {
@@ -119,7 +141,7 @@ func putEnds(e *env) {
 		rec := e.create(e.foreign())
 		ended := rec
 		ended.Expires = expires
-		e.put(ended)
+		e.newer("a Put that ends the session", e.put(ended), rec.Version)
 		e.neverLive(rec.Key, "a session that a put ended")
 		_, err := e.s.(session.Putter).Put(e.ctx, rec)
 		e.refused("Put after that", err, session.ErrNotFound)
