@@ -27,6 +27,7 @@ type conn struct {
 	stmts map[text]*statement
 	uses  uint64
 	until time.Time // it is replaced then
+	idle  time.Time // since then, in the pool
 
 	// instant says that SYSDATE is the time at which it is evaluated, and that
 	// it may be part of what is written. A condition in an UPDATE is then
@@ -111,7 +112,8 @@ func drop(c *sql.Conn) {
 
 // usable reports whether the connection, which was idle, is still there.
 func (c *conn) usable(ctx context.Context) bool {
-	if c.broken || time.Now().After(c.until) {
+	now := time.Now()
+	if c.broken || now.After(c.until) || now.Sub(c.idle) > mysqlconn.IdleTimeout/2 {
 		return false
 	}
 	return c.sql.Raw(func(dc any) error {

@@ -22,7 +22,8 @@ func createManner() manner {
 }
 
 // createLone knows the time only roughly, so its statement refuses what looks
-// too early or too late. createBatch and createApart find out why.
+// too early or too late, and a user whose stripe somebody holds. createBatch and
+// createApart find out why.
 func createLone(t *tx, o *op) (bool, error) {
 	if !t.instant {
 		return false, nil
@@ -51,14 +52,14 @@ func createBatch(t *tx, ops []*op) error {
 		}
 	}
 	slices.Sort(users)
-	now, err := t.shareStripes(slices.Compact(users))
+	shared, now, err := t.shareStripes(slices.Compact(users))
 	if err != nil {
 		return err
 	}
 	limits := t.s.limits()
 	var recs []session.Record
 	for _, o := range ops {
-		if o.lost != nil {
+		if o.lost != nil || o.rec.User != "" && !slices.Contains(shared, stripeOf(o.rec.User)) {
 			continue
 		}
 		o.made = o.rec

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"sync"
+	"time"
 
 	"github.com/sojourn-go/sojourn/internal/sqlstore"
 )
@@ -39,6 +40,7 @@ func (p *pool) take(ctx context.Context) (*conn, error) {
 }
 
 func (p *pool) put(c *conn) {
+	c.idle = time.Now()
 	p.mu.Lock()
 	keep := !c.broken && !p.closed
 	if keep {

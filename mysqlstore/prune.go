@@ -9,6 +9,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/mysqlconn"
 	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/storekit"
 	"github.com/sojourn-go/sojourn/internal/wait"
@@ -107,6 +108,7 @@ var errPassTaken = errors.New("another node prunes")
 const (
 	pruneRows   = 250
 	leastPause  = time.Millisecond
+	mostPause   = mysqlconn.IdleTimeout / 4
 	pauseFactor = 2 // of the time that the step took
 )
 
@@ -116,7 +118,9 @@ func (w table) prune(ctx context.Context, part bool) (done session.Pruned, err e
 	}
 	done, err = w.s.engine.Prune(ctx, sqlstore.Pass{
 		Table: w, Rows: pruneRows, Part: part,
-		Pause: func(took time.Duration, _ int64) time.Duration { return max(leastPause, pauseFactor*took) },
+		Pause: func(took time.Duration, _ int64) time.Duration {
+			return min(max(leastPause, pauseFactor*took), mostPause)
+		},
 	})
 	if err == nil {
 		err = w.step(ctx, w.takeTurn)

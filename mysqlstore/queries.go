@@ -24,6 +24,7 @@ const (
 	renewed
 	moveTo
 	takeStripe
+	shareStripe
 	pageOfUser
 	ofUser
 	keysOfUser
@@ -97,6 +98,10 @@ const writable = ` WHERE hash = ? AND ? IN (0, bucket) AND ended_at IS NULL AND 
 // on how far ahead the deadline may lie.
 const inTime = `? > ` + present + ` AND ? <= ` + present + ` + ?`
 
+// sharedUnlessHeld shares rows that nobody holds alone, and leaves out the others.
+// MySQL and MariaDB each read the comment that is for them.
+const sharedUnlessHeld = ` /*!80000 FOR SHARE SKIP LOCKED */ /*M! LOCK IN SHARE MODE SKIP LOCKED */`
+
 const liveOfUser = ` WHERE user_id = ? AND ended_at IS NULL AND expires_at > ` + started
 
 func newQueries(n names) queries {
@@ -112,7 +117,7 @@ func newQueries(n names) queries {
 		one(insertAnonymous): `
 INSERT INTO ` + inserted + ` VALUES (IF(` + inTime + `, ?, NULL), ?, ?, ?, ?, ?, ?, ?, ?)`,
 		one(insertOfUser): `
-INSERT INTO ` + inserted + ` SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? FROM ` + users + ` WHERE stripe = ? AND ` + inTime + ` LOCK IN SHARE MODE`,
+INSERT INTO ` + inserted + ` SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? FROM ` + users + ` WHERE stripe = ? AND ` + inTime + sharedUnlessHeld,
 		// The expiry in force comes back as the id that was inserted last.
 		one(saveData): `
 UPDATE ` + t + ` SET version = ?, expires_at = LAST_INSERT_ID(expires_at), data = ?` + writable + `
@@ -131,7 +136,8 @@ UPDATE ` + t + ` SET expires_at = LAST_INSERT_ID(LEAST(?, deadline))` + writable
 		one(renewed): `
 UPDATE ` + t + ` SET ended_at = ?, user_id = NULL, data = NULL, renewed_to = ?, grace_until = ? WHERE hash = ?`,
 
-		one(takeStripe): `SELECT ` + present + ` FROM ` + users + ` WHERE stripe = ? FOR UPDATE`,
+		one(takeStripe):  `SELECT ` + present + `, stripe FROM ` + users + ` WHERE stripe = ? FOR UPDATE`,
+		one(shareStripe): `SELECT ` + present + `, stripe FROM ` + users + ` WHERE stripe = ? LOCK IN SHARE MODE`,
 		// An ended session has no user.
 		one(pageOfUser): `
 SELECT id, hash, 1 FROM ` + t + ` FORCE INDEX (by_user) WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?`,
@@ -186,7 +192,7 @@ UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET expires_at = ELT(` + which + `, ` + l
 		q[text{endSome, size}] = `
 UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET ended_at = ?, user_id = NULL, data = NULL WHERE hash IN (` + list + `)`
 		q[text{shareStripes, size}] = `
-SELECT ` + present + ` FROM ` + users + ` WHERE stripe IN (` + list + `) ORDER BY stripe LOCK IN SHARE MODE`
+SELECT ` + present + `, stripe FROM ` + users + ` WHERE stripe IN (` + list + `) ORDER BY stripe` + sharedUnlessHeld
 		// sweep keeps the rows: a key could be put again once its row is gone.
 		q[text{sweep, size}] = `
 UPDATE ` + t + ` FORCE INDEX (PRIMARY) SET ended_at = expires_at, user_id = NULL, data = NULL

@@ -20,44 +20,50 @@ func stripeOf(user string) int64 {
 }
 
 // Admit takes the user's stripe, or shares it.
-func (t *tx) Admit(user string, alone bool) (time.Time, error) {
+func (t *tx) Admit(user string, alone bool) (now time.Time, err error) {
+	q := shareStripe
 	if alone {
-		return t.lockStripes(1, one(takeStripe), stripeOf(user))
+		q = takeStripe
 	}
-	return t.shareStripes([]int64{stripeOf(user)})
+	locked, now, err := t.lockStripes(one(q), stripeOf(user))
+	if err == nil && len(locked) == 0 {
+		// It would lock nothing, and a limit would not hold.
+		err = fmt.Errorf("%w: a lock of the users is gone: call Up of migrations/mysql", ErrDamaged)
+	}
+	return now, err
 }
 
-// shareStripes shares stripes, which are sorted and different. It waits until nobody holds
-// one of them alone, and returns the time after that.
-func (t *tx) shareStripes(of []int64) (now time.Time, err error) {
-	if len(of) == 0 {
-		return t.Now()
+// shareStripes shares those of some stripes that nobody holds alone, and returns
+// them with the time after that.
+func (t *tx) shareStripes(of []int64) (shared []int64, now time.Time, err error) {
+	if len(of) > 0 {
+		var args []any
+		for i := range sizeFor(len(of)) {
+			args = append(args, of[min(i, len(of)-1)])
+		}
+		shared, now, err = t.lockStripes(text{shareStripes, len(args)}, args...)
 	}
-	var args []any
-	for i := range sizeFor(len(of)) {
-		args = append(args, of[min(i, len(of)-1)])
+	if err == nil && len(shared) == 0 {
+		now, err = t.Now()
 	}
-	return t.lockStripes(len(of), text{shareStripes, len(args)}, args...)
+	return shared, now, err
 }
 
-// lockStripes locks so many rows. A row that is not there locks nothing: then a
-// limit would not hold.
-func (t *tx) lockStripes(want int, q text, args ...any) (now time.Time, err error) {
-	sent, locked := time.Now(), 0
+func (t *tx) lockStripes(q text, args ...any) (locked []int64, now time.Time, err error) {
+	sent := time.Now()
 	err = t.query(t.ctx, q, func(v []driver.Value) error {
-		locked++
 		scan := scanner(v)
 		now = scan.Time()
+		locked = append(locked, scan.Number())
 		return scan.Err
 	}, args...)
 	switch {
-	case err != nil:
-		return now, err
-	case locked != want:
-		return now, fmt.Errorf("%w: %d of %d locks of the users are gone: call Up of migrations/mysql", ErrDamaged, want-locked, want)
+	case err != nil || len(locked) == 0:
+		return nil, now, err
 	case !t.instant:
-		return t.Now()
+		now, err = t.Now()
+		return locked, now, err
 	}
 	t.s.clock.observe(sent, now, time.Now())
-	return now, nil
+	return locked, now, nil
 }

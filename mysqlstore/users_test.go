@@ -1,9 +1,11 @@
 package mysqlstore
 
 import (
+	"context"
 	"errors"
 	"testing"
 
+	"github.com/sojourn-go/sojourn/internal/mysqlconn"
 	"github.com/sojourn-go/sojourn/internal/sqlstore"
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/internal/testrig/paging"
@@ -193,5 +195,67 @@ func TestANumberThatIsTakenIsNoKeyThatIs(t *testing.T) {
 			func() error { _, err := s.Create(t.Context(), newSession(s, "b")); return err }) {
 			wantErr(t, "in a batch", err, ErrDamaged)
 		}
+	})
+}
+
+// A stripe that is held for long holds up the logins of its users alone: the batch
+// goes on without them.
+func TestAHeldStripeHoldsUpNoOtherUsers(t *testing.T) {
+	t.Parallel()
+	dbtest.EachMySQL(t, func(t *testing.T, srv *dbtest.MySQLServer) {
+		p := migrated(t, srv)
+		s := openStore(t, p, quiet)
+		tx, release := p.foreign(t)
+		sqlExec(t, tx, `SELECT * FROM sojourn_sessions_users WHERE stripe = ? FOR UPDATE`, stripeOf("ada"))
+		before := s.Stats().Flushes
+		results := begin(t, s.creates,
+			func() error { _, err := s.Create(context.Background(), newSessionOf(s, "ada")); return err },
+			func() error { _, err := s.Create(context.Background(), newSessionOf(s, "bob")); return err },
+			func() error { _, err := s.Create(context.Background(), newSessionOf(s, "")); return err },
+			func() error { _, err := s.Create(context.Background(), newSessionOf(s, "eve")); return err })
+		for _, i := range []int{1, 2, 3} {
+			wantErr(t, "a create of the same batch", <-results[i], nil)
+		}
+		if n := s.Stats().Flushes - before; n != 1 {
+			t.Errorf("they took %d transactions; want 1", n)
+		}
+		dbtest.Eventually(t, "the one of the held stripe waits by itself", func() bool { return p.blocked(t, s.database) == 1 })
+		lone := newSessionOf(s, "ada") // which no batch takes along
+		alone := async(func() error { _, err := s.Create(context.Background(), lone); return err })
+		wantErr(t, "another lone create", func() error { _, err := s.Create(t.Context(), newSessionOf(s, "bob")); return err }(), nil)
+		release()
+		wantErr(t, "the create that waited", <-results[0], nil)
+		wantErr(t, "the lone one", <-alone, nil)
+	})
+}
+
+// The server ends a connection that has had nothing to do for long, and its locks:
+// nobody may be there any more.
+func TestNoLockOutlivesItsHolder(t *testing.T) {
+	t.Parallel()
+	dbtest.EachMySQL(t, func(t *testing.T, srv *dbtest.MySQLServer) {
+		p := migrated(t, srv)
+		s := openStore(t, p, quiet)
+		c, err := newConn(t.Context(), p.db, s.conns.texts, s.conns.charset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.close()
+		var seconds int
+		if err := c.sql.QueryRowContext(t.Context(), `SELECT @@wait_timeout`).Scan(&seconds); err != nil || seconds != int(mysqlconn.IdleTimeout.Seconds()) {
+			t.Errorf("the server waits %d s, %v", seconds, err)
+		}
+		for _, text := range []string{`SET SESSION wait_timeout = 1`, `START TRANSACTION`} {
+			if err := c.run(t.Context(), text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := (&tx{conn: c, s: s, ctx: t.Context()}).Admit("ada", true); err != nil {
+			t.Fatal(err)
+		}
+		dbtest.Eventually(t, "the lock is free", func() bool {
+			_, err := s.Create(t.Context(), newSessionOf(s, "ada"))
+			return err == nil
+		})
 	})
 }
