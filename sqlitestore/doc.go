@@ -35,7 +35,8 @@
 //
 // A pass each minute, by one of the processes, deletes what is past its
 // deadline and, in the course of an hour, what has long been idle. Its
-// transactions have up to 500 rows. The space is used again for new sessions;
+// transactions take about two milliseconds each, and it pauses for twice as long
+// after each: other writes get in between. The space is used again for new sessions;
 // the file does not shrink by itself (see VACUUM in SQLite's manual).
 //
 // # What happens on failure
