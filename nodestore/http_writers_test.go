@@ -280,3 +280,59 @@ func TestTurnsLoseNothingThatNodeWrites(t *testing.T) {
 		}
 	})
 }
+
+// A function of Update that panics when it is called again, for what another request
+// has written, holds up no later request.
+func TestAPanicInAChangeKeepsNoTurn(t *testing.T) {
+	t.Parallel()
+	w := express(t, "fake", nodestore.ExpressOptions{})
+	w.node(sidA, plainRow)
+	var second sync.WaitGroup
+	w.store.before("save", func() {
+		waits := make(chan struct{})
+		second.Go(func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("it did not panic")
+				}
+			}()
+			w.ask(cookieA, func(t turn) {
+				calls := 0
+				t.must("Update", nodestore.Update(t.s, "n", func(n int) int {
+					if calls++; calls > 1 {
+						panic("again")
+					}
+					return n + 1
+				}))
+				close(waits)
+			})
+		})
+		<-waits
+		for range 1000 {
+			runtime.Gosched() // so that it waits for its turn
+		}
+	})
+	w.ask(cookieA, sets("first", true))
+	second.Wait()
+	w.store.before("save", func() { // and one whose value is of another type by then
+		waits := make(chan struct{})
+		second.Go(func() {
+			w.ask(cookieA, func(t turn) {
+				t.must("Update", nodestore.Update(t.s, "fourth", func(n int) int { return n + 1 }))
+				close(waits)
+			})
+		})
+		<-waits
+		for range 1000 {
+			runtime.Gosched()
+		}
+	})
+	w.ask(cookieA, sets("fourth", "text"))
+	second.Wait()
+	if res := w.ask(cookieA, sets("third", true)); res.StatusCode != http.StatusOK {
+		t.Errorf("the answer is %d", res.StatusCode)
+	}
+	if row := w.row(sidA); !strings.Contains(row, `"first":true`) || !strings.Contains(row, `"third":true`) {
+		t.Errorf("the row is %s", row)
+	}
+}

@@ -240,18 +240,21 @@ func (s *Session) save(within reqsession.Limits) error {
 // the changes to what the one before has written. The caller calls pass with what
 // it has written itself, nil if nothing.
 func (s *Session) takeTurn(ctx context.Context) (pass func(*Entry), err error) {
-	before, pass, err := s.m.turns.Take(ctx, s.entry.ID)
+	before, done, err := s.m.turns.Take(ctx, s.entry.ID)
 	if err != nil {
 		return nil, err
 	}
-	if before == nil || bytes.Equal(before.Data, s.entry.Data) {
-		return pass, nil
+	defer func() { // also when a change panics
+		if pass == nil {
+			done(before)
+		}
+	}()
+	if before != nil && !bytes.Equal(before.Data, s.entry.Data) {
+		if err := s.rebase(func() (Entry, error) { return *before, nil }); err != nil {
+			return nil, err
+		}
 	}
-	if err := s.rebase(func() (Entry, error) { return *before, nil }); err != nil {
-		pass(before)
-		return nil, err
-	}
-	return pass, nil
+	return done, nil
 }
 
 // again prepares another attempt at a write that failed, where there is a point
