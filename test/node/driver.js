@@ -1,14 +1,9 @@
 'use strict';
 
-// Holds one store of one package and does with it what the tests ask for. Each
-// line of standard input is {id, method, args}, each line of output
-// {id, result} or {id, error}. It ends with its input.
-//
-//   node driver.js '{"package": …, "database": …, "settings": …}'
+// Opens one store of one package, {package, database, settings}, and offers its
+// methods to the tests.
 
 const stores = require('./stores');
-
-const config = JSON.parse(process.argv[2]);
 
 // The middlewares do not hand a store what it gave them, but sessions whose
 // cookie was brought to life again.
@@ -27,9 +22,9 @@ function expressMethods({ store, prune }) {
   return methods;
 }
 
-function koaMethods({ store, prune }) {
+function koaMethods({ store, prune }, options) {
   const MiddlewareStore = require('koa-generic-session/lib/store');
-  const wrapped = new MiddlewareStore(store, { ...config.settings.middleware });
+  const wrapped = new MiddlewareStore(store, { ...options });
   return {
     get: sid => wrapped.get(sid),
     set(sid, sess) {
@@ -41,37 +36,9 @@ function koaMethods({ store, prune }) {
   };
 }
 
-async function open() {
-  const { package: name, database, settings } = config;
-  if (name in stores.koa) return koaMethods(await stores.koa[name](database, settings));
-  return expressMethods(await stores.express[name](database, settings));
-}
-
-async function answer(methods, line) {
-  const { id, method, args } = JSON.parse(line);
-  let reply;
-  try {
-    if (!(method in methods)) throw new Error(`${config.package} has no ${method}`);
-    reply = { id, result: await methods[method](...args) };
-  } catch (err) {
-    reply = { id, error: String(err && err.message) };
-  }
-  process.stdout.write(JSON.stringify(reply) + '\n');
-}
-
-async function main() {
-  const opening = open();
-  let rest = '';
-  process.stdin.setEncoding('utf8');
-  process.stdin.on('data', async chunk => {
-    // Not readline: it also splits at U+2028.
-    const lines = (rest + chunk).split('\n');
-    rest = lines.pop();
-    const methods = await opening;
-    for (const line of lines) answer(methods, line);
-  });
-  process.stdin.on('end', () => process.exit(0)); // some stores have timers that go on
-  process.stdout.write(JSON.stringify({ methods: Object.keys(await opening) }) + '\n');
-}
-
-main();
+module.exports = async ({ package: name, database, settings }) => {
+  const koa = name in stores.koa;
+  const it = await (koa ? stores.koa : stores.express)[name](database, settings);
+  const methods = koa ? koaMethods(it, settings.middleware) : expressMethods(it);
+  return { methods, close: it.close };
+};

@@ -48,18 +48,18 @@ type nodeApp struct {
 	Session   any      `json:"session"` // options of the middleware
 }
 
-// startApps serves apps from one process and returns proxies to them.
+// startApps has Node serve apps and returns proxies to them.
 func startApps(t testing.TB, k kind, db database, apps map[string]nodeApp) map[string]http.Handler {
 	t.Helper()
 	config := k.config(db)
 	config["apps"] = apps
-	var ready struct{ Port int }
-	start(t, "apps.js", config, &ready)
+	node := useHub(t)
+	number, _ := node.open(t, "apps", config)
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	proxies := map[string]http.Handler{}
 	for name := range apps {
-		to := &url.URL{Scheme: "http", Host: fmt.Sprint("127.0.0.1:", ready.Port), Path: "/" + name}
+		to := &url.URL{Scheme: "http", Host: fmt.Sprint("127.0.0.1:", node.port), Path: fmt.Sprintf("/%d/%s", number, name)}
 		proxies[name] = &httputil.ReverseProxy{Transport: transport, Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(to)
 			r.Out.Header["X-Forwarded-Proto"] = r.In.Header["X-Forwarded-Proto"]

@@ -40,7 +40,7 @@ func (m *mysqld) Close() error { return m.my.Close() }
 
 func sharedMySQL(t testing.TB, f mysqlserver.Flavour) *MySQLServer {
 	t.Helper()
-	m, err := sharedServer(t, string(f), func() (*mysqld, error) {
+	m, err := Shared(t, string(f), func() (*mysqld, error) {
 		my, err := mysqlserver.Start(t.Context(), f, mysqlserver.Config{})
 		return &mysqld{my: my}, err
 	})

@@ -53,7 +53,7 @@ func (p *postgres) Close() error {
 // cannot be stopped, killed, paused or restarted by a test.
 func Postgres(t testing.TB) *Server {
 	t.Helper()
-	p, err := sharedServer(t, "Postgres", func() (*postgres, error) {
+	p, err := Shared(t, "Postgres", func() (*postgres, error) {
 		pg, err := pgserver.Start(t.Context(), pgserver.Config{})
 		return &postgres{pg: pg, admins: map[string]*pgx.Conn{}}, err
 	})

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// shared has the servers of this test binary that no test owns.
+// shared has what no test of this binary owns: servers, and what Shared starts.
 var shared = servers{started: map[string]started{}}
 
 type servers struct {
@@ -41,19 +41,20 @@ func (s *servers) end() error {
 	return errors.Join(errs...)
 }
 
-// sharedServer returns the server of a kind, which the first test starts.
-func sharedServer[S interface{ Close() error }](t testing.TB, kind string, start func() (S, error)) (server S, err error) {
+// Shared returns what all tests of this binary share under a name, and the first
+// that asks starts. It is closed when all have run, in no order.
+func Shared[S interface{ Close() error }](t testing.TB, name string, start func() (S, error)) (server S, err error) {
 	t.Helper()
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if !shared.running {
 		t.Fatal("dbtest: TestMain must call dbtest.Main, which stops the shared servers")
 	}
-	one, ok := shared.started[kind]
+	one, ok := shared.started[name]
 	if !ok {
 		one.server, one.err = start()
 		// Otherwise every later test would wait for the same failure.
-		shared.started[kind] = one
+		shared.started[name] = one
 	}
 	if one.err != nil {
 		return server, one.err
