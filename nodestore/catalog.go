@@ -118,8 +118,11 @@ func tableOf(l Layout, id, data, expires *column) table {
 	t := table{
 		maxID:    id.characters,
 		maxData:  data.bytes,
-		latest:   time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
+		latest:   lastDate,
 		zoneless: expires.kind == "timestamp",
+	}
+	if l.Expires == ExpiryDate && l.Dialect != Postgres {
+		t.latest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	}
 	switch expires.kind {
 	case "int4", "int":

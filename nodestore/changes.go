@@ -242,13 +242,7 @@ func (s *Session) Cookie() Cookie {
 	return s.cookie()
 }
 
-func (s *Session) cookie() Cookie {
-	c, err := s.m.rules.parse(cookieOf(s.doc))
-	if err != nil { // it cannot be: adopt has parsed it
-		return s.m.opts.cookie
-	}
-	return c
-}
+func (s *Session) cookie() Cookie { return s.m.rules.parse(cookieOf(s.doc)) }
 
 // SetCookie changes what the session's cookie is like, as assigning to
 // req.session.cookie does. Take the result of Cookie, change some fields and
@@ -267,14 +261,7 @@ func (s *Session) SetCookie(c Cookie) error {
 			return err
 		}
 		now := s.m.now()
-		were, err := s.m.rules.fields(s.cookie(), now)
-		if err != nil {
-			return err
-		}
-		fields, err := s.m.rules.fields(c, now)
-		if err != nil {
-			return err
-		}
+		were, fields := s.m.rules.fields(s.cookie(), now), s.m.rules.fields(c, now)
 		return s.change(change{path: []string{cookieKey}, update: func(raw json.RawMessage) (json.RawMessage, error) {
 			d, err := split(raw)
 			if err != nil {

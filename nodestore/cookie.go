@@ -165,10 +165,10 @@ func place(d *Document, f field, later []field) {
 	_ = d.insert(at, f.name, f.value) // the name can be encoded
 }
 
-// readCookie reads what both packages keep of a cookie, and as they do.
-func readCookie(d *Document) (Cookie, error) {
+// readCookie reads what both packages keep of a cookie, as they do: whatever is
+// there is taken. Only a line of it can fail; see checkLine.
+func readCookie(d *Document) Cookie {
 	c := Cookie{Path: "/", MaxAge: none}
-	var err error
 	str := func(name, value string) string {
 		raw := d.Raw(name)
 		switch {
@@ -177,7 +177,7 @@ func readCookie(d *Document) (Cookie, error) {
 		case !truthy(raw):
 			return ""
 		case json.Unmarshal(raw, &value) != nil:
-			err = fmt.Errorf("nodestore: %w: the cookie's %s is no string", session.ErrUndecodable, name)
+			return string(raw)
 		}
 		return value
 	}
@@ -197,63 +197,34 @@ func readCookie(d *Document) (Cookie, error) {
 		}
 	}
 	c.Partitioned = truthy(d.Raw("partitioned"))
-	if err == nil {
-		err = c.check()
-		if err == nil && c.SameSite == "auto" {
-			err = errors.New(`Cookie.SameSite is "auto"`)
-		}
-		if err != nil {
-			err = fmt.Errorf("nodestore: %w: %w", session.ErrUndecodable, err)
-		}
-	}
-	return c, err
+	return c
 }
 
-// truthy is what JavaScript takes for true.
-func truthy(raw json.RawMessage) bool {
-	switch string(raw) {
-	case "", "null", "false", `""`:
-		return false
+// checkLine says why a cookie that a row has told cannot be sent, if so.
+func (c Cookie) checkLine() error {
+	err := c.check()
+	if err == nil && c.SameSite == "auto" {
+		err = errors.New(`Cookie.SameSite is "auto"`)
 	}
-	number, err := strconv.ParseFloat(string(raw), 64)
-	return err != nil || number != 0
+	if err != nil {
+		return fmt.Errorf("nodestore: %w: the session's cookie cannot be sent: %w", session.ErrInvalid, err)
+	}
+	return nil
 }
 
-// longestDate is how far from 1970 a Date of JavaScript can be, in milliseconds.
-const longestDate = 8.64e15
-
-// millis reads a number of milliseconds. there is whether it is one at all.
-func millis(raw json.RawMessage) (ms int64, there bool, err error) {
-	if raw == nil || string(raw) == "null" {
-		return 0, false, nil
-	}
-	number, err := strconv.ParseFloat(string(raw), 64)
-	if err != nil || math.Abs(number) > longestDate {
-		return 0, false, fmt.Errorf("nodestore: %w: the cookie has no number of milliseconds", session.ErrUndecodable)
-	}
-	return int64(number), true, nil
-}
+// errEndless is about a cookie whose end is no date.
+var errEndless = fmt.Errorf("nodestore: %w: the session's cookie cannot be sent: its end is no date", session.ErrInvalid)
 
 // duration is a MaxAge of so many milliseconds, one that has passed the
 // shortest.
-func duration(ms int64) time.Duration {
+func duration(ms float64) time.Duration {
 	switch {
-	case ms <= 0:
-		return 1
-	case ms > math.MaxInt64/int64(time.Millisecond):
+	case ms < 1:
+		return time.Millisecond
+	case ms > math.MaxInt64/float64(time.Millisecond):
 		return math.MaxInt64
 	}
 	return time.Duration(ms) * time.Millisecond
-}
-
-// later is the time so many milliseconds from now, to the millisecond, as a
-// Date is.
-func later(now time.Time, ms int64) (time.Time, error) {
-	at := now.UnixMilli() + ms
-	if at < -longestDate || at > longestDate {
-		return time.Time{}, fmt.Errorf("nodestore: %w: the cookie's end is out of range", session.ErrUndecodable)
-	}
-	return time.UnixMilli(at).UTC(), nil
 }
 
 // isoTime is Date.toISOString.

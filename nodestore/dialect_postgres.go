@@ -22,8 +22,8 @@ var postgres = dialect{
 
 	// A column without time zone holds the wall clock of the connection's
 	// TimeZone: the server converts, both ways.
-	dateRead: `CASE WHEN isfinite({expires}) THEN (extract(epoch FROM {expires}::timestamptz) * 1000000)::bigint
-		WHEN {expires} = 'infinity' THEN 253402300799000000 WHEN {expires} = '-infinity' THEN 0 END`,
+	dateRead: `CASE WHEN isfinite({expires}) THEN (least(extract(epoch FROM {expires}::timestamptz), 8640000000000) * 1000000)::bigint
+		WHEN {expires} = 'infinity' THEN 8640000000000000000 WHEN {expires} = '-infinity' THEN 0 END`,
 	dateWrite:  `{:expires}::timestamptz`,
 	dateColumn: `{expires}`,
 	dateNow:    `{:now}::timestamptz`,

@@ -23,8 +23,8 @@ import (
 // context has ended.
 func (s *Session) Regenerate(ctx context.Context) error {
 	return s.do(ctx, func() error {
-		if s.state.Failure() != nil || s.state.Closed() {
-			return s.usable()
+		if err := s.endable(); err != nil {
+			return err
 		}
 		if err := s.replaceable(); err != nil {
 			return err
@@ -37,6 +37,7 @@ func (s *Session) Regenerate(ctx context.Context) error {
 		}
 		s.lines = nil // no ID of the old one is to be given to the browser
 		s.end = atEnd{regenerated: true}
+		s.recover()
 		s.state.Begin()
 		return nil
 	})
@@ -154,11 +155,28 @@ func (s *Session) endOld(ctx context.Context) error {
 // more. It is no error if there is no row.
 func (s *Session) Destroy(ctx context.Context) error {
 	return s.do(ctx, func() error {
-		if s.state.Failure() != nil || s.state.Closed() {
-			return s.usable()
+		if err := s.endable(); err != nil {
+			return err
 		}
 		return s.destroy(ctx, session.ReasonLogout)
 	})
+}
+
+// endable says whether the session can still be ended, which one can be too that
+// cannot be read, and one that has ended already.
+func (s *Session) endable() error {
+	if s.state.Closed() || s.state.Failure() != nil && !s.unreadable {
+		return s.usable()
+	}
+	return nil
+}
+
+// recover lets the request go on without the session that it could not read.
+func (s *Session) recover() {
+	if s.unreadable {
+		s.unreadable = false
+		s.state.Recover()
+	}
 }
 
 // destroy ends the row of a session too that a request has found dead: a Node
@@ -177,13 +195,24 @@ func (s *Session) destroy(ctx context.Context, why session.Reason) error {
 		}
 		s.lines = nil // no ID of it is to be given to the browser
 		if s.m.clearEnded && !s.state.Sealed() {
-			s.setLines(s.m.rules.clear(s.cookie(), s.m.https(s.r)))
+			s.setLines(s.clear())
 		}
 		s.entry, s.old = Entry{}, Entry{}
 	}
 	s.newID = ""
+	s.recover()
 	s.state.Become(reqsession.Gone)
 	return s.forget()
+}
+
+// clear takes the cookie from the browser. One that cannot be sent cannot have
+// been: then it is that of the options.
+func (s *Session) clear() []cookieLine {
+	c := s.cookie()
+	if c.checkLine() != nil {
+		c = s.m.opts.cookie
+	}
+	return s.m.rules.clear(c, s.m.https(s.r))
 }
 
 // Unset gives the session up for this request, as req.session = null does: its
@@ -192,9 +221,10 @@ func (s *Session) destroy(ctx context.Context, why session.Reason) error {
 // answer.
 func (s *Session) Unset() error {
 	return s.do(s.r.Context(), func() error {
-		if err := s.usable(); err != nil {
+		if err := s.usable(); err != nil && (s.state.Closed() || !s.unreadable) {
 			return err
 		}
+		s.recover()
 		s.state.Become(reqsession.Unset)
 		return s.forget()
 	})

@@ -3,35 +3,26 @@ package nodestore
 import (
 	"encoding/json"
 	"fmt"
-	"math"
-	"net/http"
 	"time"
 
 	"github.com/sojourn-go/sojourn/session"
 )
 
 // Expiry is what the package would write for this document now: the time that
-// its cookie tells, or else the default lifetime, rounded. It may have passed.
+// its cookie tells, or else the default lifetime, rounded. It may have passed. An
+// expiry beyond what the column holds is the last that it holds.
 //
+// What JavaScript takes for false tells nothing: null, false, 0 and the empty text.
 // A cookie.expires that is a text is taken for the Date that express-session
-// makes of it before it calls its store. The error is session.ErrInvalid where
-// the package would fail or write nonsense: the document is not a JSON object,
-// or its cookie tells something that is no time.
+// makes of it before it calls its store; docs/node.md says which texts are read.
+// The error is session.ErrInvalid where the package would fail or write nonsense:
+// the document is not a JSON object, or its cookie tells something that is no time.
 func (s *Store) Expiry(data []byte) (time.Time, error) {
 	t, err := s.expiry(data, s.clock())
 	return t, wrap("expiry", err)
 }
 
 func (s *Store) expiry(data []byte, now time.Time) (time.Time, error) {
-	t, err := s.lifetime(data, now)
-	if err != nil {
-		return time.Time{}, err
-	}
-	return s.storable(t, now)
-}
-
-// lifetime is where a session ends, by its document.
-func (s *Store) lifetime(data []byte, now time.Time) (time.Time, error) {
 	// A map, since a struct would take "Cookie" for the cookie.
 	var doc, cookie map[string]json.RawMessage
 	if err := json.Unmarshal(data, &doc); err != nil || doc == nil {
@@ -41,67 +32,67 @@ func (s *Store) lifetime(data []byte, now time.Time) (time.Time, error) {
 		cookie = nil // none, or not an object: it tells nothing
 	}
 	for _, source := range s.layout.TTL {
-		t, err := source.in(cookie, now)
-		if err != nil || !t.IsZero() {
-			return t, err
+		t, told, err := source.in(cookie, now)
+		if err != nil || told {
+			return s.capped(t, now), err
 		}
 	}
-	return now.Add(s.opts.DefaultTTL), nil
+	return s.byDefault(now), nil
 }
 
-// in looks for the expiry in a cookie. Zero: it does not say.
-func (source TTLSource) in(cookie map[string]json.RawMessage, now time.Time) (time.Time, error) {
+// byDefault is the end of a session that begins now and does not say.
+func (s *Store) byDefault(now time.Time) time.Time {
+	return s.capped(now.Add(s.opts.DefaultTTL), now)
+}
+
+// in looks for the expiry in a cookie.
+func (source TTLSource) in(cookie map[string]json.RawMessage, now time.Time) (t time.Time, told bool, err error) {
 	name := "expires"
 	if source == CookieMaxAge {
 		name = "maxAge"
 	}
 	raw := cookie[name]
-	var number float64
-	var text string
-	switch {
-	case len(raw) == 0, string(raw) == "null", string(raw) == "false":
-		return time.Time{}, nil
-	case json.Unmarshal(raw, &number) == nil:
-		if source == CookieMaxAge {
-			if number == 0 {
-				return time.Time{}, nil
-			}
-			number += float64(now.UnixMilli())
-		}
-		// Where no date of JavaScript is either.
-		if number = math.Trunc(number); math.Abs(number) > 8.64e15 {
-			return time.Time{}, invalid("cookie.%s is out of range", name)
-		}
-		return time.UnixMilli(int64(number)).UTC(), nil
-	case source == CookieExpires && json.Unmarshal(raw, &text) == nil:
-		// time.RFC3339 takes milliseconds too.
-		for _, form := range []string{time.RFC3339, http.TimeFormat} {
-			if t, err := time.Parse(form, text); err == nil {
-				return t.UTC(), nil
-			}
-		}
+	if !truthy(raw) {
+		return time.Time{}, false, nil
 	}
-	return time.Time{}, invalid("cookie.%s is not a time", name)
+	if number, is := numberOf(raw); is && source == CookieMaxAge {
+		if t, ok := laterBy(now, number); ok || number < 0 {
+			return t, true, nil
+		}
+		return lastDate, true, nil
+	}
+	t, ok := dateOf(raw, time.Local)
+	if !ok || source == CookieMaxAge {
+		return time.Time{}, false, invalid("cookie.%s is not a time", name)
+	}
+	return t, true, nil
 }
 
-// storable rounds an expiry the way the package does, and fails if the column
-// cannot hold it.
-func (s *Store) storable(t, now time.Time) (time.Time, error) {
+// capped rounds an expiry the way the package does, to one that the column can
+// hold. What is before 1970 is as dead as any.
+func (s *Store) capped(t, now time.Time) time.Time {
 	t = s.layout.Write.round(t, now)
-	if t.Before(time.UnixMilli(0)) { // as dead as any, and unsigned columns hold it
-		t = time.UnixMilli(0).UTC()
+	if t.After(s.table.latest) {
+		return s.table.latest
 	}
+	if t.Before(time.UnixMilli(0)) {
+		return time.UnixMilli(0).UTC()
+	}
+	return t
+}
+
+// storable is capped, but fails if the column cannot hold the expiry.
+func (s *Store) storable(t, now time.Time) (time.Time, error) {
 	if t.After(s.table.latest) {
 		return time.Time{}, fmt.Errorf("%w: the column holds expiries up to %s", session.ErrDeadline, s.table.latest.Format(time.RFC3339))
 	}
-	return t, nil
+	return s.capped(t, now), nil
 }
 
 // time reads a number as the column, or the query for a date, has it.
 func (k ExpiryKind) time(n int64) time.Time {
-	const latest = 253402300799 // the end of the year 9999
 	per := map[ExpiryKind]int64{ExpiryDate: 1e6, ExpirySeconds: 1, ExpiryMillis: 1e3}[k]
-	seconds := min(max(n/per, 0), latest)
+	seconds := min(max(n/per, 0), lastDate.Unix())
 	var rest int64
 	if seconds == n/per && n > 0 {
 		rest = n % per * (1e9 / per)

@@ -13,7 +13,7 @@ func offline(l Layout) *Store {
 	return &Store{
 		layout: l,
 		opts:   Options{}.withDefaults(l),
-		table:  table{latest: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)},
+		table:  table{latest: lastDate},
 		now:    newTestClock(frozen).now,
 	}
 }
@@ -35,6 +35,13 @@ func TestALifetimeIsLookedForInThePackagesOrder(t *testing.T) {
 		{css, `{"cookie":7}`, at(clock + dayMS)},
 		{css, `{"cookie":{"expires":null}}`, at(clock + dayMS)},
 		{css, `{"cookie":{"expires":false}}`, at(clock + dayMS)},
+		{css, `{"cookie":{"expires":""}}`, at(clock + dayMS)},
+		{css, `{"cookie":{"expires":0}}`, at(clock + dayMS)},
+		{css, `{"cookie":{"expires":-0.0e5}}`, at(clock + dayMS)},
+		{css, `{"cookie":{"expires":-1}}`, at(0)},
+		{css, `{"cookie":{"expires":"2030-01-02"}}`, at(1893542400000)},
+		{kgs, `{"cookie":{"maxAge":false,"expires":""}}`, at(1893542400000)},
+		{kgs, `{"cookie":{"maxAge":""}}`, at(1893542400000)},
 		{css, `{"cookie":{"maxAge":1000}}`, at(clock + dayMS)},
 		{css, `{"Cookie":{"expires":"2030-01-02T03:04:05.678Z"}}`, at(clock + dayMS)},
 		{css, `{"cookie":{"Expires":"2030-01-02T03:04:05.678Z"}}`, at(clock + dayMS)},
@@ -62,7 +69,7 @@ func TestALifetimeIsLookedForInThePackagesOrder(t *testing.T) {
 		}
 	}
 	for _, data := range []string{
-		`{"cookie":{"expires":true}}`, `{"cookie":{"expires":""}}`, `{"cookie":{"expires":"tomorrow"}}`,
+		`{"cookie":{"expires":true}}`, `{"cookie":{"expires":"tomorrow"}}`,
 		`{"cookie":{"expires":[]}}`, `{"cookie":{"expires":8.7e15}}`, `[]`, `null`, `"x"`, ``, `{`,
 	} {
 		if got, err := offline(css).Expiry([]byte(data)); !errors.Is(err, session.ErrInvalid) {

@@ -189,11 +189,7 @@ func (x expressRules) fresh(now time.Time, https bool) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	fields, err := x.fields(c, now)
-	if err != nil {
-		return nil, err
-	}
-	return split(object(fields))
+	return split(object(x.fields(c, now)))
 }
 
 func (x expressRules) complete(c Cookie, https bool) (Cookie, error) {
@@ -213,73 +209,62 @@ func (x expressRules) complete(c Cookie, https bool) (Cookie, error) {
 	return c, c.check()
 }
 
-func (x expressRules) fields(c Cookie, now time.Time) ([]field, error) {
-	maxAge, expires := json.RawMessage("null"), json.RawMessage("null")
+func (x expressRules) fields(c Cookie, now time.Time) []field {
+	maxAge := json.RawMessage("null")
 	if c.MaxAge > 0 {
-		end, err := later(now, c.MaxAge.Milliseconds())
-		if err != nil {
-			return nil, err
-		}
-		maxAge, expires = strconv.AppendInt(nil, c.MaxAge.Milliseconds(), 10), text(isoTime(end))
+		maxAge = strconv.AppendInt(nil, c.MaxAge.Milliseconds(), 10)
 	}
 	return []field{
 		{"originalMaxAge", maxAge}, {"partitioned", flag(c.Partitioned)}, {"priority", text(c.Priority)},
-		{"expires", expires}, {"secure", secureField(c.Secure)}, {"httpOnly", boolean(!c.NotHTTPOnly)},
+		{"expires", expiresIn(maxAge, now)}, {"secure", secureField(c.Secure)}, {"httpOnly", boolean(!c.NotHTTPOnly)},
 		{"domain", text(c.Domain)}, {"path", text(c.Path)}, {"sameSite", text(c.SameSite)},
-	}, nil
+	}
 }
 
-func (x expressRules) parse(cookie *Document) (Cookie, error) {
-	c, err := readCookie(cookie)
-	if err != nil {
-		return c, err
-	}
-	ms, ends, err := millis(cookie.Raw("originalMaxAge"))
-	if ends {
+func (x expressRules) parse(cookie *Document) Cookie {
+	c := readCookie(cookie)
+	if ms, ends := numberOf(cookie.Raw("originalMaxAge")); ends {
 		c.MaxAge = duration(ms)
 	}
-	return c, err
+	return c
 }
 
 // use is touch of express-session: the cookie ends originalMaxAge from now,
 // whatever it said before.
-func (x expressRules) use(cookie *Document, now time.Time) error {
-	end, ends, err := x.end(cookie, now)
-	if err != nil {
-		return err
+func (x expressRules) use(cookie *Document, now time.Time) {
+	place(cookie, field{"expires", expiresIn(cookie.Raw("originalMaxAge"), now)}, afterExpires)
+}
+
+// expiresIn is what express-session stores as a cookie's expires: without an end
+// what originalMaxAge is, and null for a Date that is none.
+func expiresIn(originalMaxAge json.RawMessage, now time.Time) json.RawMessage {
+	if ms, ends := numberOf(originalMaxAge); ends {
+		if end, ok := laterBy(now, ms); ok {
+			return text(isoTime(end))
+		}
+	} else if !truthy(originalMaxAge) {
+		return originalMaxAge
 	}
-	expires := cookie.Raw("originalMaxAge") // null or undefined
-	if ends {
-		expires = text(isoTime(end))
-	}
-	place(cookie, field{"expires", expires}, afterExpires)
-	return nil
+	return json.RawMessage("null")
 }
 
 var afterExpires = []field{{name: "secure"}, {name: "httpOnly"}, {name: "domain"}, {name: "path"}, {name: "sameSite"}}
 
-func (x expressRules) end(cookie *Document, now time.Time) (end time.Time, ends bool, err error) {
-	ms, ends, err := millis(cookie.Raw("originalMaxAge"))
-	if err == nil && ends {
-		end, err = later(now, ms)
-	}
-	return end, ends, err
-}
-
 func (x expressRules) set(sid string, cookie *Document, now time.Time, https bool) ([]cookieLine, error) {
-	c, err := x.parse(cookie)
-	if err != nil {
+	c := x.parse(cookie)
+	if err := c.checkLine(); err != nil {
 		return nil, err
 	}
 	a := attributes{Cookie: c, secure: c.Secure == SecureAlways}
 	if a.secure && !https {
 		return nil, nil
 	}
-	end, ends, err := x.end(cookie, now)
-	if err != nil {
-		return nil, err
-	}
-	if ends {
+	originalMaxAge := cookie.Raw("originalMaxAge")
+	if ms, ends := numberOf(originalMaxAge); ends || truthy(originalMaxAge) {
+		end, ok := laterBy(now, ms)
+		if !ok || !ends {
+			return nil, errEndless
+		}
 		a.expires = httpTime(end)
 	}
 	return []cookieLine{{x.e.opts.Name, x.e.cookies.line(x.e.cookies.value(sid), a)}}, nil

@@ -53,7 +53,7 @@ func TestDocumentsThatAreNone(t *testing.T) {
 		s := openOn(t, db, l, created(quietly), newTestClock(frozen).now)
 		isJSON := l.Dialect == Postgres && l.Expires == ExpiryDate && l.Columns.Data == "sess"
 		nullable := l.Columns.Data == "data"
-		missing := map[string]any{"literal": "null"}
+		missing := map[string]any{"literal": "null", "false": "false", "zero": "0", "no text": `""`}
 		if !isJSON {
 			missing["empty"] = ""
 		}
@@ -115,6 +115,68 @@ func TestDocumentsThatAreNone(t *testing.T) {
 	})
 }
 
+// connect-pg-simple destroys what it cannot parse.
+func TestABrokenDocumentIsDestroyedWhereThePackageDoesThat(t *testing.T) {
+	t.Parallel()
+	db := postgresDB(t, "UTC")
+	run(t, db, `CREATE TABLE session (sid varchar PRIMARY KEY, sess text NOT NULL, expire timestamp NOT NULL)`)
+	for _, l := range []Layout{ConnectPGSimple(), ConnectPostgresSimple()} {
+		s := openOn(t, db, l, quietly, newTestClock(frozen).now)
+		insertRow(t, db, l, "broken", `{"a":`, inAnHour(l))
+		insertRow(t, db, l, "array", `[1]`, inAnHour(l))
+		_, err := s.Get(t.Context(), "broken")
+		wantErr(t, l.Package, err, map[bool]error{true: session.ErrNotFound, false: session.ErrUndecodable}[l.DestroysBroken])
+		if there := asText(t, db, l, "broken", "sess") != nil; there == l.DestroysBroken {
+			t.Errorf("%s: is the row there? %v", l.Package, there)
+		}
+		_, err = s.Get(t.Context(), "array")
+		wantErr(t, l.Package, err, session.ErrUndecodable)
+		run(t, db, "DELETE FROM session")
+	}
+}
+
+// A cookie that never ends has a document and a row which both are read again.
+func TestWhatNeverExpiresIsKeptAsLongAsTheColumnCan(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *sql.DB, l Layout) {
+		s := openOn(t, db, l, created(quietly), newTestClock(frozen).now)
+		cookies := []string{`{"expires":"+010000-01-01T00:00:00.000Z"}`, `{"expires":"+275760-09-13T00:00:00.000Z"}`, `{"expires":8.64e15}`, `{"expires":8000000000000000}`}
+		if slices.Contains(l.TTL, CookieMaxAge) {
+			cookies = append(cookies, `{"maxAge":8.64e15}`, `{"maxAge":1e300}`)
+		}
+		for i, cookie := range cookies {
+			data := []byte(`{"cookie":` + cookie + `}`)
+			want, err := s.Expiry(data)
+			if err != nil || want.Year() < 2106 || want.After(s.table.latest) {
+				t.Errorf("%s: Expiry is %v (%v)", data, want, err)
+			}
+			id := fmt.Sprint(i)
+			e := mustCreate(t, s, id, data)
+			if _, err := s.Save(t.Context(), e, data, time.Time{}); err != nil {
+				t.Errorf("%s: %v", data, err)
+			}
+			if err := s.Set(t.Context(), id, data); err != nil {
+				t.Errorf("%s: %v", data, err)
+			}
+			if found, err := s.Touch(t.Context(), id, want); !found || err != nil {
+				t.Errorf("%s: touch: %v %v", data, found, err)
+			}
+			if got, err := s.Get(t.Context(), id); err != nil || !got.Expires.Equal(want) || s.TouchDue(got, want) {
+				t.Errorf("%s: got %v %v, want %v", data, got.Expires, err, want)
+			}
+		}
+		if n, err := s.Prune(t.Context()); n != 0 || err != nil {
+			t.Errorf("pruned %d (%v)", n, err)
+		}
+		long := quietly
+		long.DefaultTTL = 1<<63 - 1
+		s = openOn(t, db, l, long, newTestClock(frozen).now)
+		if found, err := s.Touch(t.Context(), "0", time.Time{}); !found || err != nil {
+			t.Errorf("touch: %v %v", found, err)
+		}
+	})
+}
+
 func TestExpiriesThatAreNone(t *testing.T) {
 	t.Parallel()
 	const data = `{"cookie":{}}`
@@ -154,10 +216,12 @@ func TestExpiriesThatAreNone(t *testing.T) {
 			insertRow(t, db, l, "for ever", data, "'infinity'")
 			insertRow(t, db, l, "never", data, "'-infinity'")
 			insertRow(t, db, l, "late", data, "'250000-01-01 00:00:00'")
-			if e := check(t, s, "for ever", true); e.Expires.Year() != 9999 {
+			insertRow(t, db, l, "latest", data, "'294276-12-31 23:59:59'")
+			if e := check(t, s, "for ever", true); !e.Expires.Equal(lastDate) {
 				t.Errorf("it expires %v", e.Expires)
 			}
 			check(t, s, "late", true)
+			check(t, s, "latest", true)
 			check(t, s, "never", false)
 		}
 	})

@@ -53,6 +53,7 @@ type handlers interface {
 type web struct {
 	testing.TB
 	clock  *movedClock
+	db     *sql.DB // nil for the fake
 	store  *spied
 	m      handlers
 	logs   *observer.ObservedLogs
@@ -98,7 +99,7 @@ func (w *web) on(db *sql.DB, layout nodestore.Layout) {
 	store, err := nodestore.NewStoreAt(w.Context(), db, layout, nodestore.Options{CreateTable: true, PruneInterval: -1}, w.clock.Now)
 	w.must("New", err)
 	w.Cleanup(func() { _ = store.Close(context.Background()) })
-	w.store = &spied{rows: store}
+	w.db, w.store = db, &spied{rows: store}
 }
 
 func (w *web) onEvent(_ context.Context, e session.Event) {

@@ -183,9 +183,7 @@ func (x koaRules) complete(c Cookie, _ bool) (Cookie, error) {
 	return c, c.check()
 }
 
-func (x koaRules) fields(c Cookie, _ time.Time) ([]field, error) {
-	return koaFields(c, x.k.opts.Unsigned), nil
-}
+func (x koaRules) fields(c Cookie, _ time.Time) []field { return koaFields(c, x.k.opts.Unsigned) }
 
 func koaFields(c Cookie, unsigned bool) []field {
 	maxAge := json.RawMessage("null")
@@ -199,33 +197,37 @@ func koaFields(c Cookie, unsigned bool) []field {
 	}
 }
 
-func (x koaRules) parse(cookie *Document) (Cookie, error) {
-	c, err := readCookie(cookie)
-	if err != nil {
-		return c, err
-	}
-	ms, ends, err := millis(cookie.Raw("maxAge"))
-	if ends && ms != 0 {
+func (x koaRules) parse(cookie *Document) Cookie {
+	c := readCookie(cookie)
+	if ms, ends := numberOf(cookie.Raw("maxAge")); ends && ms != 0 {
 		c.MaxAge = duration(ms)
 	}
-	return c, err
+	return c
 }
 
-// use does nothing: the cookie's maxAge counts from when it is set.
-func (x koaRules) use(*Document, time.Time) error { return nil }
+// use leaves maxAge, which counts from when the cookie is set. A text that is no
+// date becomes null, as it does when koa-generic-session stores it.
+func (x koaRules) use(cookie *Document, _ time.Time) {
+	if raw := cookie.Raw("expires"); truthy(raw) {
+		if _, ok := dateOf(raw, time.Local); !ok {
+			place(cookie, field{"expires", json.RawMessage("null")}, nil)
+		}
+	}
+}
 
 func (x koaRules) set(sid string, cookie *Document, now time.Time, https bool) ([]cookieLine, error) {
-	c, err := x.parse(cookie)
-	if err != nil {
+	c := x.parse(cookie)
+	if err := c.checkLine(); err != nil {
 		return nil, err
 	}
 	if c.Secure == SecureAlways && !https {
 		return nil, fmt.Errorf("nodestore: %w: behind a proxy that ends TLS set Options.TrustProxy", session.ErrInsecure)
 	}
-	a := attributes{Cookie: c, secure: x.secure(c, https)}
-	if a.expires, err = x.expires(cookie, now); err != nil {
+	expires, err := x.expires(cookie, now)
+	if err != nil {
 		return nil, err
 	}
+	a := attributes{Cookie: c, secure: x.secure(c, https), expires: expires}
 	signed := !x.k.opts.Unsigned
 	if raw := cookie.Raw("signed"); raw != nil {
 		signed = signed && truthy(raw)
@@ -235,23 +237,20 @@ func (x koaRules) set(sid string, cookie *Document, now time.Time, https bool) (
 
 // expires is for the header: maxAge goes before expires.
 func (x koaRules) expires(cookie *Document, now time.Time) (string, error) {
-	ms, there, err := millis(cookie.Raw("maxAge"))
-	if err != nil {
-		return "", err
+	if maxAge := cookie.Raw("maxAge"); truthy(maxAge) {
+		ms, is := numberOf(maxAge)
+		end, ok := laterBy(now, ms)
+		if !ok || !is {
+			return "", errEndless
+		}
+		return httpTime(end), nil
 	}
-	if there && ms != 0 {
-		end, err := later(now, ms)
-		return httpTime(end), err
+	if raw := cookie.Raw("expires"); truthy(raw) {
+		if end, ok := dateOf(raw, time.Local); ok {
+			return httpTime(end), nil
+		}
 	}
-	raw := cookie.Raw("expires")
-	if !truthy(raw) {
-		return "", nil
-	}
-	var end time.Time
-	if err := json.Unmarshal(raw, &end); err != nil {
-		return "", fmt.Errorf("nodestore: %w: the cookie's expires is no date", session.ErrUndecodable)
-	}
-	return httpTime(end.UTC()), nil
+	return "", nil
 }
 
 // secure is what the package cookies makes of an option that is not given.

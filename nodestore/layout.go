@@ -75,6 +75,11 @@ type Layout struct {
 	// it cannot be read.
 	NullLives bool
 
+	// DestroysBroken says that a session whose document is no JSON is destroyed
+	// when it is read, and then is not found. Otherwise it is ErrUndecodable of
+	// package session.
+	DestroysBroken bool
+
 	// DefaultTTL is how long a session lives whose document does not say.
 	DefaultTTL time.Duration
 

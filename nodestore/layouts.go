@@ -17,6 +17,8 @@ func ConnectPGSimple() Layout {
 		LiveAtExpiry: true,
 		DefaultTTL:   day,
 		TTL:          []TTLSource{CookieExpires},
+
+		DestroysBroken: true,
 		DDL: []string{
 			`CREATE TABLE IF NOT EXISTS {table} (
 				{id} varchar NOT NULL COLLATE "default",
@@ -33,7 +35,7 @@ func ConnectPGSimple() Layout {
 func ConnectPostgresSimple() Layout {
 	l := ConnectPGSimple()
 	l.Package = "connect-postgres-simple"
-	l.JSONB = true
+	l.JSONB, l.DestroysBroken = true, false
 	return l
 }
 

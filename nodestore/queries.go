@@ -108,7 +108,7 @@ func newCompiler(l Layout, t table, extra []string) *compiler {
 		"exact t":      d.exact("t.{id}", "{:id}"),
 		"same":         d.exact("{data text}", "{:old}"),
 		// filled leaves out what Node takes for no session.
-		"filled": "{data text} NOT IN ('', 'null')",
+		"filled": `{data text} NOT IN ('', 'null', 'false', '0', '""')`,
 		"mine":   mine,
 	}
 	c.columns(l, t, write, extra)

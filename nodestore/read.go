@@ -2,9 +2,11 @@ package nodestore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -15,9 +17,10 @@ import (
 
 // Get returns the session of an ID. It fails with session.ErrNotFound when
 // there is no session, when it has expired by this machine's clock, or when the
-// row has no document. It fails so too when the row has no expiry and the
-// layout wants one. It fails with session.ErrUndecodable when the document is
-// not a JSON object.
+// row has no document: what JavaScript takes for false is none. It fails so too
+// when the row has no expiry and the layout wants one. It fails with
+// session.ErrUndecodable when the document is not a JSON object, unless the layout
+// destroys such a session: see Layout.DestroysBroken.
 //
 // The IDs must be the same byte for byte, whatever the column's collation says.
 // No ID makes Get fail: one that no row can have is not found.
@@ -34,11 +37,26 @@ func (s *Store) get(ctx context.Context, id string) (Entry, error) {
 	if err == nil {
 		err = readable(e.Data)
 	}
+	if errors.Is(err, errNotJSON) && s.layout.DestroysBroken {
+		err = cmp.Or(s.destroyBroken(ctx, e), session.ErrNotFound)
+	}
 	if err != nil {
 		return Entry{}, err
 	}
 	return e, nil
 }
+
+// destroyBroken removes a row, unless somebody has written it meanwhile.
+func (s *Store) destroyBroken(ctx context.Context, e Entry) error {
+	return before(s.retry(ctx, func() error {
+		_, err := s.exec(ctx, nil, s.q.end, values{
+			"id": s.layout.IDPrefix + e.ID, "old": string(e.Data), "now": s.bindNow(s.clock()),
+		})
+		return err
+	}))
+}
+
+var errNotJSON = fmt.Errorf("%w: not JSON", session.ErrUndecodable)
 
 // find returns a live row as it is.
 func (s *Store) find(ctx context.Context, id string) (e Entry, err error) {
@@ -85,10 +103,10 @@ func (s *Store) scan(rows *sql.Rows) (stored string, e Entry, err error) {
 // readable says what is wrong with a document that was read.
 func readable(data []byte) error {
 	switch data = bytes.TrimSpace(data); {
-	case len(data) == 0, string(data) == "null":
+	case !json.Valid(data) && len(data) > 0:
+		return errNotJSON
+	case !truthy(data):
 		return session.ErrNotFound
-	case !json.Valid(data):
-		return fmt.Errorf("%w: not JSON", session.ErrUndecodable)
 	case data[0] != '{':
 		return fmt.Errorf("%w: JSON, but not an object", session.ErrUndecodable)
 	}

@@ -132,7 +132,7 @@ func (s *Session) atEnd() atEnd {
 	now := s.end
 	now.isNew, now.dirty = s.entry.ID == "", s.dirty()
 	now.changed = now.changed || now.dirty
-	now.ends = s.cookie().MaxAge > 0
+	now.ends = !nullish(cookieOf(s.doc).Raw("originalMaxAge"))
 	return now
 }
 
@@ -144,16 +144,24 @@ func (s *Session) document() (data []byte, expires time.Time, err error) {
 	if data, err = s.toStore(s.doc); err != nil {
 		return nil, time.Time{}, err
 	}
-	expires, err = s.m.store.Expiry(data)
+	expires, err = s.expiry(data)
 	return data, expires, err
+}
+
+// expiry is where a document ends: after the default lifetime, if what its cookie
+// tells is no time.
+func (s *Session) expiry(data []byte) (time.Time, error) {
+	expires, err := s.m.store.Expiry(data)
+	if errors.Is(err, session.ErrInvalid) {
+		return s.m.store.Expiry([]byte("{}"))
+	}
+	return expires, err
 }
 
 // toStore is a document as it is stored now, with its cookie in use.
 func (s *Session) toStore(doc *Document) ([]byte, error) {
 	cookie := cookieOf(doc)
-	if err := s.m.rules.use(cookie, s.m.now()); err != nil {
-		return nil, err
-	}
+	s.m.rules.use(cookie, s.m.now())
 	if doc.find(cookieKey) >= 0 {
 		if err := doc.put(cookie.Bytes(), []string{cookieKey}); err != nil {
 			return nil, err
@@ -330,10 +338,8 @@ func (s *Session) died(err error) error {
 // request: it was served a live session.
 func (s *Session) touch() error {
 	cookie := cookieOf(s.doc)
-	if err := s.m.rules.use(cookie, s.m.now()); err != nil {
-		return err
-	}
-	expires, err := s.m.store.Expiry(object([]field{{cookieKey, cookie.Bytes()}}))
+	s.m.rules.use(cookie, s.m.now())
+	expires, err := s.expiry(object([]field{{cookieKey, cookie.Bytes()}}))
 	if err != nil {
 		return err
 	}

@@ -39,8 +39,9 @@ type visit struct {
 	m *site
 	r *http.Request
 
-	mu    reqsession.Lock
-	state reqsession.State
+	mu         reqsession.Lock
+	state      reqsession.State
+	unreadable bool // there is a row that can only be ended
 	content
 	end    atEnd  // only the flags that the handler has set
 	old    Entry  // what Regenerate has left, which ends when the new one is stored
@@ -51,7 +52,7 @@ type visit struct {
 
 // content is what the request knows of its session, and what it changes.
 type content struct {
-	entry   Entry // as it was read or written; without an ID if there is none
+	entry   Entry // as it was read or written; without an ID if there is none, and with nothing else if it is unreadable
 	doc     *Document
 	base    *Document // what of doc is stored, or what it began as
 	changes []change
@@ -137,20 +138,21 @@ func (s *Session) load(ctx context.Context) error {
 	if errors.Is(err, session.ErrNotFound) {
 		s.happened(session.Event{Kind: session.EventUnknownID, Key: s.m.key(f.sid)})
 		if s.m.clearUnknown {
-			s.setLines(s.m.rules.clear(s.cookie(), s.m.https(s.r)))
+			s.setLines(s.clear())
 		}
 		return nil
 	}
-	if errors.Is(err, session.ErrUndecodable) {
+	if err == nil {
+		err = s.adopt(entry)
+	} else if errors.Is(err, session.ErrUndecodable) {
 		s.happened(session.Event{Kind: session.EventUndecodable, Key: s.m.key(f.sid), Err: err})
+	} else if reqsession.Alone(ctx, s.r.Context()) {
+		s.lines = nil // the next call begins anew
 	}
-	if err != nil {
-		if reqsession.Alone(ctx, s.r.Context()) {
-			s.lines = nil // the next call begins anew
-		}
-		return err
+	if errors.Is(err, session.ErrUndecodable) {
+		s.entry, s.unreadable = Entry{ID: f.sid}, true
 	}
-	return s.adopt(entry)
+	return err
 }
 
 // begin makes it an empty session.
@@ -170,13 +172,8 @@ func (s *Session) begin() error {
 // adopt takes over what was read from the store.
 func (s *Session) adopt(entry Entry) error {
 	doc, err := ParseDocument(entry.Data)
-	if err == nil && !s.m.whole {
-		if _, e := split(doc.Raw(cookieKey)); e != nil {
-			err = fmt.Errorf("nodestore: %w: it has no cookie object, which express-session needs", session.ErrUndecodable)
-		}
-	}
-	if err == nil {
-		_, err = s.m.rules.parse(cookieOf(doc))
+	if err == nil && !s.m.whole && !isCookie(doc.Raw(cookieKey)) {
+		err = fmt.Errorf("nodestore: %w: it has no cookie object, which express-session needs", session.ErrUndecodable)
 	}
 	if err != nil {
 		s.happened(session.Event{Kind: session.EventUndecodable, Key: s.m.key(entry.ID), Err: err})
@@ -184,6 +181,12 @@ func (s *Session) adopt(entry Entry) error {
 	}
 	s.entry, s.doc, s.base = entry, doc, doc.clone()
 	return nil
+}
+
+// isCookie reports whether express-session makes a cookie of a value: what is
+// there and false in JavaScript is one without options.
+func isCookie(raw json.RawMessage) bool {
+	return !nullish(raw) && (!truthy(raw) || raw[0] == '{' || raw[0] == '[')
 }
 
 // forget leaves of the session what is needed to end it.

@@ -69,16 +69,17 @@ type rules interface {
 	fresh(now time.Time, https bool) (*Document, error)
 	// complete fills in what is empty, and checks the rest.
 	complete(c Cookie, https bool) (Cookie, error)
-	// parse reads a cookie object.
-	parse(cookie *Document) (Cookie, error)
+	// parse reads a cookie object. It takes whatever is there.
+	parse(cookie *Document) Cookie
 	// fields returns the fields of a cookie object.
-	fields(c Cookie, now time.Time) ([]field, error)
+	fields(c Cookie, now time.Time) []field
 	// use extends the cookie from now on.
-	use(cookie *Document, now time.Time) error
+	use(cookie *Document, now time.Time)
 	// plan returns what is to be done at the end of a request.
 	plan(s atEnd) plan
 	// set returns the cookie lines that give the browser the session ID. There
-	// are none if the browser may not have it over this connection.
+	// are none if the browser may not have it over this connection. It fails for
+	// what cannot be in a cookie line.
 	set(sid string, cookie *Document, now time.Time, https bool) ([]cookieLine, error)
 	// clear returns the cookie lines that take it from the browser.
 	clear(c Cookie, https bool) []cookieLine
@@ -105,7 +106,7 @@ type atEnd struct {
 	saved       bool // whether it has been written
 	extended    bool // by Touch
 	regenerated bool
-	ends        bool // whether the browser's cookie does
+	ends        bool // whether its cookie says when it ends, as express-session sees that
 }
 
 // plan of a new session is whether to write it; then its cookie is sent.
@@ -215,6 +216,10 @@ func (m *site) handler(next http.Handler) http.Handler {
 // handler does: it should just return. If that is because ctx has ended while the
 // request goes on, the error is the caller's alone, and the next call loads the
 // session.
+//
+// A session whose row cannot be decoded, ErrUndecodable of package session, comes
+// with the error: Destroy, Regenerate and Unset work on it, and after one of them
+// the handler answers the request.
 //
 // Of several around a handler it is that of the outermost: who adds another one
 // inside changes nothing for handlers that are there. Express.Session and Koa.Session

@@ -31,9 +31,8 @@ func (s *Store) touch(ctx context.Context, id string, expires time.Time) (bool, 
 	}
 	now := s.clock()
 	if expires.IsZero() {
-		expires = now.Add(s.opts.DefaultTTL)
-	}
-	if expires, err = s.storable(expires, now); err != nil {
+		expires = s.byDefault(now)
+	} else if expires, err = s.storable(expires, now); err != nil {
 		return false, err
 	}
 	if s.opts.DisableTouch || s.opts.TouchEvery > 0 {
@@ -72,9 +71,9 @@ func found(err error) (bool, error) {
 func (s *Store) TouchDue(read Entry, expires time.Time) bool {
 	now := s.clock()
 	if expires.IsZero() {
-		expires = now.Add(s.opts.DefaultTTL)
+		return s.due(read, s.byDefault(now))
 	}
-	return s.due(read, s.layout.Write.round(expires, now))
+	return s.due(read, s.capped(expires, now))
 }
 
 // due takes a rounded expiry.

@@ -394,14 +394,13 @@ func TestBadArgumentsAreNamed(t *testing.T) {
 			`{"cookie":{"expires":"soon"}}`: session.ErrInvalid,
 			`{"cookie":{"expires":{}}}`:     session.ErrInvalid,
 			`{"cookie":{"expires":9e99}}`:   session.ErrInvalid,
-			`{"cookie":{"expires":8e15}}`:   session.ErrDeadline,
 			`{"a":"` + strings.Repeat("x", 60_000) + `"}`: session.ErrTooLarge,
 		} {
 			wantErr(t, fmt.Sprintf("set %.30s", data), s.Set(ctx, "a", []byte(data)), want)
 			_, err := s.Create(ctx, "a", []byte(data), time.Time{})
 			wantErr(t, fmt.Sprintf("create %.30s", data), err, want)
 		}
-		wantErr(t, "set beyond all times", s.Set(ctx, "a", good, ExpiresAt(time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC))), session.ErrDeadline)
+		wantErr(t, "set beyond all times", s.Set(ctx, "a", good, ExpiresAt(time.Date(300000, 1, 1, 0, 0, 0, 0, time.UTC))), session.ErrDeadline)
 		if n, err := s.Len(ctx); err != nil || n > 1 { // the long ID, where one may be
 			t.Errorf("%d sessions (%v)", n, err)
 		}

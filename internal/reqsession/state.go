@@ -16,7 +16,8 @@
 //	   │         ├──▶ Gone            the request has ended it
 //	   │         └──▶ Unset           the request does not want it
 //	   ├──▶ Degraded                  the request is served without the store
-//	   └──▶ Failed ◀── Usable         it cannot be read or saved: the error answers
+//	   └──▶ Failed ◀─▶ Usable         it cannot be read or saved: the error answers,
+//	                                  unless the request goes on without it
 package reqsession
 
 import (
@@ -108,6 +109,14 @@ func (s *State) Read(read func() error) error {
 func (s *State) Begin() {
 	if s.standing != Failed {
 		s.standing = Usable
+	}
+}
+
+// Recover makes it Usable again if it is Failed: the request goes on without what
+// could not be read.
+func (s *State) Recover() {
+	if s.standing == Failed {
+		s.standing, s.failure = Usable, nil
 	}
 }
 

@@ -51,6 +51,7 @@ func TestStandingsLeadWhereThePictureSays(t *testing.T) {
 		{"a Save that fails", saved(errTest), map[Standing]Standing{Usable: Refused}},
 		{"a Save that succeeds", saved(nil), map[Standing]Standing{Refused: Usable}},
 		{"a new one begins", (*State).Begin, map[Standing]Standing{Unread: Usable, Refused: Usable, Dead: Usable, Gone: Usable, Unset: Usable, Degraded: Usable}},
+		{"the request goes on without it", (*State).Recover, map[Standing]Standing{Failed: Usable}},
 		{"the answer's save fails", commit(errTest), map[Standing]Standing{Usable: Failed, Gone: Failed, Unset: Failed, Degraded: Failed}},
 		{"the answer's save succeeds", commit(nil), nil},
 		{"the end", func(s *State) { s.Close() }, nil},
