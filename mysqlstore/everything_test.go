@@ -143,6 +143,7 @@ func TestTheSettingsOfThePoolMakeNoDifference(t *testing.T) {
 		isolation := "transaction_isolation"
 		if srv.IsMariaDB() {
 			isolation = "tx_isolation"
+			settings["empty is NULL true"] = param("sql_mode", "'EMPTY_STRING_IS_NULL'")
 		}
 		for _, level := range []string{"READ-UNCOMMITTED", "REPEATABLE-READ", "SERIALIZABLE"} {
 			settings[level+fmt.Sprint(srv.IsMariaDB())] = param(isolation, "'"+level+"'")

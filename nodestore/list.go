@@ -70,19 +70,19 @@ func scanID(rows *sql.Rows) (key string, _ struct{}, err error) {
 }
 
 // pages walks along the keys, until visit says no.
-func pages[T any](ctx context.Context, s *Store, q *query, size int, read func(*sql.Rows) (string, T, error), visit func(key string, item T) bool) error {
+func pages[T any](ctx context.Context, s *Store, q pageQuery, size int, read func(*sql.Rows) (string, T, error), visit func(key string, item T) bool) error {
 	type row struct {
 		key  string
 		item T
 	}
-	after, page := "", []row(nil)
+	from, after, page := q.first, "", []row(nil)
 	for {
 		if err := s.begun(ctx); err != nil {
 			return err
 		}
 		v := s.mineNow()
 		v["after"], v["limit"] = after, int64(size)
-		err := s.query(ctx, q, v, func() { page = page[:0] }, func(rows *sql.Rows) error {
+		err := s.query(ctx, from, v, func() { page = page[:0] }, func(rows *sql.Rows) error {
 			key, item, err := read(rows)
 			page = append(page, row{key, item})
 			return err
@@ -99,5 +99,6 @@ func pages[T any](ctx context.Context, s *Store, q *query, size int, read func(*
 		if len(page) < size {
 			return nil
 		}
+		from = q.next
 	}
 }

@@ -31,16 +31,16 @@ func (s *Store) Clear(ctx context.Context) (int64, error) {
 }
 
 // removeAll removes the rows that page lists and want wants.
-func (s *Store) removeAll(ctx context.Context, page, remove *query, want func(key string) bool) (total int64, err error) {
-	size, after := s.opts.PruneBatch, ""
-	for read := size; read == size; {
+func (s *Store) removeAll(ctx context.Context, page pageQuery, remove *query, want func(key string) bool) (total int64, err error) {
+	size, from, after := s.opts.PruneBatch, page.first, ""
+	for read := size; read == size; from = page.next {
 		if err := s.begun(ctx); err != nil {
 			return total, err
 		}
 		v := s.mineNow()
 		v["after"], v["limit"] = after, int64(size)
 		var keys []string
-		err := s.query(ctx, page, v, func() { read, keys = 0, nil }, func(rows *sql.Rows) error {
+		err := s.query(ctx, from, v, func() { read, keys = 0, nil }, func(rows *sql.Rows) error {
 			key, _, err := scanID(rows)
 			read, after = read+1, key
 			if want(key) {

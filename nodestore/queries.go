@@ -9,19 +9,37 @@ import (
 
 // queries are the statements of a store. Each dialect's file has what differs.
 type queries struct {
-	get, holder                   *query
-	insert, set, save, touch      *query
-	destroy, end                  *query
-	count, page, pageIDs, pageAll *query
-	pageExpired                   *query
-	removeExpired, remove         *query
+	get, holder              *query
+	insert, set, save, touch *query
+	destroy, end             *query
+	count                    *query
+	removeExpired, remove    *query
+
+	page, pageIDs, pageAll, pageExpired pageQuery
 }
 
 func (q *queries) all() []*query {
-	return []*query{
-		q.get, q.holder, q.insert, q.set, q.save, q.touch, q.destroy, q.end, q.count, q.page, q.pageIDs, q.pageAll,
-		q.pageExpired, q.removeExpired, q.remove,
+	all := []*query{q.get, q.holder, q.insert, q.set, q.save, q.touch, q.destroy, q.end, q.count, q.removeExpired, q.remove}
+	for _, p := range []pageQuery{q.page, q.pageIDs, q.pageAll, q.pageExpired} {
+		all = append(all, p.first, p.next)
 	}
+	return all
+}
+
+// pageQuery lists rows by their IDs: the first ones, or those after an ID. The first
+// page is not the one after the empty ID, which may be NULL: see EMPTY_STRING_IS_NULL
+// of MariaDB.
+type pageQuery struct{ first, next *query }
+
+func (c *compiler) compilePage(columns string, condition ...string) pageQuery {
+	text := func(conditions []string) *query {
+		where := ""
+		if len(conditions) > 0 {
+			where = " WHERE " + strings.Join(conditions, " AND ")
+		}
+		return c.compile("SELECT " + columns + " FROM {table}" + where + " ORDER BY {id} LIMIT {:limit}")
+	}
+	return pageQuery{first: text(condition), next: text(append([]string{"{id} > {:after}"}, condition...))}
 }
 
 func newQueries(l Layout, t table, extra []string, batch int) *queries {
@@ -52,14 +70,10 @@ UPDATE {table} SET {changes} WHERE {id} = {:id} AND {exact} AND {live} AND {same
 		count: c.compile(`SELECT count(*) FROM {table} WHERE {mine} AND {live} AND {filled}`),
 		// Pages have foreign prefixes too: Postgres takes so few rows for ours that
 		// it would read the whole table for each.
-		page: c.compile(`
-SELECT {id}, {data text}, {expires read} FROM {table}
-WHERE {id} > {:after} AND {live} AND {filled} ORDER BY {id} LIMIT {:limit}`),
-		pageIDs: c.compile(`
-SELECT {id} FROM {table}
-WHERE {id} > {:after} AND {live} AND {filled} ORDER BY {id} LIMIT {:limit}`),
-		pageAll:     c.compile(`SELECT {id} FROM {table} WHERE {id} > {:after} ORDER BY {id} LIMIT {:limit}`),
-		pageExpired: c.compile(`SELECT {id} FROM {table} WHERE {id} > {:after} AND {expired} ORDER BY {id} LIMIT {:limit}`),
+		page:        c.compilePage("{id}, {data text}, {expires read}", "{live}", "{filled}"),
+		pageIDs:     c.compilePage("{id}", "{live}", "{filled}"),
+		pageAll:     c.compilePage("{id}"),
+		pageExpired: c.compilePage("{id}", "{expired}"),
 
 		// By their IDs, so that no row is locked that stays.
 		removeExpired: c.compile(`DELETE FROM {table} WHERE {id} IN ({some}) AND {expired}`),
@@ -108,7 +122,7 @@ func newCompiler(l Layout, t table, extra []string) *compiler {
 		"exact t":      d.exact("t.{id}", "{:id}"),
 		"same":         d.exact("{data text}", "{:old}"),
 		// filled leaves out what Node takes for no session.
-		"filled": `{data text} NOT IN ('', 'null', 'false', '0', '""')`,
+		"filled": `length({data text}) > 0 AND {data text} NOT IN ('null', 'false', '0', '""')`,
 		"mine":   mine,
 	}
 	c.columns(l, t, write, extra)

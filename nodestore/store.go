@@ -125,7 +125,7 @@ func (s *Store) checkConnection(ctx context.Context) error {
 			return fmt.Errorf("read sql_mode: %w", err)
 		}
 		if setting != "1" {
-			return unsuitable("the connection's sql_mode is not strict, so that MySQL would cut what does not fit; add STRICT_TRANS_TABLES to it")
+			return unsuitable("the connection's sql_mode is not strict, so that MySQL would cut what does not fit; add sql_mode=%%27STRICT_ALL_TABLES%%27 to the DSN")
 		}
 	case s.layout.Dialect == Postgres && s.layout.Expires == ExpiryDate && s.table.zoneless:
 		err := s.db.QueryRowContext(ctx, `SELECT source FROM pg_catalog.pg_settings WHERE name = 'TimeZone'`).Scan(&setting)

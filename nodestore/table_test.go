@@ -126,9 +126,57 @@ func TestATableThatDoesNotFitIsRefused(t *testing.T) {
 				run(t, db, "DROP TABLE Sessions")
 			}
 			lax := mysqlDB(t, s, func(c *mysql.Config) { c.Params = map[string]string{"sql_mode": "''"} })
-			refused(t, lax, ExpressMySQLSession(), created(quietly), "sql_mode")
+			refused(t, lax, ExpressMySQLSession(), created(quietly), "add sql_mode=%27STRICT_ALL_TABLES%27 to the DSN")
+			tuned := mysqlDB(t, s, func(c *mysql.Config) { c.Params = map[string]string{"sql_mode": "'STRICT_ALL_TABLES'"} })
+			openOn(t, tuned, ExpressMySQLSession(), created(quietly), time.Now)
 		})
 	})
+}
+
+// In a mode of MariaDB the empty text is NULL, and so is each comparison with it.
+func TestTheEmptyTextIsNoStart(t *testing.T) {
+	t.Parallel()
+	db := mysqlDB(t, dbtest.MariaDB(t), func(c *mysql.Config) {
+		c.Params = map[string]string{"sql_mode": "'STRICT_ALL_TABLES,EMPTY_STRING_IS_NULL'"}
+	})
+	for _, l := range []Layout{ConnectSessionSequelize(MySQL), KoaGenericSessionSequelize(MySQL), ExpressMySQLSession()} {
+		if l.Package == "koa-generic-session-sequelize" {
+			l.Table = "koa"
+		}
+		clock := newTestClock(frozen)
+		opts := created(quietly)
+		opts.PruneBatch = 2
+		s := openOn(t, db, l, opts, clock.now)
+		for i := range 5 {
+			mustCreate(t, s, fmt.Sprint(i), doc(frozen, ""))
+		}
+		n, err := s.Len(t.Context())
+		if listed := 0; n != 5 || err != nil {
+			t.Errorf("%s: Len is %d (%v)", l, n, err)
+		} else {
+			for _, err := range s.All(t.Context()) {
+				if listed++; err != nil {
+					t.Error(err)
+				}
+			}
+			for _, err := range s.IDs(t.Context()) {
+				if listed++; err != nil {
+					t.Error(err)
+				}
+			}
+			if listed != 10 {
+				t.Errorf("%s: listed %d, want 5 twice", l, listed)
+			}
+		}
+		clock.add(day)
+		if n, err := s.Prune(t.Context()); n != 5 || err != nil {
+			t.Errorf("%s: pruned %d (%v)", l, n, err)
+		}
+		mustCreate(t, s, "a", doc(clock.now(), ""))
+		if n, err := s.Clear(t.Context()); n != 1 || err != nil {
+			t.Errorf("%s: cleared %d (%v)", l, n, err)
+		}
+	}
 }
 
 // without has no timestamps.
