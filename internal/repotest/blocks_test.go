@@ -25,31 +25,39 @@ func unindented(code string) string {
 	return strings.Join(lines, "\n")
 }
 
-// What docs/http.md shows is part of a test.
-func TestCodeAboutHTTPIsOfATest(t *testing.T) {
+// What these documents show is part of a test.
+func TestCodeInDocumentsIsOfATest(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile(filepath.Join(root, "docs/http.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tests strings.Builder
-	for _, name := range ours(t) {
-		if !strings.HasPrefix(name, "session/") || !strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		text, err := os.ReadFile(filepath.Join(root, name))
+	for document, in := range map[string]struct {
+		folder string
+		least  int
+	}{
+		"docs/http.md":     {"session/", 4},
+		"docs/adapters.md": {"test/adapters/", 1},
+	} {
+		page, err := os.ReadFile(filepath.Join(root, document))
 		if err != nil {
 			t.Fatal(err)
 		}
-		tests.WriteString(unindented(string(text)))
-	}
-	all := blocks(string(page))
-	for _, block := range all {
-		if !strings.Contains(tests.String(), strings.TrimSuffix(unindented(block), "\n")) {
-			t.Errorf("docs/http.md shows what is in no test of session: %s", block)
+		var tests strings.Builder
+		for _, name := range ours(t) {
+			if !strings.HasPrefix(name, in.folder) || !strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(filepath.Join(root, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			tests.WriteString(unindented(string(text)))
 		}
-	}
-	if len(all) < 4 {
-		t.Errorf("docs/http.md has %d blocks: this proves nothing", len(all))
+		all := blocks(string(page))
+		for _, block := range all {
+			if !strings.Contains(tests.String(), strings.TrimSuffix(unindented(block), "\n")) {
+				t.Errorf("%s shows what is in no test of %s: %s", document, in.folder, block)
+			}
+		}
+		if len(all) < in.least {
+			t.Errorf("%s has %d blocks: this proves nothing", document, len(all))
+		}
 	}
 }

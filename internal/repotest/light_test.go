@@ -22,6 +22,7 @@ var lightest = map[string]string{
 	"pgstore":             "httpsnoop zap multierr pgx pgpassfile pgservicefile puddle sync text pgxlisten otter",
 	"mysqlstore":          "httpsnoop zap multierr mysql edwards25519",
 	"sqlitestore":         "httpsnoop zap multierr " + sqliteDriver,
+	"adapters/scsstore":   "httpsnoop zap multierr",
 	"nodestore":           "httpsnoop zap multierr mysql edwards25519",
 	"migrations": "zap multierr pgx pgpassfile pgservicefile puddle sync text " +
 		"tern crypto sprig mergo goutils semver uuid xstrings copystructure reflectwalk decimal cast",

@@ -1,0 +1,94 @@
+package adapters
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
+	"github.com/sojourn-go/sojourn/memstore"
+	"github.com/sojourn-go/sojourn/migrations"
+	"github.com/sojourn-go/sojourn/pgstore"
+	"github.com/sojourn-go/sojourn/session"
+	"github.com/sojourn-go/sojourn/sqlitestore"
+)
+
+// scs.New makes a store of its own, whose goroutine nothing ends for sure.
+func TestMain(m *testing.M) {
+	dbtest.Main(m, goleak.IgnoreTopFunction("github.com/alexedwards/scs/v2/memstore.(*MemStore).startCleanup"))
+}
+
+// database is one that both this module and scs have a store for.
+type database struct {
+	open func(testing.TB) [2]session.Store // two nodes on an empty store, closed with the test
+	scs  func(testing.TB) scs.Store        // scs's own
+}
+
+// onDatabases runs a test on Postgres, where nodes read from their memory, and on SQLite.
+func onDatabases(t *testing.T, test func(t *testing.T, db database)) {
+	t.Run("Postgres", func(t *testing.T) { t.Parallel(); test(t, database{openPostgres, scsOnPostgres}) })
+	t.Run("SQLite", func(t *testing.T) { t.Parallel(); test(t, database{openSQLite, scsOnSQLite}) })
+}
+
+func openPostgres(t testing.TB) (nodes [2]session.Store) {
+	dsn := dbtest.Postgres(t).Copy(t, "migrated", func(dsn string) {
+		config, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := migrations.Up(t.Context(), config, migrations.Config{}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for i := range nodes {
+		s, err := pgstore.New(t.Context(), dbtest.Pool(t, dsn, pgstore.ConfigurePool), pgstore.Options{
+			PruneInterval: -1, Logger: zap.NewNop(), WriteTimeout: time.Minute, ReadTimeout: time.Minute,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeLater(t, s)
+		dbtest.Eventually(t, "the cache has a lease", func() bool { return s.Stats().Cache.Leased })
+		nodes[i] = s
+	}
+	return nodes
+}
+
+func openSQLite(t testing.TB) (nodes [2]session.Store) {
+	path := filepath.Join(t.TempDir(), "sessions.db")
+	for i := range nodes {
+		s, err := sqlitestore.Open(t.Context(), path, sqlitestore.Options{PruneInterval: -1, Logger: zap.NewNop(), WriteTimeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeLater(t, s)
+		nodes[i] = s
+	}
+	return nodes
+}
+
+// inMemory opens a store for what has nothing to do with databases.
+func inMemory(t testing.TB) session.Store {
+	s, err := memstore.New(memstore.Options{PruneInterval: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeLater(t, s)
+	return s
+}
+
+func closeLater(t testing.TB, s session.Store) {
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), dbtest.Patience)
+		defer cancel()
+		if err := s.Close(ctx); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
