@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/sojourn-go/sojourn/internal/reqsession"
 	"github.com/sojourn-go/sojourn/session"
@@ -231,6 +232,28 @@ func Flashes[T any](s *Session, kind string) ([]T, error) {
 	return all, nil
 }
 
+// AllFlashes is Flashes for every kind, as req.flash() of connect-flash.
+func AllFlashes[T any](s *Session) (map[string][]T, error) {
+	all := map[string][]T{}
+	if err := s.do(s.r.Context(), s.usable); err != nil {
+		return all, err
+	}
+	kinds, err := split(s.Raw(flashKey))
+	if err != nil { // there are none
+		return all, nil
+	}
+	for _, m := range kinds.members {
+		messages, err := Flashes[T](s, m.key)
+		if err != nil {
+			return all, err
+		}
+		if len(messages) > 0 {
+			all[m.key] = messages
+		}
+	}
+	return all, nil
+}
+
 // Cookie returns what the session's cookie is like. It is the zero Cookie if
 // the session could not be loaded.
 func (s *Session) Cookie() Cookie {
@@ -243,6 +266,29 @@ func (s *Session) Cookie() Cookie {
 }
 
 func (s *Session) cookie() Cookie { return s.m.rules.parse(cookieOf(s.doc)) }
+
+// Expires is when the session's cookie ends, as req.session.cookie.expires: by what
+// was stored last, which a touch does not change. ends is false for a cookie that
+// lasts as long as the browser. For koa-generic-session, whose maxAge counts from
+// when the cookie is set, it is where one would end that was set now.
+func (s *Session) Expires() (at time.Time, ends bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.doc == nil {
+		return time.Time{}, false
+	}
+	return s.m.rules.ending(cookieOf(s.doc), s.m.now())
+}
+
+// TimeLeft is how long the cookie still lasts, as req.session.cookie.maxAge: see
+// Expires. It is negative once that has passed.
+func (s *Session) TimeLeft() (left time.Duration, ends bool) {
+	at, ends := s.Expires()
+	if !ends {
+		return 0, false
+	}
+	return at.Sub(s.m.now()), true
+}
 
 // SetCookie changes what the session's cookie is like, as assigning to
 // req.session.cookie does. Take the result of Cookie, change some fields and

@@ -200,6 +200,14 @@ func readCookie(d *Document) Cookie {
 	return c
 }
 
+// expiresOf is the date that a cookie tells.
+func expiresOf(cookie *Document) (time.Time, bool) {
+	if raw := cookie.Raw("expires"); truthy(raw) {
+		return dateOf(raw, time.Local)
+	}
+	return time.Time{}, false
+}
+
 // checkLine says why a cookie that a row has told cannot be sent, if so.
 func (c Cookie) checkLine() error {
 	err := c.check()

@@ -24,6 +24,9 @@ func (l Layout) ddl() []string {
 			names["timestamps"] += ", " + d.quoted(name) + " " + d.timestamp + " NOT NULL"
 		}
 	}
+	if l.Collation != "" {
+		names["collate"] = " COLLATE " + l.Collation
+	}
 	statements := make([]string, len(l.DDL))
 	for i, text := range l.DDL {
 		statements[i] = ddlToken.ReplaceAllStringFunc(text, func(token string) string {

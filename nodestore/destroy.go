@@ -1,16 +1,21 @@
 package nodestore
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Destroy removes sessions and returns how many rows there were, those included
 // that had expired and were not pruned yet. Unknown IDs are no error. Each ID is
 // removed by itself: when one fails, those before it are gone.
 func (s *Store) Destroy(ctx context.Context, ids ...string) (int64, error) {
-	if err := s.begun(ctx); err != nil {
-		return 0, wrap("destroy", err)
+	start := time.Now()
+	var n int64
+	err := s.begun(ctx)
+	if err == nil {
+		n, err = s.destroy(ctx, ids...)
 	}
-	n, err := s.destroy(ctx, ids...)
-	return n, wrap("destroy", written(ctx, err))
+	return n, s.done("destroy", start, written(ctx, err), ids...)
 }
 
 func (s *Store) destroy(ctx context.Context, ids ...string) (total int64, err error) {

@@ -18,17 +18,22 @@ type Entry struct {
 	Expires time.Time
 }
 
-// SetOption says how long a session lives that is Set.
+// SetOption changes what Set does.
 type SetOption func(*setOptions)
 
 type setOptions struct {
-	expires time.Time
-	ttl     time.Duration
+	expires   time.Time
+	ttl       time.Duration
+	destroyed *int64
 }
 
 // ExpiresAt is the expiry of the session, whatever its document says. Zero is
 // like none.
 func ExpiresAt(t time.Time) SetOption { return func(o *setOptions) { o.expires = t } }
+
+// Destroyed has Set tell how many sessions it has destroyed because their expiry
+// has passed: 1, or 0 if there was none. Otherwise n stays as it is.
+func Destroyed(n *int64) SetOption { return func(o *setOptions) { o.destroyed = n } }
 
 // TTL is how long the session lives from now, whatever its document says. 0 is
 // like none.

@@ -46,8 +46,14 @@ type ExpressOptions struct {
 	// "passport", "user".
 	User []string
 	// TrustProxy believes the header X-Forwarded-Proto of a proxy that ends
-	// TLS. Without, anybody could send it.
+	// TLS. Without, anybody could send it. It is proxy: true, and what Express does
+	// after app.set('trust proxy', true) or a number above 0.
 	TrustProxy bool
+	// TrustedProxies are the addresses of proxies whose X-Forwarded-Proto is
+	// believed, where Express is told of such: app.set('trust proxy', 'loopback,
+	// 10.0.0.0/8'). Each is an address, a subnet, or "loopback", "linklocal" or
+	// "uniquelocal".
+	TrustedProxies []string
 	// GenerateID makes the IDs of new sessions, which must be hard to guess and
 	// fit the table's column. nil makes 32 characters of 24 random bytes, as
 	// express-session does.
@@ -96,10 +102,13 @@ func newExpress(store entries, opts ExpressOptions) (*Express, error) {
 	if err := checkKeys("Secrets", opts.Secrets); err != nil {
 		return nil, err
 	}
+	trusts, err := trustedProxies(opts.TrustProxy, opts.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
 	e := &Express{opts: opts, cookies: expressCookie{opts.Name, opts.Secrets}}
-	var err error
 	e.site, err = newSite(store, expressRules{e}, common{
-		opts.Name, opts.Cookie.withDefaults(none), opts.User, opts.TrustProxy, opts.GenerateID, opts.ErrorHandler, opts.OnEvent, opts.Logger,
+		opts.Name, opts.Cookie.withDefaults(none), opts.User, trusts, opts.GenerateID, opts.ErrorHandler, opts.OnEvent, opts.Logger,
 	})
 	return e, err
 }
@@ -227,6 +236,10 @@ func (x expressRules) parse(cookie *Document) Cookie {
 		c.MaxAge = duration(ms)
 	}
 	return c
+}
+
+func (x expressRules) ending(cookie *Document, _ time.Time) (time.Time, bool) {
+	return expiresOf(cookie)
 }
 
 // use is touch of express-session: the cookie ends originalMaxAge from now,

@@ -99,7 +99,7 @@ func newKoa(store entries, opts KoaOptions) (*Koa, error) {
 		return nil, fmt.Errorf("nodestore: %w: Options.%w", session.ErrInvalid, err)
 	}
 	k.site, err = newSite(store, koaRules{k}, common{
-		opts.Name, cookie, opts.User, opts.TrustProxy, opts.GenerateID, opts.ErrorHandler, opts.OnEvent, opts.Logger,
+		opts.Name, cookie, opts.User, always(opts.TrustProxy), opts.GenerateID, opts.ErrorHandler, opts.OnEvent, opts.Logger,
 	})
 	return k, err
 }
@@ -203,6 +203,14 @@ func (x koaRules) parse(cookie *Document) Cookie {
 		c.MaxAge = duration(ms)
 	}
 	return c
+}
+
+func (x koaRules) ending(cookie *Document, now time.Time) (time.Time, bool) {
+	if maxAge := cookie.Raw("maxAge"); truthy(maxAge) {
+		ms, _ := numberOf(maxAge)
+		return laterBy(now, ms)
+	}
+	return expiresOf(cookie)
 }
 
 // use leaves maxAge, which counts from when the cookie is set. A text that is no

@@ -3,6 +3,7 @@ package nodestore
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -90,10 +91,15 @@ type Layout struct {
 	// the column, whatever its type, and so are printed anew.
 	JSONB bool
 
+	// Collation is that of the texts in a table that Options.CreateTable makes in
+	// MySQL, and so says their character set. Empty means the database's.
+	Collation string
+
 	// DDL makes the table and its index, for Options.CreateTable. In it,
 	// {table}, {id}, {data} and {expires} stand for the quoted names.
 	// {timestamps} stands for the definitions of the columns CreatedAt and
 	// UpdatedAt with a comma in front, as far as the layout has them.
+	// {collate} stands for COLLATE and the Collation, where there is one.
 	// {name:X_{}_y} stands for X_…_y, quoted, with the table's name in place of
 	// the braces; {lower:X_{}_y} for that name in lower case.
 	DDL []string
@@ -242,11 +248,16 @@ func (l Layout) validate() error {
 	if i := slices.IndexFunc(l.TTL, func(s TTLSource) bool { return s < CookieExpires || s > CookieMaxAge }); i >= 0 {
 		return fail("TTL", "has %d; it must be CookieExpires or CookieMaxAge", l.TTL[i])
 	}
+	if l.Collation != "" && (l.Dialect != MySQL || !collationName.MatchString(l.Collation)) {
+		return fail("Collation", "is %q; it must be the name of one in MySQL", l.Collation)
+	}
 	if l.JSONB && l.Dialect != Postgres {
 		return fail("JSONB", "is for Postgres only, not for %v", l.Dialect)
 	}
 	return nil
 }
+
+var collationName = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
 
 // badName says what is wrong with an identifier, if anything is.
 func badName(d Dialect, name string) string {

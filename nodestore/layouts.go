@@ -64,7 +64,7 @@ func ConnectSessionSequelize(d Dialect) Layout {
 	case MySQL:
 		l.Write.To = time.Second
 		l.DDL = []string{`CREATE TABLE IF NOT EXISTS {table} (
-			{id} VARCHAR(36), {expires} DATETIME, {data} TEXT{timestamps}, PRIMARY KEY ({id})) ENGINE=InnoDB`}
+			{id} VARCHAR(36), {expires} DATETIME, {data} TEXT{timestamps}, PRIMARY KEY ({id})) ENGINE=InnoDB{collate}`}
 	case SQLite:
 		l.DDL = []string{`CREATE TABLE IF NOT EXISTS {table} (
 			{id} VARCHAR(36) PRIMARY KEY, {expires} DATETIME, {data} TEXT{timestamps})`}
@@ -98,7 +98,7 @@ func KoaGenericSessionSequelize(d Dialect) Layout {
 	case MySQL: // which has no CREATE INDEX IF NOT EXISTS
 		l.DDL = []string{`CREATE TABLE IF NOT EXISTS {table} (
 			{id} VARCHAR(100), {data} TEXT, {expires} BIGINT{timestamps}, PRIMARY KEY ({id}),
-			INDEX {lower:{}_expires} ({expires})) ENGINE=InnoDB`}
+			INDEX {lower:{}_expires} ({expires})) ENGINE=InnoDB{collate}`}
 	case SQLite:
 		l.DDL = []string{`CREATE TABLE IF NOT EXISTS {table} (
 			{id} VARCHAR(100) PRIMARY KEY, {data} TEXT, {expires} BIGINT{timestamps})`, index}
@@ -121,10 +121,11 @@ func ExpressMySQLSession() Layout {
 		LiveAtExpiry: true,
 		DefaultTTL:   day,
 		TTL:          []TTLSource{CookieExpires},
+		Collation:    "utf8mb4_bin",
 		DDL: []string{`CREATE TABLE IF NOT EXISTS {table} (
-			{id} varchar(128) COLLATE utf8mb4_bin NOT NULL,
+			{id} varchar(128){collate} NOT NULL,
 			{expires} int(11) unsigned NOT NULL,
-			{data} mediumtext COLLATE utf8mb4_bin{timestamps},
+			{data} mediumtext{collate}{timestamps},
 			PRIMARY KEY ({id})) ENGINE=InnoDB`},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -13,11 +14,11 @@ import (
 // Len counts the live sessions, of this layout's prefix, those included whose
 // document cannot be decoded. It reads the whole table.
 func (s *Store) Len(ctx context.Context) (n int64, err error) {
-	if err := s.begun(ctx); err != nil {
-		return 0, wrap("len", err)
+	start := time.Now()
+	if err = s.begun(ctx); err == nil {
+		err = s.query(ctx, s.q.count, s.mineNow(), func() {}, func(rows *sql.Rows) error { return rows.Scan(&n) })
 	}
-	err = s.query(ctx, s.q.count, s.mineNow(), func() {}, func(rows *sql.Rows) error { return rows.Scan(&n) })
-	return n, wrap("len", err)
+	return n, s.done("len", start, err)
 }
 
 func (s *Store) mineNow() values {
@@ -38,11 +39,12 @@ const (
 // may be missing.
 func (s *Store) IDs(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
+		start := time.Now()
 		err := pages(ctx, s, s.q.pageIDs, idsPerPage, scanID, func(key string, _ struct{}) bool {
 			return yield(strings.TrimPrefix(key, s.layout.IDPrefix), nil)
 		})
-		if err != nil {
-			yield("", wrap("list IDs", err))
+		if err = s.done("list IDs", start, err); err != nil {
+			yield("", err)
 		}
 	}
 }
@@ -51,6 +53,7 @@ func (s *Store) IDs(ctx context.Context) iter.Seq2[string, error] {
 // object comes with session.ErrUndecodable, after which the listing goes on.
 func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		start := time.Now()
 		err := pages(ctx, s, s.q.page, entriesPerPage, s.scan, func(_ string, e Entry) bool {
 			err := readable(e.Data)
 			if errors.Is(err, session.ErrNotFound) {
@@ -58,8 +61,8 @@ func (s *Store) All(ctx context.Context) iter.Seq2[Entry, error] {
 			}
 			return yield(e, wrap("list", err))
 		})
-		if err != nil {
-			yield(Entry{}, wrap("list", err))
+		if err = s.done("list", start, err); err != nil {
+			yield(Entry{}, err)
 		}
 	}
 }

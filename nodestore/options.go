@@ -13,6 +13,8 @@ import (
 	"github.com/sojourn-go/sojourn/internal/storekit"
 )
 
+const defaultPruneInterval = 15 * time.Minute
+
 // Options configure a Store. The zero Options work.
 type Options struct {
 	// DefaultTTL is how long a session lives whose document does not say; 0
@@ -31,22 +33,34 @@ type Options struct {
 	MaxData int
 
 	// CreateTable makes the table and its index if they are missing, like those
-	// of the Node package.
+	// of the Node package; see Layout.Collation too.
 	CreateTable bool
+
+	// CloseDB has Close close the pool as well, once nothing uses it any more. A New
+	// that fails leaves it open.
+	CloseDB bool
 
 	// Extra are columns of the application's own, each with a function that
 	// takes its value from the document whenever one is written. See Field. The
 	// functions may be called concurrently; one that fails fails the write.
 	Extra map[string]func(data []byte) (any, error)
 
-	// PruneInterval is the mean time between two passes of pruning; each wait is
-	// drawn from half of it to one and a half. 0 means 15 minutes. Negative:
-	// this process does not prune until StartPruning, and then at that pace.
+	// PruneInterval is the mean time from a pass of pruning to the next one; each
+	// wait is drawn from half of it to one and a half. A wait begins with New, and
+	// anew after each pass, calls of Prune included. 0 means 15 minutes. Negative:
+	// this process does not prune by time until StartPruning, and then as with 0.
 	PruneInterval time.Duration
 
-	// NextPrune, if set, is asked for each wait instead. It is called from one
-	// goroutine.
-	NextPrune func() time.Duration
+	// PruneExactly makes each wait the PruneInterval itself.
+	PruneExactly bool
+
+	// NextPrune, if set, makes each wait of the PruneInterval that it is given. It is
+	// called from one goroutine.
+	NextPrune func(interval time.Duration) time.Duration
+
+	// PruneRequests has about one of so many calls of Get begin a pass in the
+	// background, beside those by time. 0 means none.
+	PruneRequests int
 
 	// PruneBatch is how many rows one statement removes at most; 0 means 500.
 	PruneBatch int
@@ -61,15 +75,17 @@ type Options struct {
 	// also logged. It is called from one goroutine and must not block.
 	OnError func(error)
 
-	// Logger never sees a session ID. If it is nil, warnings and errors go to the
-	// default logger of log/slog; zap.NewNop() silences them.
+	// Logger never sees a session ID. At its debug level it is told of each call,
+	// with the time that it took and session.ForeignKey of the layout's Package and
+	// the ID. If it is nil, warnings and errors go to the default logger of
+	// log/slog; zap.NewNop() silences them.
 	Logger *zap.Logger
 }
 
 func (o Options) withDefaults(l Layout) Options {
 	o.DefaultTTL = cmp.Or(o.DefaultTTL, l.DefaultTTL)
 	o.MaxData = cmp.Or(o.MaxData, 1<<20)
-	o.PruneInterval = cmp.Or(o.PruneInterval, 15*time.Minute)
+	o.PruneInterval = cmp.Or(o.PruneInterval, defaultPruneInterval)
 	o.PruneBatch = cmp.Or(o.PruneBatch, 500)
 	o.Logger = logging.Or(o.Logger)
 	return o
@@ -90,6 +106,8 @@ func (o Options) validate(l Layout) error {
 		return fail("CreateTable", "is set, but the layout has no DDL")
 	case o.PruneInterval > storekit.MaxLifetime:
 		return fail("PruneInterval", "is %v; it must be %v at most", o.PruneInterval, storekit.MaxLifetime)
+	case o.PruneRequests < 0:
+		return fail("PruneRequests", "is %d; it must not be negative", o.PruneRequests)
 	case o.PruneBatch < 1 || o.PruneBatch > 1000:
 		return fail("PruneBatch", "is %d; it must be from 1 to 1000", o.PruneBatch)
 	}
@@ -111,12 +129,15 @@ func (o Options) validate(l Layout) error {
 }
 
 func (o Options) nextPrune() time.Duration {
-	if o.NextPrune != nil {
-		return max(o.NextPrune(), time.Millisecond)
-	}
 	mean := o.PruneInterval
 	if mean < 0 { // started by hand
-		mean = 15 * time.Minute
+		mean = defaultPruneInterval
+	}
+	switch {
+	case o.NextPrune != nil:
+		return max(o.NextPrune(mean), time.Millisecond)
+	case o.PruneExactly:
+		return mean
 	}
 	return mean/2 + rand.N(mean+1)
 }

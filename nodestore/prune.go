@@ -3,6 +3,8 @@ package nodestore
 import (
 	"context"
 	"database/sql"
+	"math/rand/v2"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -13,10 +15,14 @@ import (
 // Prune removes the sessions that have expired, whatever their prefix, and
 // returns how many. It looks through the whole table, and each statement removes
 // up to Options.PruneBatch rows, which it finds first, so that no other row is
-// locked.
+// locked. The next pass by time is due an interval later.
 func (s *Store) Prune(ctx context.Context) (int64, error) {
+	start := time.Now()
 	n, err := s.removeExpired(ctx)
-	return n, wrap("prune", written(ctx, err))
+	if err == nil {
+		s.waitAnew()
+	}
+	return n, s.done("prune", start, written(ctx, err))
 }
 
 func (s *Store) removeExpired(ctx context.Context) (int64, error) {
@@ -26,8 +32,9 @@ func (s *Store) removeExpired(ctx context.Context) (int64, error) {
 // Clear removes all sessions of this layout's prefix, live or not, and returns
 // how many rows that were. Sessions that are created meanwhile may stay.
 func (s *Store) Clear(ctx context.Context) (int64, error) {
+	start := time.Now()
 	n, err := s.removeAll(ctx, s.q.pageAll, s.q.remove, s.mine)
-	return n, wrap("clear", written(ctx, err))
+	return n, s.done("clear", start, written(ctx, err))
 }
 
 // removeAll removes the rows that page lists and want wants.
@@ -69,10 +76,16 @@ func (s *Store) removeAll(ctx context.Context, page pageQuery, remove *query, wa
 	return total, nil
 }
 
-// StartPruning has expired sessions removed in the background: at once and then
-// each Options.PruneInterval, by the process that Options.Leader chooses. It does
-// nothing if that is so already.
-func (s *Store) StartPruning() { s.pruning.Start(s.prune) }
+// StartPruning has expired sessions removed in the background: each
+// Options.PruneInterval, and for Options.PruneRequests, by the process that
+// Options.Leader chooses. It does nothing if that is so already.
+func (s *Store) StartPruning() {
+	byTime := s.timed.Swap(true)
+	s.pruning.Start(s.prune)
+	if !byTime && s.opts.PruneRequests > 0 { // it may run already, without a time
+		s.waitAnew()
+	}
+}
 
 // StopPruning ends what StartPruning began, and waits for it no longer than ctx
 // lasts.
@@ -100,7 +113,7 @@ func (s *Store) prune(ctx context.Context) {
 
 // keepPruning prunes until ctx ends.
 func (s *Store) keepPruning(ctx context.Context) error {
-	for {
+	for s.waitForPass(ctx) {
 		n, err := s.removeExpired(ctx)
 		if err != nil && ctx.Err() == nil && !s.closed.Load() {
 			s.backgroundError("prune", err)
@@ -108,9 +121,49 @@ func (s *Store) keepPruning(ctx context.Context) error {
 		if n > 0 {
 			s.log.Info("pruned", zap.Int64("rows", n))
 		}
-		if !wait.Sleep(ctx, s.opts.nextPrune()) {
-			return nil
+	}
+	return nil
+}
+
+// waitForPass waits until a pass is due. It reports whether ctx lasted.
+func (s *Store) waitForPass(ctx context.Context) bool {
+	for {
+		var due <-chan time.Time
+		stop := func() bool { return true }
+		if s.timed.Load() {
+			timer := time.NewTimer(s.opts.nextPrune())
+			due, stop = timer.C, timer.Stop
 		}
+		select {
+		case <-due:
+			return true
+		case <-s.asked:
+			stop()
+			return true
+		case <-s.anew:
+			stop()
+		case <-ctx.Done():
+			stop()
+			return false
+		}
+	}
+}
+
+// waitAnew begins the wait for the next pass by time again.
+func (s *Store) waitAnew() { signal(s.anew) }
+
+// signal leaves a signal, if there is none.
+func signal(to chan struct{}) {
+	select {
+	case to <- struct{}{}:
+	default:
+	}
+}
+
+// countRequest asks for a pass with one of so many calls.
+func (s *Store) countRequest() {
+	if n := s.opts.PruneRequests; n > 0 && rand.N(n) == 0 {
+		signal(s.asked)
 	}
 }
 

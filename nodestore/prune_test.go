@@ -113,13 +113,13 @@ func TestListingsGoOverSeveralPages(t *testing.T) {
 	})
 }
 
-// passes counts those who are asked for the wait after a pass.
+// passes counts the waits for a pass.
 type passes struct {
 	n    atomic.Int64
 	next time.Duration
 }
 
-func (p *passes) wait() time.Duration { p.n.Add(1); return p.next }
+func (p *passes) wait(time.Duration) time.Duration { p.n.Add(1); return p.next }
 
 func TestPruningRunsFromStartToStop(t *testing.T) {
 	t.Parallel()
@@ -161,7 +161,7 @@ func TestAFailureOfPruningIsReported(t *testing.T) {
 	t.Parallel()
 	db := sqliteDB(t)
 	told := make(chan error, 1)
-	opts := created(Options{PruneInterval: -1, NextPrune: func() time.Duration { return time.Millisecond }, OnError: func(err error) {
+	opts := created(Options{PruneInterval: -1, NextPrune: func(time.Duration) time.Duration { return time.Millisecond }, OnError: func(err error) {
 		select {
 		case told <- err:
 		default:
@@ -232,7 +232,7 @@ func TestAnElectionThatFailsIsReportedAndTriedAgain(t *testing.T) {
 	var tried atomic.Int64
 	told := make(chan error, 100)
 	s := openOn(t, sqliteDB(t), ConnectSQLite(), created(Options{
-		NextPrune: func() time.Duration { return time.Millisecond },
+		NextPrune: func(time.Duration) time.Duration { return time.Millisecond },
 		OnError: func(err error) {
 			select {
 			case told <- err:

@@ -25,8 +25,10 @@ import (
 // The IDs must be the same byte for byte, whatever the column's collation says.
 // No ID makes Get fail: one that no row can have is not found.
 func (s *Store) Get(ctx context.Context, id string) (Entry, error) {
+	start := time.Now()
+	s.countRequest()
 	e, err := s.get(ctx, id)
-	return e, wrap("get", err)
+	return e, s.done("get", start, err, id)
 }
 
 func (s *Store) get(ctx context.Context, id string) (Entry, error) {

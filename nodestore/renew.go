@@ -13,8 +13,9 @@ import (
 // Save and like Create, with session.ErrExists also when id is the old one; then
 // nothing has changed.
 func (s *Store) Renew(ctx context.Context, read Entry, id string, data []byte, expires time.Time) (Entry, error) {
+	start := time.Now()
 	e, err := s.renew(ctx, read, id, data, expires)
-	return e, wrap("renew", written(ctx, err))
+	return e, s.done("renew", start, written(ctx, err), read.ID, id)
 }
 
 func (s *Store) renew(ctx context.Context, read Entry, id string, data []byte, expires time.Time) (Entry, error) {

@@ -29,6 +29,30 @@ func (s *Session) Save(ctx context.Context) error {
 	})
 }
 
+// Reload drops what the request has changed and reads the session again, as
+// req.session.reload does. It is ErrNotFound of package session if there is no row;
+// then the session stays as it was. After a Save that failed the session can be
+// changed again.
+func (s *Session) Reload(ctx context.Context) error {
+	return s.do(ctx, func() error {
+		if err := s.usable(); err != nil {
+			return err
+		}
+		if s.entry.ID == "" {
+			return fmt.Errorf("nodestore: %w: it is not stored yet", session.ErrNotFound)
+		}
+		entry, err := s.m.store.Get(ctx, s.entry.ID)
+		if err == nil {
+			err = s.adopt(entry)
+		}
+		if err == nil {
+			s.changes, s.end.extended = nil, false
+			s.state.Saved(nil)
+		}
+		return err
+	})
+}
+
 // Touch extends the session as if it were stored now, and sends the browser its
 // cookie again if that keeps it for a time. It does what resetMaxAge does, and
 // what req.session.touch is often hoped to do. Without Touch, express-session's

@@ -50,7 +50,7 @@ type common struct {
 	name         string
 	cookie       Cookie // with its defaults
 	user         []string
-	trustProxy   bool
+	trusts       func(*http.Request) bool // the proxy that a request came from
 	generateID   func(*http.Request) (string, error)
 	errorHandler func(http.ResponseWriter, *http.Request, error)
 	onEvent      func(context.Context, session.Event)
@@ -73,6 +73,8 @@ type rules interface {
 	parse(cookie *Document) Cookie
 	// fields returns the fields of a cookie object.
 	fields(c Cookie, now time.Time) []field
+	// ending returns when the cookie ends.
+	ending(cookie *Document, now time.Time) (at time.Time, ends bool)
 	// use extends the cookie from now on.
 	use(cookie *Document, now time.Time)
 	// plan returns what is to be done at the end of a request.
@@ -178,7 +180,7 @@ func (m *site) key(id string) session.Key { return session.ForeignKey(m.scheme, 
 
 // https reports whether the browser sent the request over HTTPS.
 func (m *site) https(r *http.Request) bool {
-	return r.TLS != nil || m.opts.trustProxy && reqsession.SecureScheme(r.Header.Get("X-Forwarded-Proto"))
+	return r.TLS != nil || m.opts.trusts(r) && reqsession.SecureScheme(r.Header.Get("X-Forwarded-Proto"))
 }
 
 // inPath reports whether a request is within the cookie's path, by the address

@@ -34,6 +34,9 @@ type Store struct {
 	now     func() time.Time
 
 	pruning  worker.Worker
+	timed    atomic.Bool   // it prunes by time
+	anew     chan struct{} // the wait for that begins again
+	asked    chan struct{} // a pass is due at once
 	closed   atomic.Bool
 	closing  sync.Once
 	finished chan struct{}
@@ -75,13 +78,18 @@ func newStore(ctx context.Context, db *sql.DB, layout Layout, opts Options, now 
 		log:     opts.Logger.Named("nodestore").With(zap.Stringer("layout", layout)),
 		now:     now,
 
+		anew:     make(chan struct{}, 1),
+		asked:    make(chan struct{}, 1),
 		finished: make(chan struct{}),
 	}
 	if err := s.open(ctx); err != nil {
 		return nil, wrap("new", err)
 	}
-	if opts.PruneInterval > 0 {
+	switch {
+	case opts.PruneInterval > 0:
 		s.StartPruning()
+	case opts.PruneRequests > 0:
+		s.pruning.Start(s.prune)
 	}
 	return s, nil
 }
@@ -154,8 +162,8 @@ func (s *Store) release() error {
 }
 
 // Close stops the pruning and makes every later call session.ErrClosed. It waits
-// for the pruning and for statements under way, no longer than ctx lasts, leaves
-// the *sql.DB open, and may be called again.
+// for the pruning and for statements under way, no longer than ctx lasts, and may
+// be called again. It leaves the *sql.DB open, unless Options.CloseDB is set.
 func (s *Store) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		s.closed.Store(true)
@@ -163,6 +171,9 @@ func (s *Store) Close(ctx context.Context) error {
 			defer close(s.finished)
 			_ = s.pruning.Close(context.Background()) // which does not end
 			s.closeErr = s.release()
+			if s.opts.CloseDB {
+				s.closeErr = errors.Join(s.closeErr, s.db.Close())
+			}
 		}()
 	})
 	select {
@@ -171,6 +182,20 @@ func (s *Store) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return wrap("close", wait.Ended(ctx))
 	}
+}
+
+// done is the end of every call: it names the operation in its error, and tells
+// the debug log.
+func (s *Store) done(op string, start time.Time, err error, ids ...string) error {
+	err = wrap(op, err)
+	if entry := s.log.Check(zap.DebugLevel, "call"); entry != nil {
+		fields := []zap.Field{zap.String("operation", op), zap.Duration("took", time.Since(start)), zap.Error(err)}
+		for _, id := range ids {
+			fields = append(fields, zap.Stringer("session", session.ForeignKey(s.layout.Package, id)))
+		}
+		entry.Write(fields...)
+	}
+	return err
 }
 
 // begun is the start of every call.

@@ -17,8 +17,9 @@ import (
 // The document's cookie.expires stays as it is, in all packages: the column is
 // the truth.
 func (s *Store) Touch(ctx context.Context, id string, expires time.Time) (found bool, err error) {
+	start := time.Now()
 	found, err = s.touch(ctx, id, expires)
-	return found, wrap("touch", written(ctx, err))
+	return found, s.done("touch", start, written(ctx, err), id)
 }
 
 func (s *Store) touch(ctx context.Context, id string, expires time.Time) (bool, error) {

@@ -20,11 +20,12 @@ import (
 // It is session.ErrExists when the column's collation takes another session's
 // ID for the same. To change a session that was read use Save.
 func (s *Store) Set(ctx context.Context, id string, data []byte, opts ...SetOption) error {
+	start := time.Now()
 	var o setOptions
 	for _, opt := range opts {
 		opt(&o)
 	}
-	return wrap("set", written(ctx, s.set(ctx, id, data, o)))
+	return s.done("set", start, written(ctx, s.set(ctx, id, data, o)), id)
 }
 
 func (s *Store) set(ctx context.Context, id string, data []byte, o setOptions) error {
@@ -37,7 +38,10 @@ func (s *Store) set(ctx context.Context, id string, data []byte, o setOptions) e
 		return err
 	}
 	if w.ends {
-		_, err := s.destroy(ctx, w.id)
+		n, err := s.destroy(ctx, w.id)
+		if o.destroyed != nil {
+			*o.destroyed = n
+		}
 		return err
 	}
 	return s.retry(ctx, func() error {
@@ -67,8 +71,9 @@ func (s *Store) holder(ctx context.Context, tx *sql.Tx, key string) (holder stri
 // when the ID is in use, also by a session that has expired, and
 // session.ErrDeadline when expires has passed.
 func (s *Store) Create(ctx context.Context, id string, data []byte, expires time.Time) (Entry, error) {
+	start := time.Now()
 	e, err := s.create(ctx, id, data, expires)
-	return e, wrap("create", written(ctx, err))
+	return e, s.done("create", start, written(ctx, err), id)
 }
 
 func (s *Store) create(ctx context.Context, id string, data []byte, expires time.Time) (Entry, error) {
@@ -115,8 +120,9 @@ func (s *Store) insert(ctx context.Context, tx *sql.Tx, w *writing) (Entry, erro
 // change. It fails with session.ErrNotFound when the session is gone or has
 // expired: Save never makes one. A touch meanwhile is no conflict.
 func (s *Store) Save(ctx context.Context, read Entry, data []byte, expires time.Time) (Entry, error) {
+	start := time.Now()
 	e, err := s.save(ctx, read, data, expires)
-	return e, wrap("save", written(ctx, err))
+	return e, s.done("save", start, written(ctx, err), read.ID)
 }
 
 func (s *Store) save(ctx context.Context, read Entry, data []byte, expires time.Time) (Entry, error) {
