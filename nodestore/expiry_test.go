@@ -25,6 +25,8 @@ func TestALifetimeIsLookedForInThePackagesOrder(t *testing.T) {
 	const dayMS = 86400000
 	pg, css, ems := ConnectPGSimple(), ConnectSessionSequelize(Postgres), ExpressMySQLSession()
 	kgs, sqlite := KoaGenericSessionSequelize(MySQL), ConnectSQLite()
+	untold := sqlite
+	untold.TTL = nil // disableTTL
 	for _, tt := range []struct {
 		layout Layout
 		data   string
@@ -59,6 +61,7 @@ func TestALifetimeIsLookedForInThePackagesOrder(t *testing.T) {
 		{kgs, `{"cookie":{"maxAge":0}}`, at(1893542400000)},
 		{kgs, `{"cookie":{"maxAge":null}}`, at(1893542400000)},
 		{kgs, `{"cookie":{"maxAge":1000,"expires":"2030-01-02T03:04:05.678Z"}}`, at(1893553445000)},
+		{untold, `{"cookie":{"maxAge":1500,"expires":"2030-01-02T03:04:05.678Z"}}`, at(clock + dayMS)},
 		{sqlite, `{"cookie":{"maxAge":1500}}`, at(clock + 2000)},
 		{sqlite, `{"cookie":{"maxAge":1500.9}}`, at(clock + 2000)},
 		{sqlite, `{"cookie":{"maxAge":-1}}`, at(clock)},

@@ -276,6 +276,19 @@ func TestForeignRowsAreReadAsExpressReadsThem(t *testing.T) {
 	}
 }
 
+// The cookie and the row are what express 3.21.2, which is connect 2, made.
+func TestExpress3HasTheSameCookiesAndRows(t *testing.T) {
+	t.Parallel()
+	const sid, row = "iL1jDkIZnCaBtNUszLvlFRTfARtU18hz", `{"cookie":{"originalMaxAge":86400000,"expires":"2030-01-01T22:46:22.313Z","httpOnly":true,"path":"/"},"user":"x"}`
+	w := express(t, "sqlite", nodestore.ExpressOptions{})
+	w.node(sid, row)
+	w.ask("connect.sid=s%3AiL1jDkIZnCaBtNUszLvlFRTfARtU18hz.CqnkcdGZwNAYGxiWl1HbYppjVEcGL212AiqFRoroypk", func(t turn) {
+		if user, err := nodestore.Value[string](t.s, "user"); user != "x" || err != nil {
+			t.Errorf("the user is %q, %v", user, err)
+		}
+	})
+}
+
 // What stands in a row may be anything, and must not get into a header. It only
 // matters to a request whose answer has that cookie.
 func TestARowWithAnImpossibleCookieFailsOnlyItsCookieLine(t *testing.T) {

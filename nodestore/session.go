@@ -127,6 +127,7 @@ func (s *Session) load(ctx context.Context) error {
 		return err
 	}
 	f := s.m.rules.read(header(s.r))
+	s.m.differs.cookie(s.m, f, header(s.r))
 	s.setLines(s.m.rules.correct(f, s.m.https(s.r)))
 	if f.sid == "" {
 		if f.given {
@@ -136,6 +137,7 @@ func (s *Session) load(ctx context.Context) error {
 	}
 	entry, err := s.m.lookUp(ctx, f.sid)
 	if errors.Is(err, session.ErrNotFound) {
+		s.m.differs.lookedUp(false)
 		s.happened(session.Event{Kind: session.EventUnknownID, Key: s.m.key(f.sid)})
 		if s.m.clearUnknown {
 			s.setLines(s.clear())
@@ -152,7 +154,23 @@ func (s *Session) load(ctx context.Context) error {
 	if errors.Is(err, session.ErrUndecodable) {
 		s.entry, s.unreadable = Entry{ID: f.sid}, true
 	}
+	if err == nil {
+		s.compare()
+	}
 	return err
+}
+
+// compare has it noticed where the session is not as Go would have made it.
+func (s *Session) compare() {
+	s.m.differs.lookedUp(true)
+	if s.m.differs.compared.Add(1) > mostCompared {
+		return
+	}
+	cookie := cookieOf(s.doc)
+	s.m.rules.use(cookie, s.m.now())
+	if ends, err := s.expiry(object([]field{{cookieKey, cookie.Bytes()}})); err == nil {
+		s.m.differs.session(s.cookie(), s.m.opts.cookie, s.entry.Expires, ends)
+	}
 }
 
 // begin makes it an empty session.

@@ -41,6 +41,7 @@ type site struct {
 	log  *reqsession.Log
 	now  func() time.Time
 
+	differs   differences
 	strangers reqsession.Strangers
 	turns     reqsession.Turns[Entry]
 }
@@ -63,6 +64,9 @@ type rules interface {
 	traits() traits
 	// read finds the session ID in a Cookie header.
 	read(header string) presented
+	// otherName returns the name of another cookie that holds a signed session ID,
+	// empty if there is none.
+	otherName(header string) string
 	// correct returns the cookie lines that answer what the browser presented.
 	correct(f presented, https bool) []cookieLine
 	// fresh returns the cookie object of a new session.
@@ -133,7 +137,10 @@ func newSite(store entries, r rules, opts common) (*site, error) {
 	if opts.generateID == nil {
 		opts.generateID = generateID
 	}
-	return &site{store: store, rules: r, traits: r.traits(), opts: opts, log: reqsession.NewLog(logging.Or(opts.log)), now: time.Now}, nil
+	log := logging.Or(opts.log)
+	return &site{
+		store: store, rules: r, traits: r.traits(), opts: opts, log: reqsession.NewLog(log), now: time.Now, differs: differences{log: log},
+	}, nil
 }
 
 // generateID makes IDs like those of both packages.

@@ -111,13 +111,39 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	s.q = newQueries(s.layout, s.table, s.extra, s.opts.PruneBatch)
-	if !s.dialect.prepares {
+	if s.dialect.prepares {
+		for _, q := range s.q.all() {
+			if q.stmt, err = s.db.PrepareContext(ctx, q.text); err != nil {
+				return errors.Join(fmt.Errorf("prepare a statement: %w", err), s.release())
+			}
+		}
+	}
+	if err := s.checkPrefix(ctx); err != nil {
+		return errors.Join(fmt.Errorf("look for the prefix: %w", err), s.release())
+	}
+	return nil
+}
+
+// checkPrefix warns of a table that has rows, but none of the layout's prefix. Those
+// that begin with it come after it in the order of the column.
+func (s *Store) checkPrefix(ctx context.Context) error {
+	if s.layout.IDPrefix == "" {
 		return nil
 	}
-	for _, q := range s.q.all() {
-		if q.stmt, err = s.db.PrepareContext(ctx, q.text); err != nil {
-			return errors.Join(fmt.Errorf("prepare a statement: %w", err), s.release())
+	rows, own := false, false
+	for _, q := range []*query{s.q.pageAll.first, s.q.pageAll.next} {
+		err := s.query(ctx, q, values{"after": s.layout.IDPrefix, "limit": int64(100)}, func() {}, func(r *sql.Rows) error {
+			key, _, err := scanID(r)
+			rows, own = true, own || s.mine(key)
+			return err
+		})
+		if err != nil {
+			return err
 		}
+	}
+	if rows && !own {
+		s.log.Warn("is Layout.IDPrefix the Node application's? The table has sessions, but none with it: they are none here, and those of Go are none there",
+			zap.String("prefix", s.layout.IDPrefix))
 	}
 	return nil
 }
