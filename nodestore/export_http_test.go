@@ -29,6 +29,15 @@ func NewKoaAt(store Entries, opts KoaOptions, now func() time.Time) (*Koa, error
 	return k, err
 }
 
+// NewKoaMinimalAt is NewKoaMinimal on any store, with a clock.
+func NewKoaMinimalAt(store Entries, opts KoaMinimalOptions, now func() time.Time) (*Koa, error) {
+	k, err := newKoaMinimal(store, opts)
+	if k != nil && k.site != nil {
+		k.site.now = now
+	}
+	return k, err
+}
+
 // NewStoreAt is New with a clock.
 func NewStoreAt(ctx context.Context, db *sql.DB, layout Layout, opts Options, now func() time.Time) (*Store, error) {
 	return newStore(ctx, db, layout, opts, now)
