@@ -330,7 +330,7 @@ func TestAnOutageOfNodesTableIsHeardAtOnceAndNotWithEachRequest(t *testing.T) {
 	t.Parallel()
 	const requests, token = 500, "Zm9yZ290dGVuLXBhc3N3b3Jk"
 	for call, handle := range map[string]func(turn){"get": nil, "save": func(t turn) { _ = t.s.Set("n", 8) }, "touch": func(turn) {}} {
-		w := express(t, "fake", nodestore.ExpressOptions{})
+		w := express(t, "fake", nodestore.ExpressOptions{Cookie: nodestore.Cookie{MaxAge: 24 * time.Hour}})
 		w.node(sidA, lastingRow)
 		w.clock.advance(time.Minute)
 		w.store.fail(call, errLost)
