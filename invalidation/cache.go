@@ -198,6 +198,19 @@ func (c *Cache) bump(s *stripe, t token) {
 	}
 }
 
+// hide is what a message of this process does. Its Write may have stored what is
+// new, unless it is still under way: then the cache may have what was before.
+func (c *Cache) hide(tokens []token) {
+	for _, t := range tokens {
+		s := &c.stripes[t.stripe()]
+		s.mu.Lock()
+		if ep := c.epoch.Load(); ep != nil && s.writes[t] != nil {
+			ep.entries.Invalidate(t)
+		}
+		s.mu.Unlock()
+	}
+}
+
 // invalidateUser takes the sessions of a user out of the cache, and out of the
 // reads that are under way. Sessions of a few other users go with them.
 func (c *Cache) invalidateUser(t token) {

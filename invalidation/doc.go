@@ -41,8 +41,8 @@
 // ago. A row that was read lives for a minute at most, and never beyond what
 // the database's clock gave it.
 //
-// A node's own messages take nothing out, or what it has just written would be
-// lost with them. So a [Write] lasts from before it is sent until its outcome
+// A node's own messages take out only what it is still writing, or what it has
+// just written would be lost with them. So a [Write] lasts from before it is sent until its outcome
 // is known or nobody waits for it any more. Meanwhile nothing that is read of
 // what it may change is stored, for it may be of before the commit:
 //
@@ -50,7 +50,10 @@
 //	  taken out   └── a read may be of before ──┘  │
 //	  ◀────────── nothing that is read is stored ──▶
 //
-// At its End the row that it has left may be stored, if nobody else has
+// A save takes nothing out by itself ([Cache.BeginSave]): until its message comes
+// in, or its answer, the node serves the session as it was, like all other nodes.
+//
+// At its End the row that a write has left may be stored, if nobody else has
 // written. However long the answer takes, and if it never comes, the node asks
 // the database meanwhile. Where an outcome stays unknown, the node first stops
 // taking the messages of its earlier writes for its own. If the write is

@@ -219,7 +219,9 @@ func (c *Cache) Receive(payload string) (partitions bool, err error) {
 	case m.kind == kindPartitions:
 		return true, nil
 	case m.sender == c.Sender():
-		// Its Write keeps what was before away, and may have stored what is new.
+		if m.kind == kindKeys {
+			c.hide(m.tokens)
+		}
 	default:
 		c.apply(m)
 	}

@@ -154,7 +154,11 @@ func (n *simNode) save(r *simRow, put bool) {
 	}
 	var after Row
 	sender := n.c.Sender()
-	w := n.c.Begin(r.key)
+	begin := n.c.BeginSave
+	if put {
+		begin = func(key session.Key) *Write { return n.c.Begin(key) }
+	}
+	w := begin(r.key)
 	server := w.Server()
 	n.write(transaction{what: "save", row: r, w: w, commit: func() ([]*simRow, bool) {
 		if put {

@@ -71,7 +71,13 @@ var mutants = []mutant{
 		{"write.go", "	c.bump(s, t) // what was read before may be of before the write\n", ""},
 	}},
 	{"no first invalidation before an own write", []edit{
-		{"write.go", "	w.cache.bump(s, t)\n", ""},
+		{"write.go", "		w.cache.bump(s, t)\n", ""},
+	}},
+	{"an end that leaves the session in memory, like a save", []edit{
+		{"write.go", "w.add(key, false)", "w.add(key, true)"},
+	}},
+	{"an own message that is skipped while a save is under way", []edit{
+		{"lease.go", "			c.hide(m.tokens)\n", ""},
 	}},
 	{"an own write that is kept whoever else has written", []edit{
 		{"write.go", "alone := s.writes[key.token].count == key.count", "alone := true"},

@@ -10,10 +10,10 @@ import (
 
 // Write is a write of this process, from before it is sent until its outcome is
 // known or nobody waits for it any more. In between it may be committed at any
-// time, and the node ignores its message, as its own. So nothing that is read
-// meanwhile of the sessions that the write may change is stored.
+// time. So nothing that is read meanwhile of the sessions that the write may
+// change is stored.
 //
-// Begin, BeginUser and BeginAll return a Write, and every Write must come to
+// Begin, BeginSave, BeginUser and BeginAll return a Write, and every Write must come to
 // its End. If the outcome is unknown, Cache.Disown must be called before End:
 // from then on a message of the write counts like that of another node. The
 // methods must not be called concurrently.
@@ -52,11 +52,20 @@ func (c *Cache) Begin(keys ...session.Key) *Write {
 // the commit is sent.
 func (w *Write) Add(keys ...session.Key) {
 	for _, key := range keys {
-		w.add(key)
+		w.add(key, false)
 	}
 }
 
-func (w *Write) add(key session.Key) {
+// BeginSave is Begin for a write that ends no session. Until its message comes
+// in, which may be before its End, the session as it was is still answered from
+// the cache, as on all other nodes.
+func (c *Cache) BeginSave(key session.Key) *Write {
+	w := &Write{cache: c}
+	w.add(key, true)
+	return w
+}
+
+func (w *Write) add(key session.Key, kept bool) {
 	t := keyToken(key)
 	s := &w.cache.stripes[t.stripe()]
 	s.mu.Lock()
@@ -70,7 +79,9 @@ func (w *Write) add(key session.Key) {
 		s.writes[t] = k
 	}
 	k.open++
-	w.cache.bump(s, t)
+	if !kept {
+		w.cache.bump(s, t)
+	}
 	if len(w.keys) == 0 {
 		w.ticket = w.cache.ticket(s, key)
 	}

@@ -37,6 +37,31 @@ func TestReadsLeaveConnectionsToTheApplication(t *testing.T) {
 	}
 }
 
+// Otherwise each read of a busy session would be a query.
+func TestASessionIsReadFromMemoryWhileItIsSaved(t *testing.T) {
+	t.Parallel()
+	s := leasing(t, lasting60).cached(t, Options{})
+	rec := create(t, s, "ada")
+	inMemory := func(when, want string) {
+		t.Helper()
+		got, _ := s.cache.Get(rec.Key)
+		if string(got.Record.Data) != want {
+			t.Errorf("%s: memory has %q, want %q", when, got.Record.Data, want)
+		}
+	}
+	release := holdLane(t, s.writes.Saves)
+	save := async(saving(s, rec, "new"))
+	dbtest.Eventually(t, "the save was taken", func() bool { return taken(s.writes.Saves) == 1 && queued(s.writes.Saves) == 0 })
+	inMemory("while it is saved", string(rec.Data))
+	if _, err := s.cache.Receive(s.cache.Sender().Keys(rec.Key)[0]); err != nil {
+		t.Fatal(err)
+	}
+	inMemory("after its message has come in", "")
+	release()
+	wantErr(t, "Save", <-save, nil)
+	inMemory("when it is saved", "new")
+}
+
 // Nothing tells whether the messages that come in are about its rows.
 func TestRowsOfAnotherServerAreNotKept(t *testing.T) {
 	t.Parallel()

@@ -25,7 +25,7 @@ func (s *Store) Save(ctx context.Context, rec session.Record) (session.Record, e
 	if !rec.Expires.IsZero() {
 		o.Rec.Expires = storekit.Expiry(rec.Expires)
 	}
-	w := s.cache.Begin(at)
+	w := s.cache.BeginSave(at)
 	o.After = func(err error) {
 		if err == nil {
 			w.Wrote(written(w.Server(), o.Rec, o.Ran))
