@@ -18,13 +18,10 @@ import (
 	"github.com/sojourn-go/sojourn/session/sessiontest"
 )
 
-func TestConformance(t *testing.T) {
-	sessiontest.Run(t, harness(migrated))
-}
+// Without a cache the suite runs in TestConformanceWhateverIsSet.
+func TestConformance(t *testing.T) { sessiontest.Run(t, cachedHarness()) }
 
-func TestConformanceCached(t *testing.T) { sessiontest.Run(t, cachedHarness()) }
-
-func TestHTTPCached(t *testing.T) { sessiontest.RunHTTP(t, cachedHarness()) }
+func TestHTTP(t *testing.T) { sessiontest.RunHTTP(t, cachedHarness()) }
 
 // cachedHarness is for nodes that read from their memory whatever they can.
 func cachedHarness() sessiontest.Harness {

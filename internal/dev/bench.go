@@ -22,11 +22,15 @@ func bench(r *runner, args []string) error {
 		return err
 	}
 	both := io.MultiWriter(r.out, results)
-	err = r.commandTo(both, "go", "test", "-run=^$", "-bench="+pattern, "-benchmem", "-count=6", "-timeout=2h", "./...")
+	err = r.commandIn("", both, "go", "test", "-run=^$", "-bench="+pattern, "-benchmem", "-count=6", "-timeout=2h", "./...")
 	if err := errors.Join(err, results.Close()); err != nil {
 		return err
 	}
-	if err := r.command("go", "tool", toolsMod, "benchstat", results.Name()); err != nil {
+	benchstat, err := buildTool(r.ctx, "benchstat")
+	if err != nil {
+		return err
+	}
+	if err := r.command(benchstat, results.Name()); err != nil {
 		return err
 	}
 	fmt.Fprintf(r.out, "\nResults for benchstat: %s\n", results.Name())

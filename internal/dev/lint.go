@@ -2,18 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"go/format"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
-)
-
-const (
-	toolsMod           = "-modfile=tools/go.mod"
-	toolsModFromNested = "-modfile=../tools/go.mod" // after -C
 )
 
 // nested are the folders of further modules with packages. That in tools has
@@ -31,10 +28,15 @@ func lint(r *runner) error {
 			)
 		}),
 		r.step("staticcheck", func() error {
-			return errors.Join(
-				r.command("go", "tool", toolsMod, "staticcheck", "./..."),
-				r.inNested("tool", toolsModFromNested, "staticcheck", "./..."),
-			)
+			path, err := buildTool(r.ctx, "staticcheck")
+			if err != nil {
+				return err
+			}
+			errs := []error{r.command(path, "./...")}
+			for _, dir := range nested {
+				errs = append(errs, r.commandIn(dir, r.out, path, "./..."))
+			}
+			return errors.Join(errs...)
 		}),
 		r.step("go mod tidy", func() error {
 			return errors.Join(
@@ -44,6 +46,19 @@ func lint(r *runner) error {
 			)
 		}),
 	)
+}
+
+// buildTool returns the path of a tool of tools/go.mod, which is built as users
+// build programs, whatever flags the checked packages are built with.
+func buildTool(ctx context.Context, name string) (path string, err error) {
+	cmd := exec.CommandContext(ctx, "go", "tool", "-modfile=tools/go.mod", "-n", name)
+	cmd.Env = append(os.Environ(), unwatched)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go tool -n %s: %w", name, err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // inNested runs the go command in each nested module.

@@ -48,7 +48,7 @@ const testLimit = "-timeout=80m"
 func (r *runner) goTest(name string, args ...string) error {
 	return r.step(name, func() error {
 		watch := &stopwatch{out: r.out}
-		err := r.commandTo(watch, "go", args...)
+		err := r.commandIn("", watch, "go", args...)
 		r.tests = append(r.tests, watch.found...)
 		return err
 	})
@@ -56,11 +56,13 @@ func (r *runner) goTest(name string, args ...string) error {
 
 // command runs a program and passes on what it prints.
 func (r *runner) command(name string, args ...string) error {
-	return r.commandTo(r.out, name, args...)
+	return r.commandIn("", r.out, name, args...)
 }
 
-func (r *runner) commandTo(out io.Writer, name string, args ...string) error {
+// commandIn runs a program in a folder.
+func (r *runner) commandIn(dir string, out io.Writer, name string, args ...string) error {
 	cmd := exec.CommandContext(r.ctx, name, args...)
+	cmd.Dir = dir
 	// Interrupted, a test program still stops its servers.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second

@@ -15,9 +15,14 @@ import (
 	"github.com/sojourn-go/sojourn/internal/testrig/pgserver"
 )
 
-// unwatched leaves SQLite alone, which is C made Go. By far most of its tests' time
-// goes there when the race detector watches it, and it is no code of this project.
-const unwatched = "-gcflags=modernc.org/sqlite/lib=-race=false"
+// watched builds for the race detector. All steps build alike, or each package
+// would be compiled once more for lint and for the programs that tests start.
+// SQLite, which is C made Go, is left alone. By far most of its tests' time goes
+// there otherwise, and it is no code of this project.
+const watched = "GOFLAGS=-race -gcflags=modernc.org/sqlite/lib=-race=false"
+
+// unwatched builds as users do.
+const unwatched = "GOFLAGS="
 
 // test stops at the first step that fails.
 func test(r *runner) error {
@@ -30,27 +35,30 @@ func test(r *runner) error {
 	packages := []string{fmt.Sprint("-p=", min(runtime.NumCPU(), 4)), "./pgstore", "./mysqlstore", "./invalidation", "./..."}
 	// Tests wait for servers more than they compute, hence -parallel. With -short
 	// what chance decides is repeated less often. Vet has been run.
-	watched := func(in []string, more ...string) []string {
-		return slices.Concat(in, []string{"test", "-race", unwatched, "-vet=off", "-count=1", "-parallel=8", testLimit}, more)
+	tests := func(in []string, more ...string) []string {
+		return slices.Concat(in, []string{"test", "-vet=off", "-count=1", "-parallel=8", testLimit}, more)
 	}
 	steps := []func() error{
 		func() error { return r.step("setup", r.setupAll) },
-		func() error { return lint(r) },
+		func() error {
+			r.env = append(r.env, watched)
+			return lint(r)
+		},
 		// One goroutine runs the model: there is nothing to watch, and it is ten
 		// times faster unwatched.
 		func() error {
-			r.env = append(r.env, modelSeeds+"=2000")
+			r.env = append(r.env, modelSeeds+"=2000", unwatched)
 			return r.goTest("the model of the cache", "test", "-vet=off", "-count=1", testLimit, "-run=^TestModel", "./invalidation")
 		},
 		func() error {
-			r.env = append(r.env, modelSeeds+"=50", sample) // the last one counts
-			return r.goTest("tests", watched(nil, append([]string{"-short"}, packages...)...)...)
+			r.env = append(r.env, modelSeeds+"=50", sample, watched) // the last one counts
+			return r.goTest("tests", tests(nil, append([]string{"-short"}, packages...)...)...)
 		},
 		func() error {
-			return r.goTest("tests of bench", watched([]string{"-C", "bench"}, "./...")...)
+			return r.goTest("tests of bench", tests([]string{"-C", "bench"}, "./...")...)
 		},
 		func() error {
-			return r.goTest("stories of several nodes, Node live, and a real browser", watched([]string{"-C", "test"}, "./...")...)
+			return r.goTest("stories of several nodes, Node live, and a real browser", tests([]string{"-C", "test"}, "./...")...)
 		},
 	}
 	for _, do := range steps {
