@@ -132,7 +132,7 @@ func (s *Store) CommitCtx(ctx context.Context, token string, b []byte, expiry ti
 
 func (s *Store) commit(ctx context.Context, token string, b []byte, expiry time.Time) error {
 	key, own := s.keyOf(token)
-	err := s.sessions.Write(ctx, unversioned.Write{
+	_, err := s.sessions.Write(ctx, unversioned.Write{
 		Key: key, Data: append(own[:], b...), Lasts: until(expiry),
 		Same: func(data []byte) bool { return s.same(data, b) },
 		About: func(isNew bool) (unversioned.About, error) {

@@ -121,16 +121,19 @@ func TestEveryModuleOfTheRepositoryIsChecked(t *testing.T) {
 	if err := enterModule(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob("*/go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var found []string
-	for _, file := range files {
-		if dir := filepath.Base(filepath.Dir(file)); dir != "tools" {
-			found = append(found, dir)
+	for _, pattern := range []string{"*/go.mod", "*/*/go.mod"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if dir := filepath.Dir(file); dir != "tools" {
+				found = append(found, dir)
+			}
 		}
 	}
+	slices.Sort(found)
 	if !slices.Equal(found, nested) {
 		t.Errorf("the modules are in %q, checked are %q", found, nested)
 	}

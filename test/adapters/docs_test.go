@@ -1,10 +1,17 @@
 package adapters
 
 import (
+	"net/http"
 	"testing"
 
 	"github.com/alexedwards/scs/v2"
+	ginsessions "github.com/gin-contrib/sessions"
+	"github.com/gin-gonic/gin"
+	echosession "github.com/labstack/echo-contrib/session"
+	"github.com/labstack/echo/v4"
 
+	"github.com/sojourn-go/sojourn/adapters/ginstore"
+	"github.com/sojourn-go/sojourn/adapters/gorillastore"
 	"github.com/sojourn-go/sojourn/adapters/scsstore"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -12,7 +19,7 @@ import (
 // What docs/adapters.md shows.
 func TestDocumentedLines(t *testing.T) {
 	t.Parallel()
-	for name, run := range map[string]func(testing.TB, session.Store) error{"scs": documentedSCS} {
+	for name, run := range map[string]func(testing.TB, session.Store) error{"scs": documentedSCS, "echo": documentedEcho, "gin": documentedGin} {
 		if err := run(t, inMemory(t)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -30,4 +37,60 @@ func documentedSCS(t testing.TB, sessions session.Store) error {
 	a := newSCS(t, manager.Store, nil)
 	a.says("/who", a.login("alice"), "alice")
 	return nil
+}
+
+func documentedEcho(t testing.TB, sessions session.Store) error {
+	store, err := gorillastore.New(sessions, gorillastore.Config{})
+	if err != nil {
+		return err
+	}
+	app := echo.New()
+	app.Use(echosession.Middleware(store))
+
+	app.GET("/who", func(c echo.Context) error {
+		s, err := echosession.Get("shop", c)
+		if err != nil {
+			return err
+		}
+		who, _ := s.Values["user"].(string)
+		s.Values["user"] = "alice"
+		if err := s.Save(c.Request(), c.Response()); err != nil {
+			return err
+		}
+		return c.String(http.StatusOK, who)
+	})
+	remembers(t, app)
+	return nil
+}
+
+func documentedGin(t testing.TB, sessions session.Store) error {
+	store, err := ginstore.New(sessions, gorillastore.Config{})
+	if err != nil {
+		return err
+	}
+	engine := gin.New()
+	engine.Use(ginsessions.Sessions("shop", store))
+
+	engine.GET("/who", func(c *gin.Context) {
+		s := ginsessions.Default(c)
+		who, _ := s.Get("user").(string)
+		s.Set("user", "alice")
+		if err := s.Save(); err != nil {
+			t.Error(err)
+		}
+		c.String(http.StatusOK, "%s", who)
+	})
+	remembers(t, engine)
+	return nil
+}
+
+// remembers checks that a handler knows the user at the second visit.
+func remembers(t testing.TB, h http.Handler) {
+	t.Helper()
+	a := serve(t, h)
+	first := a.get("/who", nil)
+	if first.body != "" || first.cookie == nil {
+		t.Fatalf("the first visit: %q, cookie %v", first.body, first.cookie)
+	}
+	a.says("/who", first.cookie, "alice")
 }

@@ -126,10 +126,16 @@ func scsOnSQLite(t testing.TB) scs.Store {
 // nobody checks that a cookie opens nothing on either node, now and later.
 func nobody(t testing.TB, cookie *http.Cookie, nodes ...site) {
 	t.Helper()
+	nobodyIn(t, cookie, "", nodes...)
+}
+
+// nobodyIn is nobody for an application that says so by other words.
+func nobodyIn(t testing.TB, cookie *http.Cookie, words string, nodes ...site) {
+	t.Helper()
 	for range 2 {
 		for _, n := range nodes {
 			dbtest.Eventually(t, "the node knows that the session has ended", func() bool {
-				return n.get("/who", cookie).body == ""
+				return n.get("/who", cookie).body == words
 			})
 		}
 	}

@@ -2,11 +2,13 @@ package adapters
 
 import (
 	"context"
+	"io"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
+	"github.com/gin-gonic/gin"
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
@@ -21,6 +23,8 @@ import (
 
 // scs.New makes a store of its own, whose goroutine nothing ends for sure.
 func TestMain(m *testing.M) {
+	gin.SetMode(gin.TestMode)
+	gin.DefaultWriter = io.Discard
 	dbtest.Main(m, goleak.IgnoreTopFunction("github.com/alexedwards/scs/v2/memstore.(*MemStore).startCleanup"))
 }
 

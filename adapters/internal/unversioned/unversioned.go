@@ -20,8 +20,10 @@ type Store struct {
 	session.Putter
 	users  session.UserIndex // nil if the store is none, as lister
 	lister session.Lister
-	now    func() time.Time
-	touch  func(context.Context, session.Key, time.Time) (time.Time, error)
+	// Now is the time by which the store decides what is live.
+	Now   func() time.Time
+	since func(ctx context.Context, key session.Key, version int64) (session.Record, error)
+	touch func(context.Context, session.Key, time.Time) (time.Time, error)
 }
 
 // New returns the Store of a store, which stays the caller's. The error is
@@ -34,14 +36,17 @@ func New(store session.Store) (*Store, error) {
 	if !ok {
 		return nil, fmt.Errorf("the store is no session.Putter: %w", errors.ErrUnsupported)
 	}
-	s := &Store{Store: store, Putter: putter, now: func() time.Time { return time.Now().UTC() }, touch: store.Touch}
+	s := &Store{Store: store, Putter: putter, Now: func() time.Time { return time.Now().UTC() }, touch: store.Touch}
 	s.users, _ = store.(session.UserIndex)
 	s.lister, _ = store.(session.Lister)
 	if clock, ok := store.(session.Clock); ok {
-		s.now = clock.Now
+		s.Now = clock.Now
 	}
 	if later, ok := store.(session.LateToucher); ok {
 		s.touch = later.TouchLater
+	}
+	if versions, ok := store.(session.VersionGetter); ok && versions.Lag() > 0 {
+		s.since = versions.GetVersion
 	}
 	return s, nil
 }
@@ -50,6 +55,9 @@ func New(store session.Store) (*Store, error) {
 type Write struct {
 	Key  session.Key
 	Data []byte
+	// Exists says that there was a session when the request began, so that none is
+	// created.
+	Exists bool
 	// Lasts is for how long the session lasts if it is not used. Zero is until its
 	// deadline; negative ends it.
 	Lasts time.Duration
@@ -70,37 +78,73 @@ type About struct {
 	Lifetime time.Duration
 }
 
+// KeyOf returns the key of an ID that an adapter has made. scheme keeps it apart from
+// what the same ID would be to a session.Manager, and to other adapters.
+func KeyOf(scheme string, id session.ID) session.Key {
+	return session.Key{Hash: session.ForeignKey(scheme, id.Secret()).Hash, Bucket: id.Key().Bucket}
+}
+
+// Fresh is Get past the node's memory.
+func (s *Store) Fresh(ctx context.Context, key session.Key) (session.Record, error) {
+	if f, ok := s.Store.(session.FreshGetter); ok {
+		return f.GetFresh(ctx, key)
+	}
+	return s.Get(ctx, key)
+}
+
+// Longest is for how long a session that is made now may last in all; 0 means that the
+// store does not tell.
+func (s *Store) Longest() time.Duration {
+	if clock, ok := s.Store.(session.Clock); ok {
+		return clock.Longest()
+	}
+	return 0
+}
+
+// Lags reports whether a Get may return what another node has replaced.
+func (s *Store) Lags() bool { return s.since != nil }
+
+// Since is Get that returns no version before the given one, as the store may.
+func (s *Store) Since(ctx context.Context, key session.Key, version int64) (session.Record, error) {
+	if s.since == nil || version <= 0 {
+		return s.Get(ctx, key)
+	}
+	return s.since(ctx, key, version)
+}
+
 // Write creates the session, or replaces the data of the live one. Where the data are
 // the Same, it only moves the expiry, and that not more often than ten times in Lasts
 // or once a minute. A session that has ended stays dead: that is session.ErrNotFound.
 // It is session.ErrUserChanged if the live session has another user, or none.
+// Write returns the session as it is then.
 //
 // All times are counted from the store's clock, whatever the clock of this node says.
-func (s *Store) Write(ctx context.Context, w Write) error {
-	err := s.write(ctx, w)
+func (s *Store) Write(ctx context.Context, w Write) (session.Record, error) {
+	rec, err := s.write(ctx, w)
 	if errors.Is(err, session.ErrDeadline) { // the store has read its clock anew
-		err = s.write(ctx, w)
+		rec, err = s.write(ctx, w)
 	}
-	return err
+	return rec, err
 }
 
-func (s *Store) write(ctx context.Context, w Write) error {
+func (s *Store) write(ctx context.Context, w Write) (session.Record, error) {
+	none := session.Record{}
 	rec, err := s.Get(ctx, w.Key)
 	switch {
-	case errors.Is(err, session.ErrNotFound) && w.Lasts < 0:
-		return session.ErrNotFound
+	case errors.Is(err, session.ErrNotFound) && (w.Exists || w.Lasts < 0):
+		return none, session.ErrNotFound
 	case errors.Is(err, session.ErrNotFound):
 		about, err := w.about(true)
 		if err != nil {
-			return err
+			return none, err
 		}
 		return s.put(ctx, w, about)
 	case err != nil:
-		return err
+		return none, err
 	case rec.Key.Hash != w.Key.Hash: // it was renewed
-		return session.ErrNotFound
+		return none, session.ErrNotFound
 	}
-	now, expires := s.now(), rec.Deadline
+	now, expires := s.Now(), rec.Deadline
 	if lasts := now.Add(w.Lasts); w.Lasts != 0 && lasts.Before(expires) {
 		expires = lasts
 	}
@@ -108,25 +152,25 @@ func (s *Store) write(ctx context.Context, w Write) error {
 		slack := max(min(expires.Sub(now)/10, time.Minute), 0)
 		switch off := rec.Expires.Sub(expires); {
 		case off < -slack:
-			_, err = s.touch(ctx, w.Key, expires)
-			return err
+			rec.Expires, err = s.touch(ctx, w.Key, expires)
+			return rec, err
 		case off <= slack:
-			return nil
+			return rec, nil
 		} // else the framework's timeout is shorter than it was
 	}
 	about, err := w.about(false)
 	switch {
 	case err != nil:
-		return err
+		return none, err
 	case about.User != "" && about.User != rec.User:
-		return session.ErrUserChanged
+		return none, session.ErrUserChanged
 	}
 	rec.Data, rec.Expires = w.Data, expires
-	_, err = s.Save(ctx, rec)
+	rec, err = s.Save(ctx, rec)
 	if errors.Is(err, session.ErrConflict) { // another request was faster
 		return s.put(ctx, w, about)
 	}
-	return err
+	return rec, err
 }
 
 func (w Write) about(isNew bool) (About, error) {
@@ -140,17 +184,16 @@ func (w Write) same(data []byte) bool {
 	return bytes.Equal(data, w.Data) || w.Same != nil && w.Same(data)
 }
 
-func (s *Store) put(ctx context.Context, w Write, about About) error {
+func (s *Store) put(ctx context.Context, w Write, about About) (session.Record, error) {
 	rec := session.Record{Key: w.Key, Data: w.Data, User: about.User}
-	now := s.now()
+	now := s.Now()
 	if w.Lasts != 0 {
 		rec.Expires = now.Add(w.Lasts)
 	}
 	if about.Lifetime != 0 {
 		rec.Deadline = now.Add(about.Lifetime)
 	}
-	_, err := s.Put(ctx, rec)
-	return err
+	return s.Put(ctx, rec)
 }
 
 // All lists the live sessions of everybody who uses the store, as session.Lister does.
