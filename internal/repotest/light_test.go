@@ -24,6 +24,7 @@ var lightest = map[string]string{
 	"pgstore":               "httpsnoop zap multierr pgx pgpassfile pgservicefile puddle sync text pgxlisten otter",
 	"mysqlstore":            "httpsnoop zap multierr mysql edwards25519",
 	"sqlitestore":           "httpsnoop zap multierr " + sqliteDriver,
+	"adapters/fiberstore":   "httpsnoop zap multierr",
 	"adapters/scsstore":     "httpsnoop zap multierr",
 	"adapters/gorillastore": "httpsnoop zap multierr sessions securecookie",
 	"adapters/ginstore": "httpsnoop zap multierr sessions securecookie mimetype sse gin locales universal-translator validator " +

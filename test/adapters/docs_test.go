@@ -7,9 +7,12 @@ import (
 	"github.com/alexedwards/scs/v2"
 	ginsessions "github.com/gin-contrib/sessions"
 	"github.com/gin-gonic/gin"
+	"github.com/gofiber/fiber/v3"
+	fibersession "github.com/gofiber/fiber/v3/middleware/session"
 	echosession "github.com/labstack/echo-contrib/session"
 	"github.com/labstack/echo/v4"
 
+	"github.com/sojourn-go/sojourn/adapters/fiberstore"
 	"github.com/sojourn-go/sojourn/adapters/ginstore"
 	"github.com/sojourn-go/sojourn/adapters/gorillastore"
 	"github.com/sojourn-go/sojourn/adapters/scsstore"
@@ -19,7 +22,7 @@ import (
 // What docs/adapters.md shows.
 func TestDocumentedLines(t *testing.T) {
 	t.Parallel()
-	for name, run := range map[string]func(testing.TB, session.Store) error{"scs": documentedSCS, "echo": documentedEcho, "gin": documentedGin} {
+	for name, run := range map[string]func(testing.TB, session.Store) error{"scs": documentedSCS, "echo": documentedEcho, "gin": documentedGin, "fiber": documentedFiber} {
 		if err := run(t, inMemory(t)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -59,7 +62,7 @@ func documentedEcho(t testing.TB, sessions session.Store) error {
 		}
 		return c.String(http.StatusOK, who)
 	})
-	remembers(t, app)
+	remembers(t, serve(t, app))
 	return nil
 }
 
@@ -80,17 +83,37 @@ func documentedGin(t testing.TB, sessions session.Store) error {
 		}
 		c.String(http.StatusOK, "%s", who)
 	})
-	remembers(t, engine)
+	remembers(t, serve(t, engine))
 	return nil
 }
 
-// remembers checks that a handler knows the user at the second visit.
-func remembers(t testing.TB, h http.Handler) {
+// remembers checks that a site knows the user at the second visit.
+func remembers(t testing.TB, a site) {
 	t.Helper()
-	a := serve(t, h)
 	first := a.get("/who", nil)
 	if first.body != "" || first.cookie == nil {
 		t.Fatalf("the first visit: %q, cookie %v", first.body, first.cookie)
 	}
 	a.says("/who", first.cookie, "alice")
+}
+
+func documentedFiber(t testing.TB, sessions session.Store) error {
+	storage, err := fiberstore.New(sessions, fiberstore.Options{})
+	if err != nil {
+		return err
+	}
+	app := fiber.New()
+	app.Use(fibersession.New(fibersession.Config{
+		Storage: storage, KeyGenerator: storage.NewKey,
+		CookieSecure: true, CookieHTTPOnly: true,
+	}))
+
+	app.Get("/who", func(c fiber.Ctx) error {
+		s := fibersession.FromContext(c)
+		who, _ := s.Get("user").(string)
+		s.Set("user", "alice")
+		return c.SendString(who)
+	})
+	remembers(t, listenV3(t, app))
+	return nil
 }
