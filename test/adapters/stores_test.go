@@ -21,11 +21,24 @@ import (
 	"github.com/sojourn-go/sojourn/sqlitestore"
 )
 
-// scs.New makes a store of its own, whose goroutine nothing ends for sure.
 func TestMain(m *testing.M) {
 	gin.SetMode(gin.TestMode)
 	gin.DefaultWriter = io.Discard
-	dbtest.Main(m, goleak.IgnoreTopFunction("github.com/alexedwards/scs/v2/memstore.(*MemStore).startCleanup"))
+	var theirs []goleak.Option
+	for _, f := range []string{ // what the frameworks start and do not end
+		"github.com/alexedwards/scs/v2/memstore.(*MemStore).startCleanup",
+		"github.com/gofiber/fiber/v2/internal/storage/memory.(*Storage).gc",
+		"github.com/gofiber/fiber/v2/internal/storage/memory.New.StartTimeStampUpdater.func1.1",
+		"github.com/gofiber/fiber/v2/utils.StartTimeStampUpdater.func1.1",
+		"github.com/gofiber/fiber/v3/internal/storage/memory.(*Storage).gc",
+		"github.com/gofiber/fiber/v3/internal/storage/memory.New.StartTimeStampUpdater.func1.1",
+		"github.com/gofiber/utils/v2.StartTimeStampUpdater.func1.1",
+		"github.com/valyala/fasthttp.(*workerPool).Start.func2",
+		"github.com/valyala/fasthttp.updateServerDate.func1",
+	} {
+		theirs = append(theirs, goleak.IgnoreAnyFunction(f))
+	}
+	dbtest.Main(m, theirs...)
 }
 
 // database is one that both this module and scs have a store for.
