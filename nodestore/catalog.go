@@ -81,7 +81,7 @@ func inspect(ctx context.Context, db *sql.DB, l Layout, extra []string) (table, 
 		return table{}, err
 	}
 	expiryRole := roleInteger
-	if l.Expires == ExpiryDate {
+	if l.Expires.isDate() {
 		expiryRole = roleDate
 	}
 	expires, err := check(l.Columns.Expires, expiryRole)
@@ -121,7 +121,7 @@ func tableOf(l Layout, id, data, expires *column) table {
 		latest:   lastDate,
 		zoneless: expires.kind == "timestamp",
 	}
-	if l.Expires == ExpiryDate && l.Dialect != Postgres {
+	if l.Expires.isDate() && l.Dialect != Postgres {
 		t.latest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	}
 	switch expires.kind {

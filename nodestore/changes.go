@@ -53,7 +53,7 @@ func (s *Session) Keys() []string {
 	if s.doc == nil {
 		return nil
 	}
-	return s.doc.Keys()
+	return s.doc.keys(s.m.isCookie)
 }
 
 // Set gives the session a value, encoded by encoding/json at once, as
@@ -265,7 +265,7 @@ func (s *Session) Cookie() Cookie {
 	return s.cookie()
 }
 
-func (s *Session) cookie() Cookie { return s.m.rules.parse(cookieOf(s.doc)) }
+func (s *Session) cookie() Cookie { return s.m.rules.parse(s.m.cookieOf(s.doc)) }
 
 // Expires is when the session's cookie ends, as req.session.cookie.expires: by what
 // was stored last, which a touch does not change. ends is false for a cookie that
@@ -277,7 +277,7 @@ func (s *Session) Expires() (at time.Time, ends bool) {
 	if s.doc == nil {
 		return time.Time{}, false
 	}
-	return s.m.rules.ending(cookieOf(s.doc), s.m.now())
+	return s.m.rules.ending(s.m.cookieOf(s.doc), s.m.now())
 }
 
 // TimeLeft is how long the cookie still lasts, as req.session.cookie.maxAge: see
@@ -296,7 +296,8 @@ func (s *Session) TimeLeft() (left time.Duration, ends bool) {
 //
 // express-session does not count this as a change of the session: it is stored
 // and the browser is told only if a value changes too, or after Save or
-// Regenerate. This request's touch goes by it all the same. It fails as Set.
+// Regenerate. This request's touch goes by it all the same. koa-session keeps
+// MaxAge alone, for which it stores the session. It fails as Set.
 func (s *Session) SetCookie(c Cookie) error {
 	c, err := s.m.rules.complete(c, s.m.https(s.r))
 	if err != nil {
@@ -308,6 +309,9 @@ func (s *Session) SetCookie(c Cookie) error {
 		}
 		now := s.m.now()
 		were, fields := s.m.rules.fields(s.cookie(), now), s.m.rules.fields(c, now)
+		if s.m.flat {
+			return s.setFlat(were, fields)
+		}
 		return s.change(change{path: []string{cookieKey}, update: func(raw json.RawMessage) (json.RawMessage, error) {
 			d, err := split(raw)
 			if err != nil {
@@ -321,6 +325,20 @@ func (s *Session) SetCookie(c Cookie) error {
 			return d.Bytes(), nil
 		}})
 	})
+}
+
+// setFlat is SetCookie where the cookie's fields are members of the session.
+func (s *Session) setFlat(were, fields []field) error {
+	for i, f := range fields {
+		if bytes.Equal(f.value, were[i].value) {
+			continue
+		}
+		if err := s.change(change{path: []string{f.name}, value: f.value}); err != nil {
+			return err
+		}
+	}
+	s.end.extended = true
+	return nil
 }
 
 func (s *Session) checkPath(path []string) error {

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"strings"
+	"time"
 
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -47,6 +48,20 @@ func (c koaCookie) read(header string) presented {
 		}
 	}
 	return presented{given: true, wrong: true}
+}
+
+// correct takes a wrong signature from the browser, and renews one of an old
+// key.
+func (c koaCookie) correct(f presented, https bool) []cookieLine {
+	a := attributes{Cookie: Cookie{Path: "/"}, secure: https}
+	switch {
+	case f.wrong:
+		a.expires = httpTime(time.Unix(0, 0).UTC())
+		return []cookieLine{koaLine(c.name+sigSuffix, "", a)}
+	case f.old:
+		return []cookieLine{c.sigLine(f.sid, a)}
+	}
+	return nil
 }
 
 // findKoa returns the first cookie of the name, as the package cookies does:

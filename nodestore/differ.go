@@ -97,13 +97,22 @@ func (x expressRules) otherName(header string) string {
 	return ""
 }
 
-func (x koaRules) otherName(header string) string {
-	if x.k.opts.Unsigned {
+func (x koaRules) otherName(header string) string { return x.k.cookies.otherName(header, looksLikeID) }
+
+// looksLikeUUID reports whether koa-session makes such IDs, behind a prefix.
+func looksLikeUUID(sid string) bool { return len(sid) >= 36 && strings.Count(sid[len(sid)-36:], "-") == 4 }
+
+func (x koaSessionRules) otherName(header string) string {
+	return x.k.cookies.otherName(header, looksLikeUUID)
+}
+
+func (c koaCookie) otherName(header string, looks func(sid string) bool) string {
+	if c.unsigned {
 		return ""
 	}
 	for _, name := range cookieNames(header) {
-		other := koaCookie{name: name, keys: x.k.opts.Keys}
-		if looksLikeID(other.read(header).sid) {
+		other := koaCookie{name: name, keys: c.keys}
+		if looks(other.read(header).sid) {
 			return name
 		}
 	}

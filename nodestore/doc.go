@@ -13,7 +13,8 @@
 //
 // A Layout is a table as a package for Node keeps it: the functions
 // ConnectPGSimple, ConnectPostgresSimple, ConnectSessionSequelize,
-// KoaGenericSessionSequelize, ExpressMySQLSession and ConnectSQLite return the
+// KoaGenericSessionSequelize, ExpressMySQLSession, ConnectSQLite,
+// ConnectSessionKnex, BetterSQLite3SessionStore and KoaSessionKnexStore return the
 // packages' defaults. Where the application has another table, other columns or
 // another prefix, change the fields; where it has another package, fill in a
 // Layout. Rows are written byte for byte as the package writes them: the
@@ -47,8 +48,9 @@
 //
 // # Handlers
 //
-// NewExpress and NewKoa give the requests of a Go service the sessions of an
-// application with express-session or koa-generic-session, by the same cookie:
+// NewExpress, NewKoa and NewKoaSession give the requests of a Go service the
+// sessions of an application with express-session, koa-generic-session or
+// koa-session, by the same cookie:
 //
 //	sessions, err := nodestore.NewExpress(store, nodestore.ExpressOptions{Secrets: secrets})
 //	srv.Handler = sessions.Handler(mux)
@@ -60,7 +62,7 @@
 //
 // # Time
 //
-// The application's clock decides what is live, since that is so in all six
+// The application's clock decides what is live, since that is so in all
 // packages: the database's would disagree with theirs. Keep the clocks of all
 // machines together, by NTP say. At the moment of expiry the packages differ by
 // up to a second, and a layout does as its package does.

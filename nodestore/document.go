@@ -92,9 +92,13 @@ func (d *Document) Bytes() []byte {
 
 // Keys returns the keys of the session in their order, except its cookie.
 func (d *Document) Keys() []string {
+	return d.keys(func(key string) bool { return key == cookieKey })
+}
+
+func (d *Document) keys(except func(key string) bool) []string {
 	var keys []string
 	for _, m := range d.members {
-		if m.key != cookieKey && utf8.ValidString(m.key) && !slices.Contains(keys, m.key) {
+		if !except(m.key) && utf8.ValidString(m.key) && !slices.Contains(keys, m.key) {
 			keys = append(keys, m.key)
 		}
 	}
@@ -239,14 +243,14 @@ func (d *Document) clone() *Document {
 }
 
 // same reports whether another document has the same keys and values in the
-// same order; without the cookie if asked for.
-func (d *Document) same(other *Document, cookie bool) bool {
+// same order, but for the keys that are apart.
+func (d *Document) same(other *Document, apart func(key string) bool) bool {
 	a, b := d.members, other.members
 	for {
-		for !cookie && len(a) > 0 && a[0].key == cookieKey {
+		for len(a) > 0 && apart(a[0].key) {
 			a = a[1:]
 		}
-		for !cookie && len(b) > 0 && b[0].key == cookieKey {
+		for len(b) > 0 && apart(b[0].key) {
 			b = b[1:]
 		}
 		if len(a) == 0 || len(b) == 0 {

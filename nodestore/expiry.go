@@ -32,7 +32,11 @@ func (s *Store) expiry(data []byte, now time.Time) (time.Time, error) {
 		cookie = nil // none, or not an object: it tells nothing
 	}
 	for _, source := range s.layout.TTL {
-		t, told, err := source.in(cookie, now)
+		object := cookie
+		if source == MemberExpire {
+			object = doc
+		}
+		t, told, err := source.in(object, now)
 		if err != nil || told {
 			return s.capped(t, now), err
 		}
@@ -45,13 +49,23 @@ func (s *Store) byDefault(now time.Time) time.Time {
 	return s.capped(now.Add(s.opts.DefaultTTL), now)
 }
 
-// in looks for the expiry in a cookie.
-func (source TTLSource) in(cookie map[string]json.RawMessage, now time.Time) (t time.Time, told bool, err error) {
+// beyond is how much longer than a browser koa-session has its store keep a session.
+const beyond = 10 * time.Second
+
+// in looks for the expiry in a cookie, or in a document.
+func (source TTLSource) in(object map[string]json.RawMessage, now time.Time) (t time.Time, told bool, err error) {
+	if source == MemberExpire {
+		number, told := numberOf(object["_expire"])
+		if t, ok := dateOfNumber(number + float64(beyond.Milliseconds())); ok {
+			return t, told, nil
+		}
+		return lastDate, told, nil
+	}
 	name := "expires"
 	if source == CookieMaxAge {
 		name = "maxAge"
 	}
-	raw := cookie[name]
+	raw := object[name]
 	if !truthy(raw) {
 		return time.Time{}, false, nil
 	}
@@ -91,7 +105,7 @@ func (s *Store) storable(t, now time.Time) (time.Time, error) {
 
 // time reads a number as the column, or the query for a date, has it.
 func (k ExpiryKind) time(n int64) time.Time {
-	per := map[ExpiryKind]int64{ExpiryDate: 1e6, ExpirySeconds: 1, ExpiryMillis: 1e3}[k]
+	per := map[ExpiryKind]int64{ExpiryDate: 1e6, ExpirySeconds: 1, ExpiryMillis: 1e3, ExpiryISO: 1e6}[k]
 	seconds := min(max(n/per, 0), lastDate.Unix())
 	var rest int64
 	if seconds == n/per && n > 0 {
@@ -107,6 +121,8 @@ func (s *Store) bindExpiry(t time.Time) any {
 		return t.Unix()
 	case ExpiryMillis:
 		return t.UnixMilli()
+	case ExpiryISO:
+		return isoTime(t.UTC())
 	}
 	return s.dialect.bindDate(t)
 }

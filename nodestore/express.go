@@ -158,8 +158,8 @@ func (x expressRules) traits() traits {
 	return traits{scheme: "express-session", clearEnded: x.e.opts.ClearCookie, endUnset: x.e.opts.DestroyUnset}
 }
 
-func (x expressRules) read(header string) presented {
-	sid, given := x.e.cookies.read(header)
+func (x expressRules) read(r *http.Request) presented {
+	sid, given := x.e.cookies.read(header(r))
 	return presented{sid: sid, given: given, wrong: given && sid == ""}
 }
 

@@ -73,6 +73,8 @@ func (g goldenStore) layout(t testing.TB) Layout {
 		"koa-generic-session-sequelize": KoaGenericSessionSequelize(d),
 		"express-mysql-session":         ExpressMySQLSession(),
 		"@sailscastshq/connect-sqlite":  ConnectSQLite(),
+		"connect-session-knex":          ConnectSessionKnex(d),
+		"better-sqlite3-session-store":  BetterSQLite3SessionStore(),
 	}[g.Store]
 	if !ok || l.Dialect != d {
 		t.Fatalf("no layout for %s on %s", g.Store, g.Dialect)
@@ -91,8 +93,8 @@ func (r goldenRow) sid(l Layout) string {
 // it.
 func onGolden(t *testing.T, test func(t *testing.T, g goldenStore, db *sql.DB)) {
 	stores := readGolden(t).Stores
-	if len(stores) != 12 {
-		t.Fatalf("%d stores, want 12", len(stores))
+	if len(stores) != 14 {
+		t.Fatalf("%d stores, want 14", len(stores))
 	}
 	for _, g := range stores {
 		made := func(t *testing.T, db *sql.DB) {

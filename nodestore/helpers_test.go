@@ -131,23 +131,34 @@ func created(o Options) Options {
 
 // onEach runs a test on every layout in every database that it may be in.
 func onEach(t *testing.T, test func(t *testing.T, db *sql.DB, l Layout)) {
-	for _, l := range []Layout{ConnectPGSimple(), ConnectPostgresSimple(), ConnectSessionSequelize(Postgres), KoaGenericSessionSequelize(Postgres)} {
+	for _, l := range []Layout{ConnectPGSimple(), ConnectPostgresSimple(), ConnectSessionSequelize(Postgres), KoaGenericSessionSequelize(Postgres), ConnectSessionKnex(Postgres)} {
 		t.Run(l.Package+" on postgres", func(t *testing.T) {
 			t.Parallel()
 			test(t, postgresDB(t, "Asia/Kathmandu"), l)
 		})
 	}
-	for _, l := range []Layout{ConnectSessionSequelize(MySQL), KoaGenericSessionSequelize(MySQL), ExpressMySQLSession()} {
+	for _, l := range []Layout{ConnectSessionSequelize(MySQL), KoaGenericSessionSequelize(MySQL), ExpressMySQLSession(), knexWithText()} {
 		t.Run(l.Package+" on", func(t *testing.T) {
 			dbtest.EachMySQL(t, func(t *testing.T, s *dbtest.MySQLServer) { test(t, mysqlDB(t, s, nil), l) })
 		})
 	}
-	for _, l := range []Layout{ConnectSessionSequelize(SQLite), KoaGenericSessionSequelize(SQLite), ConnectSQLite()} {
+	for _, l := range []Layout{
+		ConnectSessionSequelize(SQLite), KoaGenericSessionSequelize(SQLite), ConnectSQLite(),
+		ConnectSessionKnex(SQLite), BetterSQLite3SessionStore(),
+	} {
 		t.Run(l.Package+" on sqlite", func(t *testing.T) {
 			t.Parallel()
 			test(t, sqliteDB(t), l)
 		})
 	}
+}
+
+// knexWithText is a table that was made before MySQL had JSON. A column of that
+// prints documents anew, which test/node looks at.
+func knexWithText() Layout {
+	l := ConnectSessionKnex(MySQL)
+	l.DDL = []string{strings.Replace(l.DDL[0], "{data} json", "{data} longtext", 1)}
+	return l
 }
 
 // asText is a row as texts, by its columns; NULL is "NULL".

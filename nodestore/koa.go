@@ -85,8 +85,8 @@ func newKoa(store entries, opts KoaOptions) (*Koa, error) {
 	if opts.Name == "" {
 		opts.Name = "koa.sid"
 	}
-	if !visible(opts.Name) || strings.Contains(opts.Name, "=") {
-		return nil, fmt.Errorf("nodestore: %w: Options.Name is %q; it must be printable ASCII without =, ; and blanks", session.ErrInvalid, opts.Name)
+	if err := checkKoaName(opts.Name); err != nil {
+		return nil, err
 	}
 	if !opts.Unsigned {
 		if err := checkKeys("Keys", opts.Keys); err != nil {
@@ -102,6 +102,13 @@ func newKoa(store entries, opts KoaOptions) (*Koa, error) {
 		opts.Name, cookie, opts.User, always(opts.TrustProxy), opts.GenerateID, opts.ErrorHandler, opts.OnEvent, opts.Logger,
 	})
 	return k, err
+}
+
+func checkKoaName(name string) error {
+	if !visible(name) || strings.Contains(name, "=") {
+		return fmt.Errorf("nodestore: %w: Options.Name is %q; it must be printable ASCII without =, ; and blanks", session.ErrInvalid, name)
+	}
+	return nil
 }
 
 // visible reports whether a name or value of a cookie can be written as it is.
@@ -124,24 +131,15 @@ func (x koaRules) traits() traits {
 	return traits{scheme: "koa-generic-session", whole: true, clearEnded: true, clearUnknown: true, endUnset: true, forgeable: x.k.opts.Unsigned}
 }
 
-func (x koaRules) hides(key string) bool        { return key == cookieKey }
-func (x koaRules) read(header string) presented { return x.k.cookies.read(header) }
+func (x koaRules) hides(key string) bool          { return key == cookieKey }
+func (x koaRules) read(r *http.Request) presented { return x.k.cookies.read(header(r)) }
+func (x koaRules) checkID(id string) error        { return checkKoaID(id) }
 
-// correct takes a wrong signature from the browser, and renews one of an old
-// key.
 func (x koaRules) correct(f presented, https bool) []cookieLine {
-	a := attributes{Cookie: Cookie{Path: "/"}, secure: https}
-	switch {
-	case f.wrong:
-		a.expires = httpTime(time.Unix(0, 0).UTC())
-		return []cookieLine{koaLine(x.k.opts.Name+sigSuffix, "", a)}
-	case f.old:
-		return []cookieLine{x.k.cookies.sigLine(f.sid, a)}
-	}
-	return nil
+	return x.k.cookies.correct(f, https)
 }
 
-func (x koaRules) checkID(id string) error {
+func checkKoaID(id string) error {
 	if !visible(id) || strings.HasPrefix(id, `"`) {
 		return fmt.Errorf("nodestore: %w: GenerateID returned what is no printable ASCII without ;, blanks and a quote in front", session.ErrInvalid)
 	}
@@ -229,13 +227,13 @@ func (x koaRules) set(sid string, cookie *Document, now time.Time, https bool) (
 		return nil, err
 	}
 	if c.Secure == SecureAlways && !https {
-		return nil, fmt.Errorf("nodestore: %w: behind a proxy that ends TLS set Options.TrustProxy", session.ErrInsecure)
+		return nil, errKoaInsecure
 	}
 	expires, err := x.expires(cookie, now)
 	if err != nil {
 		return nil, err
 	}
-	a := attributes{Cookie: c, secure: x.secure(c, https), expires: expires}
+	a := attributes{Cookie: c, secure: c.overKoa(https), expires: expires}
 	signed := !x.k.opts.Unsigned
 	if raw := cookie.Raw("signed"); raw != nil {
 		signed = signed && truthy(raw)
@@ -261,8 +259,10 @@ func (x koaRules) expires(cookie *Document, now time.Time) (string, error) {
 	return "", nil
 }
 
-// secure is what the package cookies makes of an option that is not given.
-func (x koaRules) secure(c Cookie, https bool) bool {
+var errKoaInsecure = fmt.Errorf("nodestore: %w: behind a proxy that ends TLS set Options.TrustProxy", session.ErrInsecure)
+
+// overKoa is what the package cookies makes of an option secure that is not given.
+func (c Cookie) overKoa(https bool) bool {
 	return c.Secure == SecureAlways || https && c.Secure != SecureNever
 }
 

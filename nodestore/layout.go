@@ -119,13 +119,19 @@ const (
 	// ExpiryDate is a date with time. In Postgres it is a timestamp with or
 	// without time zone (without: the wall clock of the connection's TimeZone),
 	// in MySQL a datetime in UTC. In SQLite it is a text such as
-	// "2030-01-02 03:04:05.678 +00:00".
+	// "2030-01-02 03:04:05.678 +00:00", as Sequelize writes it.
 	ExpiryDate ExpiryKind = iota + 1
 	// ExpirySeconds and ExpiryMillis are numbers of seconds or milliseconds
 	// since 1970 UTC.
 	ExpirySeconds
 	ExpiryMillis
+	// ExpiryISO is a text such as "2030-01-02T03:04:05.678Z", as Date.toISOString
+	// writes it. It is for SQLite, where others write dates so.
+	ExpiryISO
 )
+
+// isDate reports whether the database takes the column for a date.
+func (k ExpiryKind) isDate() bool { return k == ExpiryDate || k == ExpiryISO }
 
 // Rounding makes an instant one that a column can hold.
 type Rounding struct {
@@ -146,6 +152,9 @@ const (
 	// RoundLeftUp counts the steps from the clock: what is left of a lifetime
 	// is rounded up.
 	RoundLeftUp
+	// RoundNext is the step after that of RoundDown. A clock that is compared so
+	// finds a session dead within the step of its expiry.
+	RoundNext
 )
 
 // TTLSource is a place in a session's document that tells its lifetime.
@@ -157,6 +166,9 @@ const (
 	CookieExpires TTLSource = iota + 1
 	// CookieMaxAge is cookie.maxAge: milliseconds from now. 0 is like none.
 	CookieMaxAge
+	// MemberExpire is _expire, milliseconds since 1970, and ten seconds more: so
+	// koa-session has its store keep a session longer than the browser.
+	MemberExpire
 )
 
 // round applies r to t; now is for RoundLeftUp. Node's clocks and dates have
@@ -170,7 +182,7 @@ func (r Rounding) round(t, now time.Time) time.Time {
 	ms -= from
 	down := ms - (ms%step+step)%step
 	switch over := ms - down; {
-	case r.Mode == RoundHalfUp && 2*over >= step,
+	case r.Mode == RoundNext, r.Mode == RoundHalfUp && 2*over >= step,
 		(r.Mode == RoundUp || r.Mode == RoundLeftUp) && over > 0:
 		down += step
 	}
@@ -227,8 +239,11 @@ func (l Layout) validate() error {
 	if strings.ContainsRune(l.IDPrefix, 0) || !utf8.ValidString(l.IDPrefix) {
 		return fail("IDPrefix", "has a NUL or is not UTF-8")
 	}
-	if l.Expires < ExpiryDate || l.Expires > ExpiryMillis {
-		return fail("Expires", "is %d; it must be ExpiryDate, ExpirySeconds or ExpiryMillis", l.Expires)
+	if l.Expires < ExpiryDate || l.Expires > ExpiryISO {
+		return fail("Expires", "is %d; it must be ExpiryDate, ExpirySeconds, ExpiryMillis or ExpiryISO", l.Expires)
+	}
+	if l.Expires == ExpiryISO && l.Dialect != SQLite {
+		return fail("Expires", "is ExpiryISO, which is for SQLite only, not for %v", l.Dialect)
 	}
 	if l.DefaultTTL < time.Millisecond {
 		return fail("DefaultTTL", "is %v; it must be at least 1ms", l.DefaultTTL)
@@ -236,17 +251,17 @@ func (l Layout) validate() error {
 	for _, r := range []struct {
 		field string
 		Rounding
-		last RoundMode
-	}{{"Write", l.Write, RoundLeftUp}, {"Clock", l.Clock, RoundHalfUp}} {
+		not RoundMode // of all the other one's
+	}{{"Write", l.Write, RoundNext}, {"Clock", l.Clock, RoundLeftUp}} {
 		if r.To < time.Millisecond || r.To%time.Millisecond != 0 {
 			return fail(r.field+".To", "is %v; it must be whole milliseconds", r.To)
 		}
-		if r.Mode < RoundDown || r.Mode > r.last {
-			return fail(r.field+".Mode", "is %d; it must be from 0 to %d", r.Mode, r.last)
+		if r.Mode < RoundDown || r.Mode > RoundNext || r.Mode == r.not {
+			return fail(r.field+".Mode", "is %d; it must be from 0 to %d and not %d", r.Mode, RoundNext, r.not)
 		}
 	}
-	if i := slices.IndexFunc(l.TTL, func(s TTLSource) bool { return s < CookieExpires || s > CookieMaxAge }); i >= 0 {
-		return fail("TTL", "has %d; it must be CookieExpires or CookieMaxAge", l.TTL[i])
+	if i := slices.IndexFunc(l.TTL, func(s TTLSource) bool { return s < CookieExpires || s > MemberExpire }); i >= 0 {
+		return fail("TTL", "has %d; it must be CookieExpires, CookieMaxAge or MemberExpire", l.TTL[i])
 	}
 	if l.Collation != "" && (l.Dialect != MySQL || !collationName.MatchString(l.Collation)) {
 		return fail("Collation", "is %q; it must be the name of one in MySQL", l.Collation)

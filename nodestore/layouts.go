@@ -151,3 +151,71 @@ func ConnectSQLite() Layout {
 		},
 	}
 }
+
+// ConnectSessionKnex is the layout of connect-session-knex 5, in a database of
+// any dialect. sidFieldName is Columns.ID.
+func ConnectSessionKnex(d Dialect) Layout {
+	l := knex("connect-session-knex", "sessions", d)
+	l.TTL = []TTLSource{CookieExpires}
+	return l
+}
+
+// KoaSessionKnexStore is the layout of koa-session-knex-store 1 behind
+// koa-session, in Postgres or SQLite: see NewKoaSession. sidfieldname is
+// Columns.ID. In MySQL its column is a TIMESTAMP, which no Layout describes.
+func KoaSessionKnexStore(d Dialect) Layout {
+	l := knex("koa-session-knex-store", "session", d)
+	l.TTL = []TTLSource{MemberExpire}
+	return l
+}
+
+// knex is a table as both packages make it, of which one began as the other.
+func knex(pkg, table string, d Dialect) Layout {
+	l := Layout{
+		Package:      pkg,
+		Dialect:      d,
+		Table:        table,
+		Columns:      Columns{ID: "sid", Data: "sess", Expires: "expired"},
+		Expires:      ExpiryDate,
+		Write:        Rounding{time.Millisecond, RoundDown},
+		Clock:        Rounding{time.Millisecond, RoundDown},
+		LiveAtExpiry: true,
+		DefaultTTL:   day,
+	}
+	const index = `CREATE INDEX IF NOT EXISTS {name:{}_expired_index} ON {table} ({expires})`
+	switch d {
+	case Postgres:
+		l.DDL = []string{`CREATE TABLE IF NOT EXISTS {table} (
+			{id} varchar(255), {data} json NOT NULL, {expires} timestamptz NOT NULL{timestamps},
+			CONSTRAINT {name:{}_pkey} PRIMARY KEY ({id}))`, index}
+	case MySQL: // which has no CREATE INDEX IF NOT EXISTS
+		l.Write.To, l.Clock.To = time.Second, time.Second
+		l.DDL = []string{`CREATE TABLE IF NOT EXISTS {table} (
+			{id} varchar(255) NOT NULL, {data} json NOT NULL, {expires} datetime NOT NULL{timestamps}, PRIMARY KEY ({id}),
+			INDEX {name:{}_expired_index} ({expires})) ENGINE=InnoDB`}
+	case SQLite:
+		l.Expires, l.Clock.To = ExpiryISO, time.Second
+		l.DDL = []string{`CREATE TABLE IF NOT EXISTS {table} (
+			{id} varchar(255), {data} json NOT NULL, {expires} datetime NOT NULL{timestamps}, PRIMARY KEY ({id}))`, index}
+	}
+	return l
+}
+
+// BetterSQLite3SessionStore is the layout of better-sqlite3-session-store 0.1, in
+// SQLite.
+func BetterSQLite3SessionStore() Layout {
+	return Layout{
+		Package:      "better-sqlite3-session-store",
+		Dialect:      SQLite,
+		Table:        "sessions",
+		Columns:      Columns{ID: "sid", Data: "sess", Expires: "expire"},
+		Expires:      ExpiryISO,
+		Write:        Rounding{time.Millisecond, RoundDown},
+		Clock:        Rounding{time.Second, RoundNext},
+		LiveAtExpiry: true,
+		DefaultTTL:   day,
+		TTL:          []TTLSource{CookieExpires},
+		DDL: []string{`CREATE TABLE IF NOT EXISTS {table} (
+			{id} TEXT NOT NULL PRIMARY KEY, {data} JSON NOT NULL, {expires} TEXT NOT NULL{timestamps})`},
+	}
+}

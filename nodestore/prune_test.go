@@ -60,7 +60,7 @@ func TestPruningLooksAgainBeforeItRemoves(t *testing.T) {
 		s := openOn(t, db, l, opts, newTestClock(frozen).now)
 		mustCreate(t, s, "live", doc(frozen, ""))
 		insertRow(t, db, l, l.IDPrefix+"dead", "{}", strings.Replace(inAnHour(l), "1893459600", "1", 1))
-		if l.Expires == ExpiryDate {
+		if l.Expires.isDate() {
 			run(t, db, "UPDATE "+qualified(l)+" SET "+l.Columns.Expires+" = '2000-01-01 00:00:00' WHERE "+l.Columns.ID+" = 'dead'")
 		}
 		v := s.mineNow()

@@ -90,7 +90,7 @@ func newCompiler(l Layout, t table, extra []string) *compiler {
 		"expires": d.quoted(l.Columns.Expires),
 	}}
 	read, write, column, now := d.intRead, "{:expires}", d.intRead, d.intNow
-	if l.Expires == ExpiryDate {
+	if l.Expires.isDate() {
 		read, write, column, now = d.dateRead, d.dateWrite, d.dateColumn, d.dateNow
 	}
 	live := column + " > " + now
@@ -102,7 +102,7 @@ func newCompiler(l Layout, t table, extra []string) *compiler {
 	}
 	// The bare column, where it can be compared, for its index.
 	expired := "{expires} < " + now
-	if l.Expires == ExpiryDate {
+	if l.Expires.isDate() {
 		expired = column + " < " + now
 	}
 	if l.PrunedAtExpiry {

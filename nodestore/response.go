@@ -33,6 +33,10 @@ func (p part) Header(header http.Header) (lines []string) {
 		reqsession.Personal(header)
 	}
 	for _, line := range s.lines {
+		if s.m.send != nil && line.name == "" {
+			s.m.send(header, line.text)
+			continue
+		}
 		lines = append(lines, line.text)
 	}
 	return lines

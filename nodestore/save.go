@@ -131,7 +131,7 @@ func (s *Session) endNow(why session.Reason) error {
 // sendable fails where the browser could not be given the cookie. The handler may
 // drop the error, so the log is told.
 func (s *Session) sendable() error {
-	_, err := s.m.rules.set(s.entry.ID, cookieOf(s.doc), s.m.now(), s.m.https(s.r))
+	_, err := s.m.rules.set(s.entry.ID, s.m.cookieOf(s.doc), s.m.now(), s.m.https(s.r))
 	if domain := s.cookie().Domain; err == nil && !reqsession.InDomain(s.r, domain) {
 		err = fmt.Errorf("nodestore: %w: its Domain is %q, and the request is for host %q. Behind a proxy that sets another host, have it set X-Forwarded-Host",
 			session.ErrMisplaced, domain, s.r.Host)
@@ -144,7 +144,7 @@ func (s *Session) sendable() error {
 
 // give has the browser sent the cookie.
 func (s *Session) give() error {
-	lines, err := s.m.rules.set(s.entry.ID, cookieOf(s.doc), s.m.now(), s.m.https(s.r))
+	lines, err := s.m.rules.set(s.entry.ID, s.m.cookieOf(s.doc), s.m.now(), s.m.https(s.r))
 	if err == nil && lines == nil {
 		s.m.log.Tell(zap.WarnLevel, "nodestore: the cookie is secure and not sent over plain HTTP; behind a proxy that ends TLS set Options.TrustProxy", "", s.r)
 	}
@@ -156,12 +156,13 @@ func (s *Session) atEnd() atEnd {
 	now := s.end
 	now.isNew, now.dirty = s.entry.ID == "", s.dirty()
 	now.changed = now.changed || now.dirty
-	now.ends = !nullish(cookieOf(s.doc).Raw("originalMaxAge"))
+	now.halfGone = s.m.flat && halfGone(s.doc, s.m.now())
+	now.ends = !nullish(s.m.cookieOf(s.doc).Raw("originalMaxAge"))
 	return now
 }
 
 // dirty reports whether there is something that is not stored.
-func (s *Session) dirty() bool { return !s.doc.same(s.base, s.m.whole) }
+func (s *Session) dirty() bool { return !s.doc.same(s.base, s.m.apart) }
 
 // document is what is to be stored, and until when.
 func (s *Session) document() (data []byte, expires time.Time, err error) {
@@ -184,9 +185,11 @@ func (s *Session) expiry(data []byte) (time.Time, error) {
 
 // toStore is a document as it is stored now, with its cookie in use.
 func (s *Session) toStore(doc *Document) ([]byte, error) {
-	cookie := cookieOf(doc)
+	cookie := s.m.cookieOf(doc)
 	s.m.rules.use(cookie, s.m.now())
-	if doc.find(cookieKey) >= 0 {
+	if s.m.flat {
+		putFlat(doc, cookie)
+	} else if doc.find(cookieKey) >= 0 {
 		if err := doc.put(cookie.Bytes(), []string{cookieKey}); err != nil {
 			return nil, err
 		}
@@ -361,7 +364,7 @@ func (s *Session) died(err error) error {
 // touch moves the row's expiry, and leaves the document as it is. That fails no
 // request: it was served a live session.
 func (s *Session) touch() error {
-	cookie := cookieOf(s.doc)
+	cookie := s.m.cookieOf(s.doc)
 	s.m.rules.use(cookie, s.m.now())
 	expires, err := s.expiry(object([]field{{cookieKey, cookie.Bytes()}}))
 	if err != nil {

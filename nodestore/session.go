@@ -126,7 +126,7 @@ func (s *Session) load(ctx context.Context) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	f := s.m.rules.read(header(s.r))
+	f := s.m.rules.read(s.r)
 	s.m.differs.cookie(s.m, f, header(s.r))
 	s.setLines(s.m.rules.correct(f, s.m.https(s.r)))
 	if f.sid == "" {
@@ -166,9 +166,13 @@ func (s *Session) compare() {
 	if s.m.differs.compared.Add(1) > mostCompared {
 		return
 	}
-	cookie := cookieOf(s.doc)
+	cookie := s.m.cookieOf(s.doc)
 	s.m.rules.use(cookie, s.m.now())
-	if ends, err := s.expiry(object([]field{{cookieKey, cookie.Bytes()}})); err == nil {
+	doc, err := s.m.documentOf(cookie)
+	if err != nil {
+		return
+	}
+	if ends, err := s.expiry(doc.Bytes()); err == nil {
 		s.m.differs.session(s.cookie(), s.m.opts.cookie, s.entry.Expires, ends)
 	}
 }
@@ -179,7 +183,7 @@ func (s *Session) begin() error {
 	if err != nil {
 		return err
 	}
-	doc, err := split(object([]field{{cookieKey, cookie.Bytes()}}))
+	doc, err := s.m.documentOf(cookie)
 	if err != nil {
 		return err
 	}
@@ -190,7 +194,7 @@ func (s *Session) begin() error {
 // adopt takes over what was read from the store.
 func (s *Session) adopt(entry Entry) error {
 	doc, err := ParseDocument(entry.Data)
-	if err == nil && !s.m.whole && !isCookie(doc.Raw(cookieKey)) {
+	if err == nil && !s.m.whole && !s.m.flat && !isCookie(doc.Raw(cookieKey)) {
 		err = fmt.Errorf("nodestore: %w: it has no cookie object, which express-session needs", session.ErrUndecodable)
 	}
 	if err != nil {
@@ -209,7 +213,7 @@ func isCookie(raw json.RawMessage) bool {
 
 // forget leaves of the session what is needed to end it.
 func (s *Session) forget() error {
-	doc, err := split(object([]field{{cookieKey, cookieOf(s.doc).Bytes()}}))
+	doc, err := s.m.documentOf(s.m.cookieOf(s.doc))
 	if err != nil {
 		return err
 	}
@@ -217,8 +221,19 @@ func (s *Session) forget() error {
 	return nil
 }
 
+// documentOf is a session that has nothing but its cookie.
+func (m *site) documentOf(cookie *Document) (*Document, error) {
+	if m.flat {
+		return split(cookie.Bytes())
+	}
+	return split(object([]field{{cookieKey, cookie.Bytes()}}))
+}
+
 // cookieOf returns the cookie object of a session, an empty one if there is none.
-func cookieOf(doc *Document) *Document {
+func (m *site) cookieOf(doc *Document) *Document {
+	if m.flat {
+		return flatCookie(doc)
+	}
 	if cookie, err := split(doc.Raw(cookieKey)); err == nil {
 		return cookie
 	}

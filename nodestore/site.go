@@ -32,7 +32,7 @@ type entries interface {
 	Fits(data []byte) error
 }
 
-// site is what the two middlewares have in common.
+// site is what the middlewares have in common.
 type site struct {
 	store entries
 	rules rules
@@ -62,8 +62,8 @@ type common struct {
 type rules interface {
 	// traits returns the differences that a name or a flag can tell.
 	traits() traits
-	// read finds the session ID in a Cookie header.
-	read(header string) presented
+	// read finds the session ID in a request.
+	read(r *http.Request) presented
 	// otherName returns the name of another cookie that holds a signed session ID,
 	// empty if there is none.
 	otherName(header string) string
@@ -98,10 +98,13 @@ type rules interface {
 type traits struct {
 	scheme       string // names the package in the keys of events
 	whole        bool   // the cookie object is part of what may have changed
+	flat         bool   // there is no cookie object, but members of the session
 	clearEnded   bool   // a session that is destroyed has its cookie cleared
 	clearUnknown bool   // so has one that is not there
 	endUnset     bool   // Unset destroys
 	forgeable    bool   // anybody can make up IDs
+	// send gives the client its ID where that is not done by a cookie.
+	send func(header http.Header, id string)
 }
 
 // atEnd is what a session is like at the end of its request.
@@ -113,6 +116,7 @@ type atEnd struct {
 	extended    bool // by Touch
 	regenerated bool
 	ends        bool // whether its cookie says when it ends, as express-session sees that
+	halfGone    bool // whether half of its lifetime has passed, where the document says
 }
 
 // plan of a new session is whether to write it; then its cookie is sent.
@@ -281,3 +285,14 @@ func (m *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	m.log.Tell(level, "nodestore: request failed", kindOf(err), r, zap.Int("status", status), zap.Error(err))
 	http.Error(w, http.StatusText(status), status)
 }
+
+// isCookie reports whether a key of the session is its cookie's.
+func (m *site) isCookie(key string) bool {
+	if m.flat {
+		return private(key)
+	}
+	return key == cookieKey
+}
+
+// apart reports whether a key does not count as changed.
+func (m *site) apart(key string) bool { return !m.whole && m.isCookie(key) }

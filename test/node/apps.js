@@ -9,13 +9,11 @@ module.exports = async config => {
   const apps = new Map();
   const all = [];
   for (const [name, app] of Object.entries(config.apps)) {
-    const koa = app.framework === 'koa';
-    const makers = koa ? stores.koa : stores.express;
     // Each its own: a middleware leaves its options with the store.
-    const it = await makers[config.package](config.database, config.settings);
+    const it = await stores.open(config);
     all.push(it);
     const session = { ...config.settings.middleware, ...app.session };
-    apps.set(name, require(koa ? './koa' : './express')(app.framework, it.store, app.secrets, session));
+    apps.set(name, require(app.framework.startsWith('koa') ? './' + app.framework : './express')(app.framework, it.store, app.secrets, session));
   }
   return { apps, close: () => Promise.all(all.map(it => it.close())) };
 };

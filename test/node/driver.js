@@ -36,9 +36,17 @@ function koaMethods({ store, prune }, options) {
   };
 }
 
-module.exports = async ({ package: name, database, settings }) => {
-  const koa = name in stores.koa;
-  const it = await (koa ? stores.koa : stores.express)[name](database, settings);
-  const methods = koa ? koaMethods(it, settings.middleware) : expressMethods(it);
-  return { methods, close: it.close };
+// koa-session hands its store lifetimes that are ten seconds longer than its own.
+function koaSessionMethods({ store }) {
+  return {
+    get: sid => store.get(sid),
+    set: (sid, sess) => store.set(sid, sess, sess._expire + 10000 - Date.now()),
+    destroy: sid => store.destroy(sid),
+  };
+}
+
+module.exports = async config => {
+  const it = await stores.open(config);
+  const makers = { express: expressMethods, koa: koaMethods, koaSession: koaSessionMethods };
+  return { methods: makers[it.middleware](it, config.settings.middleware), close: it.close };
 };

@@ -15,6 +15,12 @@ const methods = {
   store: async config => keep(await require('./driver')(config)),
   // apps serves apps below /NUMBER/NAME/ of the port.
   apps: async config => keep(await require('./apps')(config)),
+  // listing serves the app that a program of the documents exports.
+  async listing({ path, env }) {
+    Object.assign(process.env, env);
+    const { app, pool } = require(path);
+    return keep({ apps: new Map([['app', app]]), close: () => pool.end() });
+  },
   async close(number) {
     const { close } = opened.get(number);
     opened.delete(number);
@@ -54,6 +60,8 @@ process.stdin.on('data', chunk => {
   rest = lines.pop();
   lines.forEach(answer);
 });
+// connect-session-knex tells its callback of an error, and rejects as well.
+process.on('unhandledRejection', err => console.error(err));
 process.stdin.on('end', () => process.exit(0)); // some stores have timers that go on
 server.listen(0, '127.0.0.1', () => {
   process.stdout.write(JSON.stringify({ port: server.address().port }) + '\n');

@@ -28,12 +28,18 @@ type settings struct {
 
 // behaviour is where the packages differ.
 type behaviour struct {
-	koa           bool // a store for koa-generic-session: there is no touch
+	koa           bool // a store for one of Koa's middlewares: there is no touch
+	flat          bool // that is koa-session
 	servesExpired bool // get does not look at the expiry
 	countsExpired bool // nor does length
-	endsExpired   bool // a set with a past expiry ends the session, and no touch revives it
+	endsExpired   bool // a set with a past expiry ends the session
+	deadStays     bool // no touch revives a session that has expired
+	leftover      bool // the expiry is what is left of the lifetime, from the moment of writing
+	listsBare     bool // all gives sessions without their IDs
+	listsRows     bool // all gives the rows, the expired ones too
 	losesAll      bool // all gives nothing
-	reprints      bool // the column holds JSON values, not texts: no NUL, no lone surrogate
+	checks        bool // the column holds JSON only: no lone surrogate
+	reprints      bool // and values of it, not texts
 }
 
 // config is what the scripts are told of it.
@@ -58,7 +64,17 @@ var kinds = func() []kind {
 	maria := kind{name: "on mariadb", pkg: "express-mysql-session", database: mariadb, layout: nodestore.ExpressMySQLSession()}
 	lite := kind{
 		name: "on sqlite", pkg: "@sailscastshq/connect-sqlite", database: sqlite, layout: nodestore.ConnectSQLite(),
-		does: behaviour{endsExpired: true},
+		does: behaviour{endsExpired: true, deadStays: true, leftover: true},
+	}
+	better := kind{
+		name: "on sqlite", pkg: "better-sqlite3-session-store", database: sqlite, layout: nodestore.BetterSQLite3SessionStore(),
+		does: behaviour{countsExpired: true, deadStays: true, leftover: true, listsRows: true},
+	}
+	knex := func(d nodestore.Dialect) kind {
+		return kind{
+			pkg: "connect-session-knex", layout: nodestore.ConnectSessionKnex(d),
+			does: behaviour{countsExpired: true, deadStays: true, leftover: true, listsBare: true},
+		}
 	}
 	sequelize := func(d nodestore.Dialect) kind {
 		return kind{
@@ -70,6 +86,12 @@ var kinds = func() []kind {
 		return kind{
 			pkg: "koa-generic-session-sequelize", layout: nodestore.KoaGenericSessionSequelize(d),
 			does: behaviour{koa: true},
+		}
+	}
+	koaSession := func(d nodestore.Dialect) kind {
+		return kind{
+			pkg: "koa-session-knex-store", layout: nodestore.KoaSessionKnexStore(d),
+			does: behaviour{koa: true, flat: true, leftover: true},
 		}
 	}
 	all := []kind{
@@ -84,7 +106,7 @@ var kinds = func() []kind {
 		}),
 		pg.with("with jsonb and time zone", settings{}, func(k *kind) {
 			k.database = prepared(postgresInNewYork, `CREATE TABLE session (sid varchar PRIMARY KEY, sess jsonb NOT NULL, expire timestamptz NOT NULL)`)
-			k.does.reprints = true
+			k.does.checks, k.does.reprints = true, true
 		}),
 		maria,
 		maria.with("on mysql", settings{}, func(k *kind) { k.database = mysql9 }),
@@ -101,7 +123,7 @@ var kinds = func() []kind {
 		}),
 		maria.with("with JSON on mysql", settings{}, func(k *kind) {
 			k.database = prepared(mysql9, `CREATE TABLE sessions (session_id varchar(128) COLLATE utf8mb4_bin PRIMARY KEY, expires int unsigned NOT NULL, data JSON)`)
-			k.does.reprints = true
+			k.does.checks, k.does.reprints = true, true
 		}),
 		lite,
 		lite.with("with other names", settings{
@@ -109,6 +131,26 @@ var kinds = func() []kind {
 		}, func(k *kind) {
 			k.layout.Table, k.layout.IDPrefix = "web_sessions", "web:"
 			k.tables = true
+		}),
+		better,
+		knex(nodestore.Postgres).with("with other names in New York", settings{
+			Store: map[string]any{"tableName": "web_sessions", "sidFieldName": "session_id"},
+		}, func(k *kind) {
+			k.database = postgresInNewYork
+			k.layout.Table, k.layout.Columns.ID = "web_sessions", "session_id"
+		}),
+		knex(nodestore.MySQL).with("on mariadb", settings{}, func(k *kind) { k.database, k.tables, k.does.checks = mariadb, true, true }),
+		knex(nodestore.MySQL).with("on mysql", settings{}, func(k *kind) {
+			k.database, k.tables = mysql9, true
+			k.does.checks, k.does.reprints = true, true // its JSON is no text, as MariaDB's is
+		}),
+		knex(nodestore.SQLite).with("on sqlite", settings{}, func(k *kind) { k.database, k.tables = sqlite, true }),
+		koaSession(nodestore.Postgres).with("in New York", settings{}, func(k *kind) { k.database = postgresInNewYork }),
+		koaSession(nodestore.SQLite).with("on sqlite with other names", settings{
+			Store: map[string]any{"tablename": "web_sessions", "sidfieldname": "id"},
+		}, func(k *kind) {
+			k.database, k.tables = sqlite, true
+			k.layout.Table, k.layout.Columns.ID = "web_sessions", "id"
 		}),
 		koa(nodestore.Postgres).with("with times and other names", settings{
 			Store:      map[string]any{"tableName": "web_sessions", "timestamps": true},

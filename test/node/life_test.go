@@ -82,7 +82,7 @@ func expiredIsDeadForGo(t *testing.T, p pair) {
 	}
 	// Node does bring it back, and Go goes by the row.
 	p.node.must(t, "touch", "expired", p.document(further, ""))
-	if p.does.endsExpired {
+	if p.does.deadStays {
 		wantNotFound(t, p, "expired", "Node touched after its expiry")
 	} else {
 		wantNear(t, "the expiry that Node brought back", p.read(t, "expired").Expires, further)
@@ -107,6 +107,9 @@ func bothPrune(t *testing.T, p pair) {
 			}
 		},
 		"Node": func() { p.node.must(t, "prune") },
+	}
+	if !p.node.has("prune") {
+		delete(prune, "Node")
 	}
 	for who, do := range prune {
 		p.expired(t, "dead-1")
@@ -199,13 +202,34 @@ func (p pair) wantNodeLists(t testing.TB, doc json.RawMessage) {
 		return
 	}
 	ids := map[string]bool{}
-	if p.node.has("ids") { // a list of sessions, each with its ID
+	switch {
+	case p.does.listsBare:
+		var all []json.RawMessage
+		decode(t, p.node.must(t, "all"), &all)
+		if len(all) != 2 {
+			t.Errorf("Node's all has %d sessions, want 2", len(all))
+		}
+		for _, s := range all {
+			p.wantDocument(t, "Node's all", s, doc)
+		}
+		return
+	case p.does.listsRows:
+		var all []struct{ SID, Sess string }
+		decode(t, p.node.must(t, "all"), &all)
+		for _, row := range all {
+			if row.SID == "dead" {
+				continue
+			}
+			ids[row.SID] = true
+			p.wantDocument(t, "Node's all", []byte(row.Sess), doc)
+		}
+	case p.node.has("ids"): // a list of sessions, each with its ID
 		var all []struct{ ID string }
 		decode(t, p.node.must(t, "all"), &all)
 		for _, s := range all {
 			ids[s.ID] = true
 		}
-	} else { // an object of sessions
+	default: // an object of sessions
 		var all map[string]json.RawMessage
 		decode(t, p.node.must(t, "all"), &all)
 		for id, s := range all {

@@ -24,7 +24,8 @@ type setup struct {
 	node    string // JSON
 	express nodestore.ExpressOptions
 	koa     nodestore.KoaOptions
-	https   bool // a proxy in front says so
+	flat    nodestore.KoaSessionOptions // of koa-session
+	https   bool                        // a proxy in front says so
 	// same takes out of what happened where Go differs on purpose.
 	same func(string) string
 }
@@ -105,6 +106,42 @@ var koaSetups = []setup{
 	{name: "HTTPS", node: `{"proxy":true}`, https: true, koa: nodestore.KoaOptions{TrustProxy: true}},
 }
 
+var koaSessionSetups = []setup{
+	{
+		name: "defaults", node: `{}`,
+		// Node sends the cookie that begins a session without an end.
+		same: without(`; expires;`, ";"),
+	},
+	{
+		name: "maxAge", node: `{"maxAge":3600000}`,
+		flat: nodestore.KoaSessionOptions{Cookie: nodestore.Cookie{MaxAge: time.Hour}},
+	},
+	{
+		name: "rolling", node: `{"rolling":true,"maxAge":3600000}`,
+		flat: nodestore.KoaSessionOptions{Rolling: true, Cookie: nodestore.Cookie{MaxAge: time.Hour}},
+	},
+	{
+		name: "renew", node: `{"renew":true,"maxAge":3600000}`,
+		flat: nodestore.KoaSessionOptions{Renew: true, Cookie: nodestore.Cookie{MaxAge: time.Hour}},
+	},
+	{
+		name: "unsigned", node: `{"signed":false,"maxAge":3600000}`,
+		flat: nodestore.KoaSessionOptions{Unsigned: true, Cookie: nodestore.Cookie{MaxAge: time.Hour}},
+	},
+	{
+		name: "attributes", node: `{"key":"web","httpOnly":false,"domain":"example.com","path":"/","sameSite":"lax","maxAge":3600000}`,
+		flat: nodestore.KoaSessionOptions{Name: "web", Cookie: nodestore.Cookie{MaxAge: time.Hour, NotHTTPOnly: true, SameSite: "lax", Domain: "example.com"}},
+	},
+	{
+		name: "secure over HTTPS", node: `{"proxy":true,"secure":true,"maxAge":3600000}`, https: true,
+		flat: nodestore.KoaSessionOptions{TrustProxy: true, Cookie: nodestore.Cookie{MaxAge: time.Hour, Secure: nodestore.SecureAlways}},
+	},
+	{
+		name: "HTTPS", node: `{"proxy":true,"maxAge":3600000}`, https: true,
+		flat: nodestore.KoaSessionOptions{TrustProxy: true, Cookie: nodestore.Cookie{MaxAge: time.Hour}},
+	},
+}
+
 func without(pattern, with string) func(string) string {
 	re := regexp.MustCompile(pattern)
 	return func(s string) string { return re.ReplaceAllString(s, with) }
@@ -132,7 +169,10 @@ func TestMiddlewaresDoTheSame(t *testing.T) {
 	t.Parallel()
 	for _, k := range onePerMiddleware() {
 		setups := expressSetups
-		if k.does.koa {
+		switch {
+		case k.does.flat:
+			setups = koaSessionSetups
+		case k.does.koa:
 			setups = koaSetups
 		}
 		t.Run(k.frameworks()[0], func(t *testing.T) {
@@ -154,10 +194,14 @@ func TestMiddlewaresDoTheSame(t *testing.T) {
 
 func doTheSame(t *testing.T, k kind, s setup, inNode http.Handler, store *nodestore.Store) {
 	var inGo http.Handler
-	if k.does.koa {
+	switch {
+	case k.does.flat:
+		s.flat.Keys = session.Secrets("secret")
+		inGo = goKoaSession(t, store, s.flat)
+	case k.does.koa:
 		s.koa.Keys = session.Secrets("secret")
 		inGo = goKoa(t, store, s.koa)
-	} else {
+	default:
 		s.express.Secrets = session.Secrets("secret")
 		inGo = goExpress(t, store, s.express)
 	}
@@ -258,6 +302,10 @@ func (v *visitor) age(t testing.TB) {
 	expires := time.Now().Add(soon)
 	v.aged = expires.UTC().Format("2006-01-02T15:04:05.000Z")
 	data := isoDate.ReplaceAll(e.Data, []byte(v.aged))
+	if ends.Match(data) {
+		v.aged = fmt.Sprintf(`"_expire":%d`, expires.Add(-10*time.Second).UnixMilli())
+		data = ends.ReplaceAll(data, []byte(v.aged))
+	}
 	if err := v.store.Set(t.Context(), sid, data, nodestore.ExpiresAt(expires)); err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +329,7 @@ func (v *visitor) row(t testing.TB, sid string) string {
 		expiry = "not touched"
 	}
 	data := almostAnHour.ReplaceAllString(string(e.Data), "$1:3600000")
-	return expiry + " " + isoDate.ReplaceAllStringFunc(data, func(date string) string {
+	return expiry + " " + written.ReplaceAllStringFunc(data, func(date string) string {
 		if date == v.aged {
 			return "not written"
 		}
@@ -292,6 +340,13 @@ func (v *visitor) row(t testing.TB, sid string) string {
 // almostAnHour is what express-session makes of an hour when its clock ticks
 // between the two calls with which it measures that.
 var almostAnHour = regexp.MustCompile(`("originalMaxAge"):35999\d\d\b`)
+
+// ends is what koa-session keeps of a session's end; written finds it and what
+// the others keep.
+var (
+	ends    = regexp.MustCompile(`"_expire":\d+`)
+	written = regexp.MustCompile(isoDate.String() + "|" + ends.String())
+)
 
 var isoDate = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`)
 

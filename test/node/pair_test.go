@@ -22,10 +22,14 @@ type pair struct {
 }
 
 // document is a session as the middleware of the package has it saved, which
-// lives until the expiry. The members come after its cookie, each with a comma
+// lives until the expiry. The members come beside its cookie, each with a comma
 // in front. It is as JSON.stringify prints it.
 func (p pair) document(expires time.Time, members string) json.RawMessage {
 	const date = "2006-01-02T15:04:05.000Z"
+	if p.does.flat {
+		own := expires.Add(-10 * time.Second).UnixMilli()
+		return fmt.Appendf(nil, `{%s"_expire":%d,"_maxAge":3600000}`, strings.TrimPrefix(members+",", ","), own)
+	}
 	at := expires.UTC().Format(date)
 	if p.does.koa {
 		// Its middleware makes a lifetime of this, to which its store adds the

@@ -70,7 +70,10 @@ func startApps(t testing.TB, k kind, db database, apps map[string]nodeApp) map[s
 
 // frameworks are what the kind's package works with.
 func (k kind) frameworks() []string {
-	if k.does.koa {
+	switch {
+	case k.does.flat:
+		return []string{"koa-session"}
+	case k.does.koa:
 		return []string{"koa"}
 	}
 	return []string{"express-4", "express-5"}
@@ -79,14 +82,23 @@ func (k kind) frameworks() []string {
 // maxAge is what the apps give their sessions, in Node and in Go.
 const maxAge = time.Hour
 
-var maxAgeInNode = map[string]any{"cookie": map[string]any{"maxAge": maxAge.Milliseconds()}}
+func (k kind) maxAgeInNode() map[string]any {
+	option := map[string]any{"maxAge": maxAge.Milliseconds()}
+	if k.does.flat {
+		return option
+	}
+	return map[string]any{"cookie": option}
+}
 
 // goApp is the same app with package nodestore.
 func goApp(t testing.TB, k kind, db database, secrets ...string) http.Handler {
 	t.Helper()
 	store := openStore(t, db.open(t), k.layout, k.options())
 	cookie := nodestore.Cookie{MaxAge: maxAge}
-	if k.does.koa {
+	switch {
+	case k.does.flat:
+		return goKoaSession(t, store, nodestore.KoaSessionOptions{Keys: session.Secrets(secrets...), Cookie: cookie})
+	case k.does.koa:
 		return goKoa(t, store, nodestore.KoaOptions{Keys: session.Secrets(secrets...), Cookie: cookie})
 	}
 	return goExpress(t, store, nodestore.ExpressOptions{Secrets: session.Secrets(secrets...), Cookie: cookie})
@@ -106,6 +118,16 @@ func goKoa(t testing.TB, store *nodestore.Store, opts nodestore.KoaOptions) http
 	t.Helper()
 	opts.User = []string{"user"}
 	m, err := nodestore.NewKoa(store, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Handler(goRoutes(t))
+}
+
+func goKoaSession(t testing.TB, store *nodestore.Store, opts nodestore.KoaSessionOptions) http.Handler {
+	t.Helper()
+	opts.User = []string{"user"}
+	m, err := nodestore.NewKoaSession(store, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

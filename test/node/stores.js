@@ -35,7 +35,38 @@ const express = {
     store.db.pragma('busy_timeout = 30000');
     return { store, prune: () => store._prune(), close: () => store.close() };
   },
+
+  async 'connect-session-knex'(db, settings) {
+    const knex = openKnex(db);
+    const { ConnectSessionKnexStore } = require('connect-session-knex');
+    const store = new ConnectSessionKnexStore({ knex, cleanupInterval: 0, ...settings.store });
+    await store.ready;
+    return { store, prune: () => store.dbCleanup(), close: () => knex.destroy() };
+  },
+
+  async 'better-sqlite3-session-store'(db) {
+    const client = require('better-sqlite3')(db.path, { timeout: 30000 });
+    const Store = require('better-sqlite3-session-store')(session);
+    // Its timer cannot be turned off.
+    const store = new Store({ client, expired: { intervalMs: 2 ** 31 - 1 } });
+    return { store, prune: () => store.clearExpiredSessions(), close: () => client.close() };
+  },
 };
+
+function openKnex(db) {
+  const knex = require('knex');
+  switch (db.dialect) {
+    case 'postgres':
+      return knex({ client: 'pg', connection: db.url, pool: { min: 0, max: 4 } });
+    case 'mysql':
+      return knex({ client: 'mysql2', connection: db.url, pool: { min: 0, max: 4 } });
+  }
+  const afterCreate = (connection, done) => {
+    connection.pragma('busy_timeout = 30000');
+    done(null, connection);
+  };
+  return knex({ client: 'better-sqlite3', connection: { filename: db.path }, useNullAsDefault: true, pool: { afterCreate } });
+}
 
 function pgPool(db) {
   const pool = new (require('pg').Pool)({ connectionString: db.url, max: 4 });
@@ -71,6 +102,17 @@ const koa = {
   },
 };
 
+const koaSession = {
+  async 'koa-session-knex-store'(db, settings) {
+    const knex = openKnex(db);
+    const createStore = require('koa-session-knex-store');
+    const options = { createtable: true, ...settings.store };
+    const store = createStore(knex, options);
+    await store.get('nobody'); // makes the table
+    return { store, close: () => knex.destroy() };
+  },
+};
+
 async function openSequelize(db, settings) {
   const { Sequelize } = require('sequelize');
   const options = { logging: false, ...settings.sequelize };
@@ -88,4 +130,12 @@ function callback(target, method, ...args) {
   });
 }
 
-module.exports = { express, koa, callback };
+// open opens the store of a package, and tells the middleware that it is for.
+async function open({ package: name, database, settings }) {
+  for (const [middleware, makers] of Object.entries({ express, koa, koaSession })) {
+    if (name in makers) return { middleware, ...(await makers[name](database, settings)) };
+  }
+  throw new Error(`there is no ${name}`);
+}
+
+module.exports = { open, callback };

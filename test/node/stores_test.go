@@ -40,7 +40,7 @@ func TestGoAndNodeShareATable(t *testing.T) {
 			p := pair{kind: k, sql: db.open(t)}
 			p.node = startDriver(t, k, db) // makes the table
 			p.store = openStore(t, p.sql, k.layout, k.options())
-			if k.does.reprints {
+			if k.does.checks {
 				t.Run("both refuse what the column cannot hold", func(t *testing.T) { bothRefuseWhatTheColumnCannotHold(t, p) })
 			}
 			for _, check := range checks {
