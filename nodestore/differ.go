@@ -100,7 +100,9 @@ func (x expressRules) otherName(header string) string {
 func (x koaRules) otherName(header string) string { return x.k.cookies.otherName(header, looksLikeID) }
 
 // looksLikeUUID reports whether koa-session makes such IDs, behind a prefix.
-func looksLikeUUID(sid string) bool { return len(sid) >= 36 && strings.Count(sid[len(sid)-36:], "-") == 4 }
+func looksLikeUUID(sid string) bool {
+	return len(sid) >= 36 && strings.Count(sid[len(sid)-36:], "-") == 4
+}
 
 func (x koaSessionRules) otherName(header string) string {
 	return x.k.cookies.otherName(header, looksLikeUUID)
