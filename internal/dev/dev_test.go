@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,7 +50,7 @@ func TestUnformattedFilesAreNamed(t *testing.T) {
 }
 
 func TestUnknownCommandsAreAUsageError(t *testing.T) {
-	for _, args := range [][]string{nil, {"tests"}, {"test", "x"}, {"nightly", "x"}, {"bench", "a", "b"}} {
+	for _, args := range [][]string{nil, {"tests"}, {"test", "x"}, {"nightly", "x"}, {"bench", "a", "b"}, {"mutants"}, {"mutants", "redisstore"}} {
 		if err := run(t.Context(), args, &bytes.Buffer{}); !errors.Is(err, errUsage) {
 			t.Errorf("%q: got %v, want the usage", args, err)
 		}
@@ -160,5 +162,30 @@ func TestTheTimesOfPackagesAreReadOffTheTests(t *testing.T) {
 	want := fmt.Sprintf("tests  %8s  example.org/slow\ntests  %8s  example.org/usual\n\n", "1m1.5s", "12.3s")
 	if got := strings.TrimPrefix(out.String(), text); got != "\n"+want {
 		t.Errorf("the times are %q, want %q", got, want)
+	}
+}
+
+// A mistake that can no longer be made proves nothing.
+func TestEveryMutantOfAStoreCanBeMade(t *testing.T) {
+	if err := enterModule(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, store := range []string{"memstore", "sqlitestore", "mysqlstore", "pgstore"} {
+		all, err := mutantsOf(store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := map[string]bool{}
+		for _, m := range all {
+			if text, err := m.apply(); err != nil {
+				t.Error(err)
+			} else if _, err := parser.ParseFile(token.NewFileSet(), m.file, text, 0); err != nil {
+				t.Errorf("%q: %v", m.name, err)
+			}
+			names[m.name] = true
+		}
+		if len(names) < 40 || len(names) < len(all) {
+			t.Errorf("%s has %d mutants of %d names, want 40", store, len(all), len(names))
+		}
 	}
 }

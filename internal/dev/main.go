@@ -26,6 +26,8 @@ const usage = `usage: go run ./internal/dev COMMAND
   lint               gofmt, go vet, staticcheck and go mod tidy, changing nothing
   matrix [VERSION…]  test the Postgres packages against Postgres 14 to 18 (needs npm)
   bench [PATTERN]    run the benchmarks and summarise them
+  mutants STORE [PATTERN]
+                     look for small mistakes in a store that its tests do not find
 
 setup and test use Postgres, PgBouncer, MariaDB, Node and Chromium as installed,
 and install them with apt-get where they are run as root. MySQL they fetch from
@@ -71,6 +73,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return matrix(r, args)
 	case command == "bench" && len(args) <= 1:
 		return bench(r, args)
+	case command == "mutants" && (len(args) == 1 || len(args) == 2):
+		return hunt(r, args[0], strings.Join(args[1:], ""))
 	}
 	return errUsage
 }
