@@ -35,6 +35,10 @@ type conn struct {
 	instant bool
 	packet  int64 // max_allowed_packet
 	broken  bool
+
+	// begins says that a statement begins a transaction by itself, which the next
+	// COMMIT ends. Otherwise it is one.
+	begins bool
 }
 
 // maxAge is how old a connection gets before it is replaced, as the driver
@@ -229,12 +233,27 @@ func (c *conn) raw(do func(dc any) error) error {
 	return err
 }
 
-// transaction runs do between START TRANSACTION and COMMIT. An error of do, or
-// of the beginning, is a notDone.
-func (c *conn) transaction(ctx context.Context, do func() error) error {
-	if err := c.run(ctx, `START TRANSACTION`); err != nil {
+// begin has statements begin transactions from now on, or not.
+func (c *conn) begin(ctx context.Context, transactions bool) error {
+	if c.begins == transactions {
+		return nil
+	}
+	sql := `SET autocommit = 1`
+	if transactions {
+		sql = `SET autocommit = 0`
+	}
+	if err := c.run(ctx, sql); err != nil {
+		c.broken = true
 		return notDone{err}
 	}
+	c.begins = transactions
+	return nil
+}
+
+// transaction runs do and COMMIT, on a connection of gate.begin: its first
+// statement begins the transaction, which saves a round trip. An error of do is a
+// notDone.
+func (c *conn) transaction(ctx context.Context, do func() error) error {
 	if err := do(); err != nil {
 		// A connection that is cut rolls back too.
 		if !c.broken && c.run(ctx, `ROLLBACK`) != nil {

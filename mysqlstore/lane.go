@@ -186,7 +186,7 @@ func (l *lane) together(ctx context.Context, ops []*op) (held []*op) {
 		for _, o := range ops {
 			o.written, o.refusal = false, nil
 		}
-		err := l.s.writes.do(ctx, func(c *conn) error {
+		err := l.s.writes.begin(ctx, func(c *conn) error {
 			return c.transaction(ctx, func() error { return l.batch(&tx{conn: c, s: l.s, ctx: ctx}, ops) })
 		})
 		if err == nil {
@@ -279,7 +279,7 @@ func (l *lane) separate(ctx context.Context, o *op) {
 		l.OnLeave(o, func() { leave(errLeft) })
 	}
 	err := l.s.untilKnown(waits, o.lost, o.kept, func(lost error) error {
-		return l.s.waits.do(waits, func(c *conn) error {
+		return l.s.waits.begin(waits, func(c *conn) error {
 			return c.transaction(ctx, func() error { // which is not cut short when the caller leaves
 				return l.apart(&tx{conn: c, s: l.s, ctx: ctx, lost: lost}, o)
 			})

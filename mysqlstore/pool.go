@@ -3,6 +3,7 @@ package mysqlstore
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,17 +21,21 @@ type pool struct {
 	closed bool
 }
 
-// take returns a connection that nobody else uses.
-func (p *pool) take(ctx context.Context) (*conn, error) {
+// take returns a connection that nobody else uses: for transactions rather one that
+// was used for them.
+func (p *pool) take(ctx context.Context, transactions bool) (*conn, error) {
 	for {
 		p.mu.Lock()
-		last := len(p.idle) - 1
-		if last < 0 {
+		i := len(p.idle) - 1
+		if i < 0 {
 			p.mu.Unlock()
 			return newConn(ctx, p.db, p.texts, p.charset)
 		}
-		c := p.idle[last]
-		p.idle = p.idle[:last]
+		for i > 0 && p.idle[i].begins != transactions {
+			i--
+		}
+		c := p.idle[i]
+		p.idle = slices.Delete(p.idle, i, i+1)
 		p.mu.Unlock()
 		if c.usable(ctx) {
 			return c, nil
@@ -71,16 +76,24 @@ type gate struct {
 
 func newGate(p *pool, n int) *gate { return &gate{sqlstore.NewGate(n), p} }
 
-// do calls f with a connection.
-func (g *gate) do(ctx context.Context, f func(*conn) error) error {
+// do calls f with a connection each of whose statements is a transaction.
+func (g *gate) do(ctx context.Context, f func(*conn) error) error { return g.with(ctx, false, f) }
+
+// begin calls f with a connection for conn.transaction.
+func (g *gate) begin(ctx context.Context, f func(*conn) error) error { return g.with(ctx, true, f) }
+
+func (g *gate) with(ctx context.Context, transactions bool, f func(*conn) error) error {
 	if err := g.Enter(ctx); err != nil {
 		return notDone{err}
 	}
 	defer g.Leave()
-	c, err := g.pool.take(ctx)
+	c, err := g.pool.take(ctx, transactions)
 	if err != nil {
 		return err
 	}
 	defer g.pool.put(c)
+	if err := c.begin(ctx, transactions); err != nil {
+		return err
+	}
 	return f(c)
 }

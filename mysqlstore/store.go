@@ -208,7 +208,7 @@ func (d database) Write(ctx context.Context, w sqlstore.Work, f func(sqlstore.Tx
 		conns = d.s.waits
 	}
 	return d.s.untilKnown(ctx, nil, nil, func(lost error) error {
-		return conns.do(ctx, func(c *conn) error {
+		return conns.begin(ctx, func(c *conn) error {
 			return c.transaction(ctx, func() error { return f(&tx{conn: c, s: d.s, ctx: ctx, lost: lost}) })
 		})
 	})

@@ -6,6 +6,7 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sojourn-go/sojourn/internal/testrig/throwaway"
 )
 
 // mutant is a store with a small mistake in it, which its tests have to find.
@@ -33,14 +36,13 @@ var mutantLists embed.FS
 // listsOf is which lists are about a store, and what comes before the names of the
 // cases of its suite.
 func listsOf(store string) (lists []string, cases string, ok bool) {
-	const suite = "^TestConformance$/"
 	switch store {
 	case "memstore", "pgstore":
-		return []string{store}, suite, true
+		return []string{store}, suite + "$/", true
 	case "sqlitestore":
-		return []string{"sqlstore", store}, suite, true
+		return []string{"sqlstore", store}, suite + "$/", true
 	case "mysqlstore":
-		return []string{"sqlstore", store}, suite + "^mariadb$/", true
+		return []string{"sqlstore", store}, suite + "$/^mariadb$/", true
 	}
 	return nil, "", false
 }
@@ -95,7 +97,8 @@ func (m mutant) apply() (string, error) {
 // hunt looks for mutants of a store that survive its tests: the likely ones first,
 // then its suite, then the others and those of the package that has the mistake.
 func hunt(r *runner, store, pattern string) error {
-	if _, _, ok := listsOf(store); !ok {
+	_, cases, ok := listsOf(store)
+	if !ok {
 		return errUsage
 	}
 	matching, err := regexp.Compile(pattern)
@@ -106,12 +109,20 @@ func hunt(r *runner, store, pattern string) error {
 	if err != nil {
 		return err
 	}
-	home, err := os.MkdirTemp("", "sojourn-mutants-*")
+	// What tests leave behind that were ended goes with it.
+	home, err := os.MkdirTemp(throwaway.TempDir(), "sojourn-mutants-*")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(home)
+	if err := os.Chmod(home, 0o711); err != nil { // servers run as other users
+		return err
+	}
 	r.env = append(r.env, "CI=true", "TMPDIR="+home)
+	right := mutant{file: store + "/store.go", before: "package " + store, after: "package " + store}
+	if by, err := right.foundBy(r, home, tier{store, []string{"-test.run=" + cases + "destroy"}}); by != "" || err != nil {
+		return fmt.Errorf("without a mistake: %s %w", by, cmp.Or(err, errSuite))
+	}
 	var tried, survived int
 	for _, m := range all {
 		if !matching.MatchString(m.name) {
@@ -132,18 +143,21 @@ func hunt(r *runner, store, pattern string) error {
 	return nil
 }
 
+var errSuite = errors.New("fails")
+
+// tier is some of the tests of a package.
+type tier struct {
+	pkg  string
+	args []string
+}
+
+// suite is the suite that all stores run, by which names their tests begin.
+const suite = "^TestConformance"
+
 // killedBy returns the first test that finds the mistake, or nothing.
 func (m mutant) killedBy(r *runner, store, home string) (test string, err error) {
-	overlay, err := m.overlay(home)
-	if err != nil {
-		return "", err
-	}
 	own := path.Dir(m.file)
-	const suite = "^TestConformance"
-	tiers := []struct {
-		pkg  string
-		args []string
-	}{
+	tiers := []tier{
 		{store, []string{"-test.run=" + m.likely}},
 		{store, []string{"-test.run=" + suite}},
 		{own, nil},
@@ -152,17 +166,25 @@ func (m mutant) killedBy(r *runner, store, home string) (test string, err error)
 	if own == store {
 		tiers = slices.Delete(tiers, 2, 3)
 	}
+	return m.foundBy(r, home, tiers...)
+}
+
+func (m mutant) foundBy(r *runner, home string, tiers ...tier) (test string, err error) {
+	overlay, err := m.overlay(home)
+	if err != nil {
+		return "", err
+	}
 	built := map[string]bool{}
-	for _, tier := range tiers {
-		binary := filepath.Join(home, path.Base(tier.pkg)+".test")
-		if !built[tier.pkg] {
-			err := r.command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay="+overlay, "-o", binary, "./"+tier.pkg)
+	for _, t := range tiers {
+		binary := filepath.Join(home, path.Base(t.pkg)+".test")
+		if !built[t.pkg] {
+			err := r.command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay="+overlay, "-o", binary, "./"+t.pkg)
 			if err != nil {
 				return "", err
 			}
-			built[tier.pkg] = true
+			built[t.pkg] = true
 		}
-		if test, err = firstFailure(r, binary, tier.pkg, tier.args...); test != "" || err != nil {
+		if test, err = firstFailure(r, binary, t.pkg, t.args...); test != "" || err != nil {
 			return test, err
 		}
 	}
