@@ -181,6 +181,53 @@ func TestAStorePrunesByItself(t *testing.T) {
 	}
 }
 
+// A moment is of no length here, so its ends can be told apart.
+func TestWhatHappensInOneMoment(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC)
+	s := open(t, Options{Now: func() time.Time { return now }, PruneInterval: -1})
+	deadline := now.Add(time.Hour)
+	limit := session.UserLimit{Max: 2, Evict: true}
+	var recs []session.Record
+	for i := range 9 {
+		rec := session.Record{Key: session.NewID(deadline).Key(), Deadline: deadline, User: "ada"}
+		rec, evicted, err := s.CreateLimited(t.Context(), rec, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i >= limit.Max && (len(evicted) != 1 || evicted[0] != recs[i-limit.Max].Key) {
+			t.Errorf("login %d ended %v; want the one that began first, %v", i, evicted, recs[i-limit.Max].Key)
+		}
+		recs = append(recs, rec)
+	}
+
+	old := recs[8]
+	next := session.Record{Key: session.NewID(deadline).Key(), Deadline: deadline, User: "ada", Version: old.Version}
+	if _, err := s.Renew(t.Context(), old.Key, next, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Minute - 1)
+	if got, err := s.Get(t.Context(), old.Key); err != nil || got.Key != next.Key {
+		t.Errorf("just before the end of the grace period: %+v, %v", got, err)
+	}
+	now = now.Add(1)
+	if _, err := s.Get(t.Context(), old.Key); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("at the end of the grace period: %v; want ErrNotFound", err)
+	}
+}
+
+func TestCloseWaitsForTheWriteUnderWay(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{PruneInterval: -1})
+	release := lock(s)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Close(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Close while a write is under way, for who gives up: %v; want context.Canceled", err)
+	}
+	release()
+}
+
 func TestUsersWithoutSessionsTakeNoMemory(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{PruneInterval: -1})

@@ -60,6 +60,12 @@ func (e *env) endMany(end func(context.Context) (int64, error)) {
 	}
 	e.destroy(dead, keys...)
 	recs = recs[dead:]
+	if has(e.s, UserIndex) {
+		listed, err := e.users().ListUser(e.ctx, manyUser, session.Record{}, sessions)
+		if err != nil || len(listed) != len(recs) {
+			e.Errorf("ListUser = %d sessions, %v; want %d", len(listed), err, len(recs))
+		}
+	}
 
 	e.peer()
 	var over atomic.Bool
