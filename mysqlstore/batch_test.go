@@ -131,6 +131,50 @@ func TestWritesThatWaitShareATransaction(t *testing.T) {
 	})
 }
 
+// A batch locks, writes and commits: its transaction begins by itself.
+func TestABatchTakesThreeRoundTrips(t *testing.T) {
+	t.Parallel()
+	dbtest.EachMySQL(t, func(t *testing.T, srv *dbtest.MySQLServer) {
+		s := openStore(t, migrated(t, srv), quiet)
+		recs := make([]session.Record, 16)
+		for i := range recs {
+			recs[i] = create(t, s, newSessionOf(s, ""))
+		}
+		var saving *conn
+		asked := func() (n int64) {
+			err := s.writes.begin(t.Context(), func(c *conn) error {
+				if saving != nil && saving != c {
+					t.Fatal("it is another connection")
+				}
+				saving = c
+				var name string
+				return c.sql.QueryRowContext(t.Context(), `SHOW SESSION STATUS LIKE 'Questions'`).Scan(&name, &n)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		save := func() {
+			var ops []func() error
+			for i := range recs {
+				ops = append(ops, func() (err error) { recs[i], err = s.Save(t.Context(), recs[i]); return err })
+			}
+			for _, err := range oneBatch(t, s.saves, ops...) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		save() // prepares its statements
+		before := asked()
+		save()
+		if n := asked() - before - 1; n != 3 {
+			t.Errorf("a batch took %d round trips; want 3", n)
+		}
+	})
+}
+
 // What is wrong with one write of a batch, or in its way, is no matter to the
 // others.
 func TestAWriteOfABatchFailsOrWaitsAlone(t *testing.T) {
