@@ -65,6 +65,11 @@ func harness(now func() time.Time) sessiontest.Harness {
 				delete(table.rows, key.Hash)
 			}
 		},
+		Remains: func(_ testing.TB, s session.Store, key session.Key) bool {
+			defer lock(s)()
+			r := s.(*Store).table.find(key)
+			return r != nil && (r.rec.User != "" || r.rec.Data != nil)
+		},
 		Age: func(t testing.TB, s session.Store, d time.Duration) {
 			age(s, d)
 			if _, err := s.(*Store).PruneNow(t.Context()); err != nil {

@@ -42,6 +42,14 @@ func harness(srv *dbtest.MySQLServer) sessiontest.Harness {
 		Vanish: func(t testing.TB, s session.Store, key session.Key) {
 			sqlExec(t, s.(*Store).conns.db, `DELETE FROM sojourn_sessions WHERE hash = UNHEX(?)`, hexOf(key))
 		},
+		Remains: func(t testing.TB, s session.Store, key session.Key) (remains bool) {
+			err := s.(*Store).conns.db.QueryRowContext(t.Context(), `
+SELECT COUNT(*) > 0 FROM sojourn_sessions WHERE hash = UNHEX(?) AND (user_id IS NOT NULL OR data IS NOT NULL)`, hexOf(key)).Scan(&remains)
+			if err != nil {
+				t.Error(err)
+			}
+			return remains
+		},
 		Age: func(t testing.TB, s session.Store, d time.Duration) {
 			hours, micros := int64(d/time.Hour), d.Microseconds()
 			sqlExec(t, s.(*Store).conns.db, `

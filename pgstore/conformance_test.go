@@ -143,6 +143,14 @@ SELECT count(*) FROM w`, key.Hash[:]).Scan(&n)
 				t.Error(err)
 			}
 		},
+		Remains: func(t testing.TB, s session.Store, key session.Key) (remains bool) {
+			err := around(s).QueryRow(t.Context(), `
+SELECT count(*) > 0 FROM `+s.(*Store).names.Sessions+` WHERE key = $1 AND (user_id IS NOT NULL OR data IS NOT NULL)`, key.Hash[:]).Scan(&remains)
+			if err != nil {
+				t.Error(err)
+			}
+			return remains
+		},
 		Age: func(t testing.TB, s session.Store, d time.Duration) { age(t, s.(*Store), around(s), d) },
 		Hold: func(t testing.TB, s session.Store, key session.Key) func(bool) {
 			ctx := context.Background()

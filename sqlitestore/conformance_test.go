@@ -27,7 +27,7 @@ func TestConformanceInMemory(t *testing.T) {
 		}
 		return s
 	}
-	h.Peer, h.Hold, h.Waiting, h.Narrow = nil, nil, nil, nil
+	h.Peer, h.Hold, h.Waiting, h.Narrow, h.Remains = nil, nil, nil, nil, nil
 	h.Expire = func(t testing.TB, s session.Store, key session.Key) { expire(t, s.(*Store).owned, s, key) }
 	h.Vanish = func(t testing.TB, s session.Store, key session.Key) { vanish(t, s.(*Store).owned, key) }
 	h.Age = func(t testing.TB, s session.Store, d time.Duration) { grow(t, s.(*Store).owned, s, d) }
@@ -96,7 +96,15 @@ func (f *files) harness() sessiontest.Harness {
 		},
 		Expire: func(t testing.TB, s session.Store, key session.Key) { expire(t, f.find(s).admin, s, key) },
 		Vanish: func(t testing.TB, s session.Store, key session.Key) { vanish(t, f.find(s).admin, key) },
-		Age:    func(t testing.TB, s session.Store, d time.Duration) { grow(t, f.find(s).admin, s, d) },
+		Remains: func(t testing.TB, s session.Store, key session.Key) (remains bool) {
+			err := f.find(s).admin.QueryRowContext(t.Context(), `
+SELECT count(*) > 0 FROM sojourn_sessions WHERE key = ?1 AND (user_id IS NOT NULL OR data IS NOT NULL)`, key.Hash[:]).Scan(&remains)
+			if err != nil {
+				t.Error(err)
+			}
+			return remains
+		},
+		Age: func(t testing.TB, s session.Store, d time.Duration) { grow(t, f.find(s).admin, s, d) },
 		Hold: func(t testing.TB, s session.Store, key session.Key) func(bool) {
 			conn, err := f.find(s).admin.Conn(context.Background())
 			if err != nil {

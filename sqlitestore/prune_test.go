@@ -101,6 +101,32 @@ func TestPruningDeletesWhatIsLongDead(t *testing.T) {
 	}
 }
 
+// The hour in which the retire grace ends is over before its keys are forgotten.
+func TestAKeyIsRememberedForAllOfItsLastHour(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := openStore(t, path, quiet)
+	db := openDB(t, DSN(path))
+	sqlExec(t, db, `PRAGMA ignore_check_constraints = 1`)
+	oldest := func() int32 { return session.BucketOf(s.Now().Add(-24 * time.Hour)) }
+	for again := true; again; {
+		rec := create(t, s, newSession(s, ""))
+		create(t, s, newSession(s, "with the highest ID"))
+		if _, err := s.Destroy(t.Context(), rec.Key); err != nil {
+			t.Fatal(err)
+		}
+		last := oldest()
+		sqlExec(t, db, `UPDATE sojourn_sessions SET bucket = ?2, kept_to = ?2 WHERE key = ?1`, rec.Key.Hash[:], last)
+		p, err := s.PruneNow(t.Context())
+		if again = oldest() != last; again {
+			continue // an hour has just ended
+		}
+		if p.Rows != 0 || err != nil {
+			t.Errorf("PruneNow = %+v, %v; want no rows", p, err)
+		}
+	}
+}
+
 // Dead sessions go in transactions of a bounded number, between which others
 // can write, while somebody reads the whole time.
 func TestPruningIsDoneInBatches(t *testing.T) {

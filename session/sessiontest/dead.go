@@ -1,6 +1,8 @@
 package sessiontest
 
 import (
+	"cmp"
+	"sync"
 	"time"
 
 	"github.com/sojourn-go/sojourn/session"
@@ -14,6 +16,7 @@ func deadCases() []testCase {
 		{name: "a destroy that waited for a lock ends the session", own: true, run: destroyWaited},
 		{name: "nothing is written to a session whose row is gone", run: rowGone},
 		{name: "a key whose hour has passed is refused", run: pastBuckets},
+		{name: "what has ended leaves neither its user nor its data", own: true, run: nothingRemains},
 	}
 	for name, kill := range map[string]func(*env, session.Record) session.Record{
 		"destroyed":                        killDestroy,
@@ -234,5 +237,64 @@ func pastBuckets(e *env) {
 			}
 		}
 		e.neverLive(retired.Key, "a retired session")
+	}
+}
+
+// nothingRemains ends sessions in every way, some of them together.
+func nothingRemains(e *env) {
+	if e.h.Remains == nil {
+		e.Skip("Harness.Remains is nil")
+	}
+	const together = 8
+	ended := map[string][]session.Key{}
+	live := func(how string, rec session.Record) session.Record {
+		rec.User, rec.Data = cmp.Or(rec.User, e.unique("user")), []byte("secret")
+		rec = e.create(rec)
+		if !e.h.Remains(e.T, e.s, rec.Key) {
+			e.Error("a live session has neither user nor data")
+		}
+		ended[how] = append(ended[how], rec.Key)
+		return rec
+	}
+	for _, made := range []func() session.Record{e.record, e.foreign} {
+		e.destroy(1, live("Destroy", made()).Key)
+		e.renew(live("Renew", made()), 0)
+		e.renew(live("Renew with a grace period", made()), time.Minute)
+		rec := live("Save", made())
+		rec.Expires = e.now().Add(-time.Second)
+		e.save(rec)
+		if has(e.s, Putter) {
+			rec := live("Put", made())
+			rec.Expires = e.now().Add(-time.Second)
+			e.put(rec)
+		}
+		if has(e.s, UserIndex) {
+			rec := live("DestroyUser", made())
+			if n, err := e.users().DestroyUser(e.ctx, rec.User); n != 1 || err != nil {
+				e.Errorf("DestroyUser = %d, %v; want 1, nil", n, err)
+			}
+			rec = live("a limit", made())
+			e.createLimited(e.recordOf(rec.User), session.UserLimit{Max: 1, Evict: true}, rec.Key)
+		}
+	}
+	var saves sync.WaitGroup
+	for range together {
+		rec := live("Saves together", e.record())
+		live("Destroy of several", e.record())
+		rec.Expires = e.now().Add(-time.Second)
+		saves.Go(func() { e.save(rec) })
+	}
+	saves.Wait()
+	e.destroy(together, ended["Destroy of several"]...)
+	if has(e.s, Clearer) {
+		live("Clear", e.record())
+		e.clear()
+	}
+	for how, keys := range ended {
+		for _, key := range keys {
+			if e.h.Remains(e.T, e.s, key) {
+				e.Errorf("%s has left the user or the data of %v", how, key)
+			}
+		}
 	}
 }

@@ -30,6 +30,9 @@ type Harness struct {
 	// partition does, and from caches as well.
 	Vanish func(t testing.TB, s session.Store, key session.Key)
 
+	// Remains reports whether a row of key, live or dead, has a user or data.
+	Remains func(t testing.TB, s session.Store, key session.Key) bool
+
 	// Age makes all that s holds older by d, a whole number of hours: every time
 	// moves that far into the past, and every bucket, also those of keys. Then
 	// it prunes as the store would have done meanwhile. No other node has read s.
