@@ -34,16 +34,12 @@ func test(r *runner) error {
 	// others fill the time that they leave.
 	packages := []string{fmt.Sprint("-p=", min(runtime.NumCPU(), 4)), "./pgstore", "./mysqlstore", "./invalidation", "./..."}
 	// Tests wait for servers more than they compute, hence -parallel. With -short
-	// what chance decides is repeated less often. Vet has been run.
+	// what chance decides is repeated less often. Vet runs with lint.
 	tests := func(in []string, more ...string) []string {
 		return slices.Concat(in, []string{"test", "-vet=off", "-count=1", "-parallel=8", testLimit}, more)
 	}
 	steps := []func() error{
 		func() error { return r.step("setup", r.setupAll) },
-		func() error {
-			r.env = append(r.env, watched)
-			return lint(r)
-		},
 		// One goroutine runs the model: there is nothing to watch, and it is ten
 		// times faster unwatched.
 		func() error {
@@ -60,6 +56,9 @@ func test(r *runner) error {
 		func() error {
 			return r.goTest("stories of several nodes, Node live, and a real browser", tests([]string{"-C", "test"}, "./...")...)
 		},
+		// At the end, since SQLite takes a minute to compile, on one processor. The
+		// first tests need not wait for it.
+		func() error { return lint(r) },
 	}
 	for _, do := range steps {
 		if err := do(); err != nil {
