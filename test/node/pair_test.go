@@ -104,9 +104,13 @@ func (p pair) row(t testing.TB, sid string) (row, bool) {
 	return row{text(columns[0]), text(columns[1]), text(columns[2])}, true
 }
 
+// text prints a column. Times have all their digits, also if the last are zeroes.
 func text(v any) string {
-	if b, ok := v.([]byte); ok {
-		return string(b)
+	switch v := v.(type) {
+	case []byte:
+		return string(v)
+	case time.Time:
+		return v.Format("2006-01-02 15:04:05.000000000 -0700")
 	}
 	return fmt.Sprint(v)
 }
