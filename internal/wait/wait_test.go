@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -95,5 +96,40 @@ func TestBecauseAddsWhatTheErrorDoesNotSay(t *testing.T) {
 		if tt.err != nil && tt.ctx.Err() != nil && (!errors.Is(err, tt.ctx.Err()) || !errors.Is(err, context.Cause(tt.ctx))) {
 			t.Errorf("%s: %v does not hold the context's error and cause", tt.name, err)
 		}
+	}
+}
+
+// late is a context that notices its end later than others notice its deadline.
+type late struct {
+	context.Context
+	done <-chan struct{}
+}
+
+func (l late) Done() <-chan struct{} { return l.done }
+
+func (l late) Err() error {
+	select {
+	case <-l.done:
+		return l.Context.Err()
+	default:
+		return nil
+	}
+}
+
+func TestAConnectionThatNoticesTheDeadlineFirstIsExplained(t *testing.T) {
+	t.Parallel()
+	before, timeout := errors.New("the one before"), fmt.Errorf("dial: %w", os.ErrDeadlineExceeded)
+	ended, stop := context.WithDeadline(t.Context(), time.Now())
+	defer stop()
+	notices := func() context.Context {
+		done := make(chan struct{})
+		time.AfterFunc(10*time.Millisecond, func() { close(done) })
+		return late{ended, done}
+	}
+	if err := wait.Because(notices(), timeout); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, timeout) {
+		t.Errorf("Because: %v", err)
+	}
+	if err := wait.After(notices(), timeout, before); !errors.Is(err, before) || !errors.Is(err, timeout) {
+		t.Errorf("After: %v", err)
 	}
 }
