@@ -170,7 +170,7 @@ func TestEveryMutantOfAStoreCanBeMade(t *testing.T) {
 	if err := enterModule(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, store := range []string{"memstore", "sqlitestore", "mysqlstore", "pgstore"} {
+	for _, store := range []string{"memstore", "sqlitestore", "mysqlstore", "pgstore", "session"} {
 		all, err := mutantsOf(store)
 		if err != nil {
 			t.Fatal(err)

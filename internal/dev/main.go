@@ -27,7 +27,8 @@ const usage = `usage: go run ./internal/dev COMMAND
   matrix [VERSION…]  test the Postgres packages against Postgres 14 to 18 (needs npm)
   bench [PATTERN]    run the benchmarks and summarise them
   mutants STORE [PATTERN]
-                     look for small mistakes in a store that its tests do not find
+                     look for small mistakes in a store that its tests do not
+                     find, or in package session
 
 setup and test use Postgres, PgBouncer, MariaDB, Node and Chromium as installed,
 and install them with apt-get where they are run as root. MySQL they fetch from

@@ -37,7 +37,7 @@ var mutantLists embed.FS
 // cases of its suite.
 func listsOf(store string) (lists []string, cases string, ok bool) {
 	switch store {
-	case "memstore", "pgstore":
+	case "memstore", "pgstore", "session": // which is not a store, and has no suite
 		return []string{store}, suite + "$/", true
 	case "sqlitestore":
 		return []string{"sqlstore", store}, suite + "$/", true
