@@ -112,7 +112,7 @@ func TestMakePartitionReturnsThePartitionThatCoversTheBucket(t *testing.T) {
 	if got, want := makePartition(t, conn, n, last.hi), fmt.Sprintf("sessions_%d", last.hi); got != want {
 		t.Errorf("the next partition is %s, want %s", got, want)
 	}
-	covered(t, partitionsOf(t, conn, n), now, last.hi)
+	covered(t, partitionsOf(t, conn, n), now+1, last.hi)
 }
 
 func TestMakePartitionRefusesBucketsThatNoSessionCanHave(t *testing.T) {
