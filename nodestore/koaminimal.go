@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -58,8 +57,8 @@ func newKoaMinimal(store entries, opts KoaMinimalOptions) (*Koa, error) {
 	if opts.Name == "" {
 		opts.Name = "koa:sess"
 	}
-	if !visible(opts.Name) || strings.Contains(opts.Name, "=") {
-		return nil, fmt.Errorf("nodestore: %w: Options.Name is %q; it must be printable ASCII without =, ; and blanks", session.ErrInvalid, opts.Name)
+	if err := checkKoaName(opts.Name); err != nil {
+		return nil, err
 	}
 	k := &Koa{opts: KoaOptions{Name: opts.Name, Unsigned: true}, cookies: koaCookie{name: opts.Name, unsigned: true}}
 	rules := koaMinimalRules{koaRules{k}}
