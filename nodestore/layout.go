@@ -206,6 +206,9 @@ func (l Layout) validate() error {
 	if l.Dialect < Postgres || l.Dialect > SQLite {
 		return fail("Dialect", "is %v; it must be Postgres, MySQL or SQLite", l.Dialect)
 	}
+	if l.Dialect == MySQL && l.Package == koaSessionKnex {
+		return fail("Dialect", "is MySQL, where the column of %s is a TIMESTAMP, which no Layout describes", l.Package)
+	}
 	seen := map[string]string{}
 	for _, n := range []struct {
 		field, name string

@@ -160,11 +160,14 @@ func ConnectSessionKnex(d Dialect) Layout {
 	return l
 }
 
+const koaSessionKnex = "koa-session-knex-store"
+
 // KoaSessionKnexStore is the layout of koa-session-knex-store 1 behind
 // koa-session, in Postgres or SQLite: see NewKoaSession. sidfieldname is
-// Columns.ID. In MySQL its column is a TIMESTAMP, which no Layout describes.
+// Columns.ID. New refuses it in MySQL, where its column is a TIMESTAMP, which no
+// Layout describes.
 func KoaSessionKnexStore(d Dialect) Layout {
-	l := knex("koa-session-knex-store", "session", d)
+	l := knex(koaSessionKnex, "session", d)
 	l.TTL = []TTLSource{MemberExpire}
 	return l
 }

@@ -467,6 +467,8 @@ func TestOptionsAndLayoutsAreChecked(t *testing.T) {
 		"Layout.Clock.Mode is 3":          func(l *Layout) { l.Clock.Mode = RoundLeftUp },
 		"Layout.TTL has 7":                func(l *Layout) { l.TTL = []TTLSource{CookieExpires, 7} },
 		"Layout.JSONB":                    func(l *Layout) { l.JSONB = true },
+		"Layout.Dialect is MySQL":         func(l *Layout) { *l = KoaSessionKnexStore(MySQL) },
+		"Layout.Expires is ExpiryISO":     func(l *Layout) { l.Dialect, l.Expires = MySQL, ExpiryISO },
 		"Layout.Table has 64 bytes":       func(l *Layout) { l.Dialect, l.Table = Postgres, strings.Repeat("t", 64) },
 		"Layout.Table has 65 characters":  func(l *Layout) { l.Dialect, l.Table = MySQL, strings.Repeat("é", 65) },
 	} {
