@@ -124,6 +124,30 @@ WHERE ended_at IS NULL AND created_at < (SELECT max(ended_at) FROM sojourn_sessi
 	}
 }
 
+// A caller may be on its way into the queue when those in it are told.
+func TestTheLockIsTheReasonUntilItIsThere(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := openStore(t, path, Options{BatchItems: 1, PruneInterval: -1, WriteTimeout: 20 * time.Millisecond})
+	release := holdLock(t, openDB(t, DSN(path)))
+	writing := func() error { _, err := s.Create(context.Background(), newSession(s, "data")); return err }
+	await.True(t, "a caller is told of the lock", func() bool { return errors.Is(writing(), ErrLocked) })
+	const writers = 100 // of a queue with room for 16
+	for range 20 {
+		given := make(chan error, writers)
+		for range writers {
+			go func() { given <- writing() }()
+		}
+		for range writers {
+			if err := <-given; !errors.Is(err, ErrLocked) {
+				t.Errorf("told %v, want ErrLocked", err)
+			}
+		}
+	}
+	release()
+	await.True(t, "the store writes again", func() bool { return writing() == nil })
+}
+
 // Callers with all the time in the world are told as well, by what they wait for.
 func TestWhoWaitsForTheLockIsToldInTime(t *testing.T) {
 	t.Parallel()

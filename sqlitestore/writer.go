@@ -83,12 +83,13 @@ func (w *writer) waiting() int {
 }
 
 // lock begins a transaction. It reports false when nobody waits for one
-// anymore.
+// anymore. Until one has begun, those who are about to wait are told what holds
+// the writer up.
 func (w *writer) lock(ctx context.Context) bool {
-	defer w.HeldUp(nil)
 	for try := 1; ; try++ {
 		err := w.begin()
 		if err == nil {
+			w.HeldUp(nil)
 			return true
 		}
 		if isBusy(err) {
@@ -103,6 +104,7 @@ func (w *writer) lock(ctx context.Context) bool {
 			}
 			err = fmt.Errorf("%w: %w", session.ErrClosed, err)
 		}
+		w.HeldUp(nil)
 		w.FinishWaiting(err)
 		return false
 	}
