@@ -137,8 +137,13 @@ func TestACSRFTokenIsGoodForItsSessionOnly(t *testing.T) {
 	nobody.refuses("no session", token)
 	visitors := nobody.token()
 	ann.refuses("a visitor's", visitors)
+	letter := "A"
+	if token[38:39] == letter {
+		letter = "B"
+	}
 	for what, bad := range map[string]string{
-		"empty": "", "short": token[1:], "long": token + "A", "another last letter": token[:42] + "-", "padded": token + "=", "no base64": strings.Repeat("*", 43),
+		"another letter near the end": token[:38] + letter + token[39:],
+		"empty":                       "", "short": token[1:], "long": token + "A", "another last letter": token[:42] + "-", "padded": token + "=", "no base64": strings.Repeat("*", 43),
 		"another first letter": string(token[0]^1) + token[1:], "all zero": strings.Repeat("A", 43), "the cookie": ann.cookies["__Host-session"],
 		"with a line end": token[:20] + "\n" + token[20:], "half of each": token[:21] + again[21:],
 	} {
@@ -301,9 +306,11 @@ func TestAVisitorsTokenCostsNoRow(t *testing.T) {
 	other.token()
 	other.refuses("another visitor", token)
 	p.want()
-	other.cookies["__Host-session-csrf"] = "short"
-	if other.token(); len(other.cookies["__Host-session-csrf"]) != 22 {
-		t.Error("a cookie that is none is kept")
+	for _, bad := range []string{"short", "AA"} { // one is no base64, the other a byte
+		other.cookies["__Host-session-csrf"] = bad
+		if other.token(); len(other.cookies["__Host-session-csrf"]) != 22 {
+			t.Errorf("a cookie that is none is kept: %s", bad)
+		}
 	}
 
 	// The form stays good when a session begins, and not when somebody logs in.
@@ -612,6 +619,7 @@ func TestAVisitorsFormAfterTheSessionHasEnded(t *testing.T) {
 		shown = tokenOf(t, s)
 	})
 	b.accepts("a form with the answer to a logout", shown)
+	visitor := b.cookies["__Host-session-csrf"]
 	b.visit(loggingIn(t, "ann", session.Login{}))
 	b.visit(func(ctx context.Context, s *session.Session) {
 		if _, err := p.store.Store.Destroy(ctx, s.Key()); err != nil {
@@ -624,6 +632,9 @@ func TestAVisitorsFormAfterTheSessionHasEnded(t *testing.T) {
 		shown = tokenOf(t, s)
 	})
 	b.accepts("a form of a request whose session has ended meanwhile", shown)
+	if got := b.cookies["__Host-session-csrf"]; visitor == "" || got != visitor {
+		t.Errorf("a visitor's cookie %q is replaced by %q; other tabs have forms of it", visitor, got)
+	}
 }
 
 func TestCSRFTokensOfSeveralManagersAndSignedCookies(t *testing.T) {

@@ -141,6 +141,7 @@ func TestParseIDRefusesAllOtherTexts(t *testing.T) {
 		"a line end in it":            good[:10] + "\n" + good[11:],
 		"line ends at its end":        good[:len(good)-4] + "\r\n\r\n",
 		"a line end more":             good + "\n",
+		"33 bytes and line ends":      base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{1}, 33)) + "\n\n\n\n",
 		"a NUL":                       good[:10] + "\x00" + good[11:],
 		"a quote":                     good[:10] + `"` + good[11:],
 		"not UTF-8":                   good[:10] + "\xff" + good[11:],
