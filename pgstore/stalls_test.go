@@ -91,7 +91,10 @@ func TestAStalledConnectionHoldsUpNobodyElse(t *testing.T) {
 			wantErr(t, "the stalled write", <-stalled, session.ErrUnknown, context.Canceled)
 			ended, stop := context.WithCancel(t.Context())
 			stop()
-			wantErr(t, "Close", s.Close(ended), context.Canceled)
+			// The store may be quicker, for the caller of what was stalled has gone.
+			if err := s.Close(ended); err != nil && !errors.Is(err, context.Canceled) {
+				t.Errorf("Close: %v; want nothing but context.Canceled", err)
+			}
 		})
 	}
 }
