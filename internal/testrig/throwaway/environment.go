@@ -18,5 +18,7 @@ next:
 		}
 		env = append(env, kv)
 	}
-	return append(env, "LC_ALL=C")
+	// Memory in large pages: processes of Postgres live shortly, and where the machine is
+	// virtual, page faults are a third of what they cost.
+	return append(env, "LC_ALL=C", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1")
 }
