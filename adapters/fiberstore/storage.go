@@ -28,7 +28,9 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/sojourn-go/sojourn/adapters/internal/places"
 	"github.com/sojourn-go/sojourn/adapters/internal/unversioned"
+	"github.com/sojourn-go/sojourn/adapters/moving"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -40,6 +42,13 @@ type Options struct {
 	// whole hour where NewKey has made its key. 0 is the longest lifetime of the
 	// session.Store, or 30 days if the store does not tell.
 	Lifetime time.Duration
+	// Old is the storage that the application had before. With it sessions move from
+	// there without a logout, as Phase says. The store has to be a session.Explainer.
+	// Fiber's storages do not tell how long a session has left, so one that moves lasts
+	// for Lifetime until its next Set. nil is none.
+	Old Old
+	// Phase is what becomes of the sessions of Old.
+	Phase moving.Phase
 	// FailDead makes Set fail with session.ErrNotFound when the session has ended
 	// meanwhile. Without it the request is answered as if it had been saved.
 	FailDead bool
@@ -50,6 +59,7 @@ type Options struct {
 // they are given is copied, and what they return is the caller's.
 type Storage struct {
 	kept *unversioned.Store
+	both *places.Store // nil if there is no old storage
 	opts Options
 	mark string // in front of the data, and in the hash of the keys
 }
@@ -65,7 +75,14 @@ func New(store session.Store, opts Options) (*Storage, error) {
 		return nil, fmt.Errorf("fiberstore: %w: Options.Lifetime is %v; it must not be negative", session.ErrInvalid, opts.Lifetime)
 	}
 	opts.Lifetime = cmp.Or(opts.Lifetime, kept.Longest(), 30*24*time.Hour)
-	return &Storage{kept: kept, opts: opts, mark: fmt.Sprintf("fiber:%d:%s:", len(opts.Name), opts.Name)}, nil
+	s := &Storage{kept: kept, opts: opts, mark: fmt.Sprintf("fiber:%d:%s:", len(opts.Name), opts.Name)}
+	if opts.Old == nil {
+		return s, nil
+	}
+	if s.both, err = places.New(kept, oldStorage{opts.Old}, opts.Phase, s.form()); err != nil {
+		return nil, wrap("new", err)
+	}
+	return s, nil
 }
 
 // NewKey makes the key of a new session: a session.ID, which tells Postgres in which
@@ -73,12 +90,11 @@ func New(store session.Store, opts Options) (*Storage, error) {
 // with other keys, as Fiber makes them by default, have to be searched for.
 func (s *Storage) NewKey() string { return session.NewID(s.kept.Now().Add(s.opts.Lifetime)).Secret() }
 
-// keyOf also tells whether the key has to be searched for.
-func (s *Storage) keyOf(key string) (k session.Key, search bool) {
+func (s *Storage) keyOf(key string) session.Key {
 	if id, err := session.ParseID(key); err == nil {
-		return unversioned.KeyOf(s.mark, id), false
+		return unversioned.KeyOf(s.mark, id)
 	}
-	return session.ForeignKey(s.mark, key), true
+	return session.ForeignKey(s.mark, key)
 }
 
 // Get is GetWithContext.
@@ -89,7 +105,11 @@ func (s *Storage) GetWithContext(ctx context.Context, key string) ([]byte, error
 	if err := ctx.Err(); err != nil || key == "" {
 		return nil, wrap("get", err)
 	}
-	k, _ := s.keyOf(key)
+	k := s.keyOf(key)
+	if s.both != nil {
+		data, _, err := s.both.Find(ctx, key, k)
+		return bytes.Clone(data), wrap("get", err)
+	}
 	rec, err := s.kept.Get(ctx, k)
 	switch {
 	case errors.Is(err, session.ErrNotFound):
@@ -114,24 +134,33 @@ func (s *Storage) SetWithContext(ctx context.Context, key string, val []byte, ex
 	if err := ctx.Err(); err != nil || key == "" || len(val) == 0 {
 		return wrap("set", err)
 	}
-	k, search := s.keyOf(key)
-	_, err := s.kept.Write(ctx, unversioned.Write{
+	k := s.keyOf(key)
+	w := unversioned.Write{
 		Key: k, Data: append([]byte(s.mark), val...), Lasts: exp,
 		Same: func(data []byte) bool {
 			was, _ := bytes.CutPrefix(data, []byte(s.mark))
 			return same[map[any]any](was, val) || same[map[string]any](was, val)
 		},
-		About: func(bool) (about unversioned.About, err error) {
-			if search {
-				about.Lifetime = s.opts.Lifetime
-			}
-			return about, nil // else as long as the key allows
-		},
-	})
+		About: func(bool) (unversioned.About, error) { return s.about(k), nil },
+	}
+	var err error
+	if s.both != nil {
+		err = s.both.Commit(ctx, key, val, w)
+	} else {
+		_, err = s.kept.Write(ctx, w)
+	}
 	if errors.Is(err, session.ErrNotFound) && !s.opts.FailDead {
 		return nil
 	}
 	return wrap("set", err)
+}
+
+// about tells how long a session lasts whose key does not say so.
+func (s *Storage) about(k session.Key) (about unversioned.About) {
+	if k.Bucket == 0 {
+		about.Lifetime = s.opts.Lifetime
+	}
+	return about
 }
 
 // same compares the values of sessions as Fiber encodes them: gob writes maps in any
@@ -151,8 +180,13 @@ func (s *Storage) DeleteWithContext(ctx context.Context, key string) error {
 	if err := ctx.Err(); err != nil || key == "" {
 		return wrap("delete", err)
 	}
-	k, _ := s.keyOf(key)
-	_, err := s.kept.Destroy(ctx, k)
+	k := s.keyOf(key)
+	var err error
+	if s.both != nil {
+		_, err = s.both.Delete(ctx, key, k)
+	} else {
+		_, err = s.kept.Destroy(ctx, k)
+	}
 	return wrap("delete", err)
 }
 
@@ -164,7 +198,7 @@ const atOnce = 500
 
 // ResetWithContext ends all sessions of this Storage's Name, and no other sessions on the
 // store. It reads all of them. The error is errors.ErrUnsupported if the session.Store is
-// no session.Lister.
+// no session.Lister. It resets Options.Old too, with all that this holds.
 func (s *Storage) ResetWithContext(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return wrap("reset", err)
@@ -186,7 +220,10 @@ func (s *Storage) ResetWithContext(ctx context.Context) error {
 			return wrap("reset", err)
 		}
 	}
-	return wrap("reset", end())
+	if err := end(); err != nil || s.both == nil {
+		return wrap("reset", err)
+	}
+	return wrap("reset", oldStorage{s.opts.Old}.reset(ctx))
 }
 
 // Close does nothing, as the session.Store stays the caller's to close.

@@ -29,7 +29,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sojourn-go/sojourn/adapters/internal/places"
 	"github.com/sojourn-go/sojourn/adapters/internal/unversioned"
+	"github.com/sojourn-go/sojourn/adapters/moving"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -54,6 +56,13 @@ type Options struct {
 	// can only shorten that. It is the most that SetDeadline can do otherwise. A
 	// token may not outlast the longest lifetime of the store.
 	Lifetime time.Duration
+	// Old is the store that the application had before, of this package's Name. With
+	// it sessions move from there without a logout, as Phase says; a token's user, for
+	// DestroyUser, is known once its session has moved. The store has to be a
+	// session.Explainer. nil is none.
+	Old Old
+	// Phase is what becomes of the sessions of Old.
+	Phase moving.Phase
 	// FailDead makes Commit fail with session.ErrNotFound when the session has ended
 	// meanwhile, so that ErrorFunc of the manager answers. Without it the request is
 	// answered as if it had been saved, as the browser will learn of the end with its
@@ -70,6 +79,8 @@ type Codec interface {
 // context are the same as those with one, for as long as the session.Store takes.
 type Store struct {
 	sessions *unversioned.Store
+	both     *places.Store // nil if there is no old store
+	old      oldStore
 	opts     Options
 	scheme   string
 	listed   atomic.Bool // All has given away aliases
@@ -94,7 +105,15 @@ func New(store session.Store, opts Options) (*Store, error) {
 	if opts.Codec == nil {
 		opts.Codec = gobCodec{}
 	}
-	return &Store{sessions: sessions, opts: opts, scheme: "scs:" + opts.Name}, nil
+	s := &Store{sessions: sessions, opts: opts, scheme: "scs:" + opts.Name}
+	if opts.Old == nil {
+		return s, nil
+	}
+	s.old = oldStore{opts.Old}
+	if s.both, err = places.New(sessions, s.old, opts.Phase, s.form()); err != nil {
+		return nil, wrap("new", err)
+	}
+	return s, nil
 }
 
 // Find implements scs.Store.
@@ -105,6 +124,10 @@ func (s *Store) Find(token string) ([]byte, bool, error) {
 // FindCtx implements scs.CtxStore.
 func (s *Store) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
 	key, _ := s.keyOf(token)
+	if s.both != nil {
+		b, found, err := s.both.Find(ctx, token, key)
+		return b, found, wrap("find", err)
+	}
 	rec, err := s.sessions.Get(ctx, key)
 	switch {
 	case errors.Is(err, session.ErrNotFound) || err == nil && rec.Key.Hash != key.Hash:
@@ -132,7 +155,7 @@ func (s *Store) CommitCtx(ctx context.Context, token string, b []byte, expiry ti
 
 func (s *Store) commit(ctx context.Context, token string, b []byte, expiry time.Time) error {
 	key, own := s.keyOf(token)
-	_, err := s.sessions.Write(ctx, unversioned.Write{
+	err := s.write(ctx, token, b, unversioned.Write{
 		Key: key, Data: append(own[:], b...), Lasts: until(expiry),
 		Same: func(data []byte) bool { return s.same(data, b) },
 		About: func(isNew bool) (unversioned.About, error) {
@@ -147,6 +170,14 @@ func (s *Store) commit(ctx context.Context, token string, b []byte, expiry time.
 	if errors.Is(err, session.ErrUserChanged) {
 		return fmt.Errorf("%w; RenewToken has to be called when a user logs in", err)
 	}
+	return err
+}
+
+func (s *Store) write(ctx context.Context, token string, b []byte, w unversioned.Write) error {
+	if s.both != nil {
+		return s.both.Commit(ctx, token, b, w)
+	}
+	_, err := s.sessions.Write(ctx, w)
 	return err
 }
 
@@ -185,11 +216,18 @@ func (s *Store) DeleteCtx(ctx context.Context, token string) error {
 		return nil
 	}
 	key, _ := s.keyOf(token)
-	n, err := s.sessions.Destroy(ctx, key)
+	n, err := s.end(ctx, token, key)
 	if err == nil && n == 0 {
 		_, err = s.sessions.Destroy(ctx, s.keysOfAlias(token)...)
 	}
 	return wrap("delete", err)
+}
+
+func (s *Store) end(ctx context.Context, token string, key session.Key) (int64, error) {
+	if s.both != nil {
+		return s.both.Delete(ctx, token, key)
+	}
+	return s.sessions.Destroy(ctx, key)
 }
 
 // All implements scs.IterableStore.
@@ -198,7 +236,8 @@ func (s *Store) All() (map[string][]byte, error) { return s.AllCtx(context.Backg
 // AllCtx implements scs.IterableCtxStore. It holds all sessions in memory, as scs asks
 // for. Their keys are aliases of the tokens, which the store does not know: Delete
 // takes them, Find does not, and Commit refuses them with session.ErrInvalid. So
-// Iterate may destroy sessions and cannot change them.
+// Iterate may destroy sessions and cannot change them. Those that are in Options.Old
+// come with their tokens, if that store can tell.
 func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
 	s.listed.Store(true)
 	all := map[string][]byte{}
@@ -209,6 +248,21 @@ func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
 		own, blob, ok := split(rec.Data)
 		if ok && s.keyOfHashed(hashed(own.text())).Hash == rec.Key.Hash {
 			all[own.text()] = blob
+		}
+	}
+	if s.both == nil {
+		return all, nil
+	}
+	old, err := s.old.all(ctx)
+	if err != nil {
+		return nil, wrap("all", err)
+	}
+	for token, blob := range old {
+		key, _ := s.keyOf(token)
+		if is, err := s.both.IsInOld(ctx, key); err != nil {
+			return nil, wrap("all", err)
+		} else if is {
+			all[token] = blob
 		}
 	}
 	return all, nil
