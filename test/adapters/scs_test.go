@@ -23,10 +23,18 @@ import (
 type scsApp struct {
 	site
 	manager *scs.SessionManager
+	handler http.Handler
 	slow    *gate
 }
 
 func newSCS(t testing.TB, store scs.Store, change func(*scs.SessionManager)) scsApp {
+	a := newSCSHandler(store, change)
+	a.site = serve(t, a.handler)
+	return a
+}
+
+// newSCSHandler is newSCS that nobody serves yet.
+func newSCSHandler(store scs.Store, change func(*scs.SessionManager)) scsApp {
 	m := scs.New()
 	m.Store = store
 	if change != nil {
@@ -72,7 +80,7 @@ func newSCS(t testing.TB, store scs.Store, change func(*scs.SessionManager)) scs
 	})
 	handle("/logout", func(ctx context.Context, _ *http.Request) (string, error) { return "", m.Destroy(ctx) })
 	handle("/renew", func(ctx context.Context, _ *http.Request) (string, error) { return "", m.RenewToken(ctx) })
-	a.site = serve(t, m.LoadAndSave(mux))
+	a.handler = m.LoadAndSave(mux)
 	return a
 }
 

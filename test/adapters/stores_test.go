@@ -53,8 +53,9 @@ func onDatabases(t *testing.T, test func(t *testing.T, db database)) {
 	t.Run("SQLite", func(t *testing.T) { t.Parallel(); test(t, database{openSQLite, scsOnSQLite}) })
 }
 
-func openPostgres(t testing.TB) (nodes [2]session.Store) {
-	dsn := dbtest.Postgres(t).Copy(t, "migrated", func(dsn string) {
+// migratedPostgres returns the DSN of an empty store.
+func migratedPostgres(t testing.TB) string {
+	return dbtest.Postgres(t).Copy(t, "migrated", func(dsn string) {
 		config, err := pgx.ParseConfig(dsn)
 		if err != nil {
 			t.Fatal(err)
@@ -63,6 +64,10 @@ func openPostgres(t testing.TB) (nodes [2]session.Store) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func openPostgres(t testing.TB) (nodes [2]session.Store) {
+	dsn := migratedPostgres(t)
 	for i := range nodes {
 		s, err := pgstore.New(t.Context(), dbtest.Pool(t, dsn, pgstore.ConfigurePool), pgstore.Options{
 			PruneInterval: -1, Logger: zap.NewNop(), WriteTimeout: time.Minute, ReadTimeout: time.Minute,
