@@ -19,11 +19,13 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/sessions"
 
 	"github.com/sojourn-go/sojourn/adapters/internal/unversioned"
+	"github.com/sojourn-go/sojourn/adapters/moving"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -38,6 +40,14 @@ type Config struct {
 	// is saved. 0 is the longest lifetime of the session.Store, or 30 days if
 	// the store does not tell.
 	Lifetime time.Duration
+	// Old is the store that the application had before, with the same names. With it
+	// sessions move from there without a logout, as Phase says. A session moves with its
+	// first Save, and its user's browser gets our cookie for it. The session.Store has to
+	// be a session.Explainer. nil is none.
+	Old sessions.Store
+	// Phase is Beside or Move. There is no way back to the old program for a session
+	// that has moved, as that program does not know the cookie.
+	Phase moving.Phase
 }
 
 // Store is a sessions.Store. All methods may be called concurrently.
@@ -53,8 +63,9 @@ type Store struct {
 	// if they are Secure, and else there is none.
 	Options *sessions.Options
 
-	kept *unversioned.Store
-	cfg  Config
+	kept  *unversioned.Store
+	cfg   Config
+	moved atomic.Uint64
 }
 
 var _ sessions.Store = (*Store)(nil)
@@ -70,6 +81,9 @@ func New(store session.Store, cfg Config) (*Store, error) {
 		if d < 0 {
 			return nil, fmt.Errorf("gorillastore: %w: Config.%s is %v; it must not be negative", session.ErrInvalid, field, d)
 		}
+	}
+	if err := cfg.checkOld(kept); err != nil {
+		return nil, err
 	}
 	const month = 30 * 24 * time.Hour
 	cfg.Lifetime = cmp.Or(cfg.Lifetime, kept.Longest(), month)
@@ -95,6 +109,9 @@ func (s *Store) New(r *http.Request, name string) (*sessions.Session, error) {
 	options := *s.Options
 	made.Options, made.IsNew = &options, true
 	rec, id, err := s.find(r, name)
+	if err == nil && id.IsZero() && s.cfg.Old != nil {
+		made, err = s.newFromOld(r, made)
+	}
 	if err != nil || id.IsZero() {
 		return made, wrap("new", err)
 	}
@@ -169,6 +186,9 @@ func (s *Store) sent(r *http.Request, name string) (all []sent) {
 // Save is session.ErrNotFound if the session has ended since it was read, and then
 // leaves the cookie alone.
 func (s *Store) Save(r *http.Request, w http.ResponseWriter, saved *sessions.Session) error {
+	if done, err := s.saveAside(r, w, saved); done || err != nil {
+		return wrap("save", err)
+	}
 	if saved.Options.MaxAge < 0 {
 		return wrap("save", s.end(r, w, saved))
 	}
@@ -188,13 +208,18 @@ func (s *Store) Save(r *http.Request, w http.ResponseWriter, saved *sessions.Ses
 	if err != nil {
 		return wrap("save", err)
 	}
+	s.give(w, saved, id, rec)
+	return nil
+}
+
+// give has the browser keep the ID of a session that was saved.
+func (s *Store) give(w http.ResponseWriter, saved *sessions.Session, id session.ID, rec session.Record) {
 	saved.ID = id.Secret()
 	value := saved.ID
 	if s.kept.Lags() {
 		value += versionMark + strconv.FormatInt(rec.Version, versionBase)
 	}
 	s.setCookie(w, saved, value)
-	return nil
 }
 
 // same compares values: gob writes maps in any order.

@@ -38,7 +38,14 @@ func newGorilla(t testing.TB, behind session.Store, cfg gorillastore.Config) gor
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := gorillaApp{store: store, slow: newGate()}
+	a := serveGorilla(t, store)
+	a.store = store
+	return a
+}
+
+// serveGorilla serves an application on any store of gorilla.
+func serveGorilla(t testing.TB, store sessions.Store) gorillaApp {
+	a := gorillaApp{slow: newGate()}
 	mux := http.NewServeMux()
 	handle := func(path string, do func(r *http.Request, s *sessions.Session) string) {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
