@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
@@ -75,7 +74,7 @@ func openOn(ctx context.Context, db *sql.DB, path string, opts Options) (*Store,
 	if err := migrations.Up(ctx, db, opts.migrations()); err != nil {
 		return nil, err
 	}
-	s, err := newStore(ctx, db, opts, time.Now)
+	s, err := newStore(ctx, db, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -285,6 +285,9 @@ func TestProcessesTakeTurns(t *testing.T) {
 	await.True(t, "the first one has pruned", func() bool { return !first.Stats().Maintained.IsZero() })
 	second := openStore(t, path, Options{PruneInterval: time.Hour, NodeName: "second"})
 	await.True(t, "the second one sees it", func() bool { return second.Stats().MaintainedBy == "first" })
+	if ours, err := second.takeTurn(t.Context(), time.Hour/2); ours || err != nil {
+		t.Errorf("the second one's turn, too early: %v, %v", ours, err)
+	}
 	if _, err := second.PruneNow(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -38,7 +38,6 @@ type Store struct {
 	placeholder
 	opts   Options
 	engine *sqlstore.Engine
-	now    func() time.Time
 
 	points, scans *readers
 	writer        *writer
@@ -76,11 +75,11 @@ func New(ctx context.Context, db *sql.DB, opts Options) (*Store, error) {
 	if err := opts.validate(); err != nil {
 		return nil, wrap("new", err)
 	}
-	s, err := newStore(ctx, db, opts, time.Now)
+	s, err := newStore(ctx, db, opts)
 	return s, wrap("new", err)
 }
 
-func newStore(ctx context.Context, db *sql.DB, opts Options, now func() time.Time) (*Store, error) {
+func newStore(ctx context.Context, db *sql.DB, opts Options) (*Store, error) {
 	names, err := migrations.NamesOf(opts.Table)
 	if err != nil {
 		return nil, err
@@ -101,7 +100,7 @@ func newStore(ctx context.Context, db *sql.DB, opts Options, now func() time.Tim
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{opts: opts, now: now, pass: make(chan struct{}, 1)}
+	s := &Store{opts: opts, pass: make(chan struct{}, 1)}
 	s.points = newReaders(db, texts, points, opts, s.Now)
 	s.scans = newReaders(db, texts, scans, opts, s.Now)
 	s.engine = &sqlstore.Engine{
@@ -190,7 +189,7 @@ func (s *Store) start() {
 }
 
 // Now implements session.Clock: it is the machine's clock.
-func (s *Store) Now() time.Time { return s.now().UTC().Round(0) }
+func (s *Store) Now() time.Time { return time.Now().UTC().Round(0) }
 
 // Longest implements session.Clock.
 func (s *Store) Longest() time.Duration { return s.opts.Longest }
