@@ -20,6 +20,7 @@ var candidates = []candidate{
 	{name: "Manager + pgstore", open: openManager},
 	{name: "scs + pgxstore", open: openSCS},
 	{name: "scs + pgxstore, IdleTimeout", open: openSCSIdle},
+	{name: "scs + scsstore, IdleTimeout", open: openAdaptedSCS},
 }
 
 // The candidates that the others are compared with.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -91,6 +92,18 @@ func (c *client) sendWrite(v *visitor) error {
 func (c *client) sendLogin(v *visitor) error {
 	_, err := c.exchange(v.login, v.greeting)
 	return err
+}
+
+// sendAny does what visitors do: mostly they read.
+func (c *client) sendAny(v *visitor) error {
+	switch n := rand.IntN(100); {
+	case n < 90:
+		return c.sendRead(v)
+	case n < 98:
+		return c.sendWrite(v)
+	default:
+		return c.sendLogin(v)
+	}
 }
 
 func request(method, target, cookie string) []byte {

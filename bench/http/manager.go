@@ -23,6 +23,23 @@ type managed struct {
 }
 
 func openManager(ctx context.Context, pool *pgxpool.Pool) (backend, error) {
+	store, err := openStore(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	m, err := session.NewManager(store, session.Options{
+		Policy:       session.Policy{IdleTimeout: idleTimeout, AbsoluteTimeout: absoluteTimeout},
+		Cookie:       session.Cookie{Insecure: true}, // plain HTTP
+		ErrorHandler: fail,
+	})
+	if err != nil {
+		return nil, errors.Join(err, closeStore(ctx, store))
+	}
+	return managed{m, store}, nil
+}
+
+// openStore opens a store whose cache answers.
+func openStore(ctx context.Context, pool *pgxpool.Pool) (*pgstore.Store, error) {
 	if err := migrations.UpFromPool(ctx, pool, migrations.Config{}); err != nil {
 		return nil, err
 	}
@@ -38,25 +55,19 @@ func openManager(ctx context.Context, pool *pgxpool.Pool) (backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := session.NewManager(store, session.Options{
-		Policy:       session.Policy{IdleTimeout: idleTimeout, AbsoluteTimeout: absoluteTimeout},
-		Cookie:       session.Cookie{Insecure: true}, // plain HTTP
-		ErrorHandler: fail,
-	})
-	b := managed{m, store}
-	if err == nil {
-		select {
-		case <-leased: // to start without the cache would measure something else
-		case <-ctx.Done():
-			err = fmt.Errorf("the cache may not answer yet: %w", context.Cause(ctx))
-		}
+	select {
+	case <-leased: // to start without the cache would measure something else
+		return store, nil
+	case <-ctx.Done():
+		return nil, errors.Join(fmt.Errorf("the cache may not answer yet: %w", context.Cause(ctx)), closeStore(ctx, store))
 	}
-	if err != nil {
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
-		defer cancel()
-		return nil, errors.Join(err, b.close(last))
-	}
-	return b, nil
+}
+
+// closeStore closes a store that is of no use, also when ctx has ended.
+func closeStore(ctx context.Context, store *pgstore.Store) error {
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
+	defer cancel()
+	return store.Close(last)
 }
 
 func (b managed) wrap(h http.Handler) http.Handler { return b.manager.Handler(h) }

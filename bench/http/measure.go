@@ -32,6 +32,7 @@ var workloads = []workload{
 	{"read one value and the user", (*client).sendRead},
 	{"write one value", (*client).sendWrite},
 	{"log in", (*client).sendLogin},
+	{"90 % read, 8 % write, 2 % log in", (*client).sendAny},
 }
 
 type results struct {

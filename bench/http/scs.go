@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
 	"github.com/alexedwards/scs/pgxstore"
 	"github.com/alexedwards/scs/v2"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/sojourn-go/sojourn/adapters/scsstore"
+	"github.com/sojourn-go/sojourn/pgstore"
 )
 
 // The lifetimes of all candidates that have them.
@@ -34,13 +38,37 @@ func newSCS(ctx context.Context, pool *pgxpool.Pool, idle time.Duration) (backen
 			return nil, err
 		}
 	}
+	return scsOn(pgxstore.NewWithCleanupInterval(pool, 0), idle), nil // nothing expires in time
+}
+
+func scsOn(store scs.Store, idle time.Duration) scsBackend {
 	m := scs.New()
-	m.Store = pgxstore.NewWithCleanupInterval(pool, 0) // nothing expires in time
+	m.Store = store
 	m.Lifetime = absoluteTimeout
 	m.IdleTimeout = idle
 	m.ErrorFunc = fail
-	return scsBackend{m}, nil
+	return scsBackend{m}
 }
+
+// adaptedSCS is scs on this module's store.
+type adaptedSCS struct {
+	scsBackend
+	store *pgstore.Store
+}
+
+func openAdaptedSCS(ctx context.Context, pool *pgxpool.Pool) (backend, error) {
+	store, err := openStore(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	adapted, err := scsstore.New(store, scsstore.Options{})
+	if err != nil {
+		return nil, errors.Join(err, closeStore(ctx, store))
+	}
+	return adaptedSCS{scsOn(adapted, idleTimeout), store}, nil
+}
+
+func (b adaptedSCS) close(ctx context.Context) error { return b.store.Close(ctx) }
 
 func (b scsBackend) wrap(h http.Handler) http.Handler { return b.manager.LoadAndSave(h) }
 
