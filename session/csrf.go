@@ -175,6 +175,9 @@ func (s *Session) rawID() []byte {
 	if s.r == nil {
 		return s.m.cookie.rawOf(s.token)
 	}
+	if !s.oldKey.IsZero() && s.asked == s.oldKey {
+		return []byte(s.oldToken)
+	}
 	return s.m.cookie.raw(s.r, s.asked)
 }
 

@@ -12,7 +12,8 @@ type EventKind int
 
 // The kinds of events.
 const (
-	// EventCreated: a session began. User is set if it began with a login.
+	// EventCreated: a session began. User is set if it began with a login, or was
+	// taken over with its user.
 	EventCreated EventKind = iota + 1
 	// EventRenewed: the session Old got the new ID of Key. User is set if the
 	// session has one, Reason is ReasonLogin if that is new or logged in again.
@@ -70,13 +71,15 @@ func (k EventKind) String() string {
 	return eventNames[k]
 }
 
-// Reason says why a session was destroyed or renewed.
+// Reason says why a session was created, destroyed or renewed.
 type Reason string
 
 // The reasons.
 const (
 	// ReasonLogin: its user logged in.
 	ReasonLogin Reason = "login"
+	// ReasonTakenOver: it began as a session of Options.Old, in an EventCreated.
+	ReasonTakenOver Reason = "taken over"
 	// ReasonLogout: the handler of one of its requests called Destroy,
 	// DestroyOnAllNodes or Logout.
 	ReasonLogout Reason = "logout"

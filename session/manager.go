@@ -88,6 +88,9 @@ func NewManager(store Store, opts Options) (*Manager, error) {
 	if idle := m.policy.IdleTimeout; idle > 0 && opts.TouchInterval > idle/2 {
 		return nil, fmt.Errorf("%w: Options.TouchInterval is %v; it must not be longer than half of the idle timeout of %v", ErrInvalid, opts.TouchInterval, idle)
 	}
+	if opts.Old != nil && !m.explains {
+		return nil, fmt.Errorf("session: Options.Old needs a store that is an Explainer: %w", errors.ErrUnsupported)
+	}
 	if opts.UserLimit.Max > 0 && m.users == nil {
 		return nil, fmt.Errorf("session: Options.UserLimit needs a store with an index of users: %w", errors.ErrUnsupported)
 	}

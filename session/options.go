@@ -41,6 +41,14 @@ type Options struct {
 	// request gets an empty one, and what cannot be decoded stays in the store
 	// until it expires.
 	FailUndecodable bool
+	// Old is where the application had its sessions before. A request that has no
+	// session here, and the cookie of one there, is given that one: its user stays
+	// logged in. It is read there once, becomes one of this store with a new ID, and is
+	// ended there; of parallel requests one does that. It keeps its login, its values
+	// and its end, as far as Policy allows, and no UserLimit counts then. One that has
+	// ended here is not read again. Manager.Open knows no old tokens. The store must be
+	// an Explainer. nil is none.
+	Old Old
 	// SaveUninitialized stores a session for each visitor whose request asks
 	// for one, also if it stays empty. It is what express-session does by
 	// default: a row for each robot.

@@ -94,7 +94,11 @@ func (s *Session) store(within reqsession.Limits, reach reqsession.Reach) error 
 		}
 		return s.begin(within, s.draft("", s.head.policy), UserLimit{})
 	case reach == reqsession.Sent && s.renewalDue():
-		d := s.rotation(s.policy.RenewGrace)
+		grace := s.policy.RenewGrace
+		if s.byOldToken() {
+			grace = max(grace, oldGrace)
+		}
+		d := s.rotation(grace)
 		d.due = s.renewalDue
 		err := s.renew(within, d, UserLimit{})
 		if err == nil || s.dead() {
@@ -121,7 +125,12 @@ func (s *Session) store(within reqsession.Limits, reach reqsession.Reach) error 
 // renewalDue reports whether it is time for another ID, and can be done.
 func (s *Session) renewalDue() bool {
 	after := s.policy.RenewAfter
-	if s.state.Sealed() || after == 0 {
+	switch {
+	case s.state.Sealed():
+		return false
+	case s.byOldToken():
+		return true
+	case after == 0:
 		return false
 	}
 	now := s.m.now()

@@ -52,6 +52,10 @@ type visit struct {
 	quiet  bool   // whether the session is changed by somebody who does not use it
 	latest Record // what was saved, until the request that did it is told
 
+	// Where the request came by the token of Options.Old:
+	oldToken string
+	oldKey   Key
+
 	visitor     []byte // what the cookie holds by which a visitor's tokens are checked, once it is asked for
 	visitorLine string // of the header, for that cookie
 }
@@ -148,6 +152,9 @@ func (s *Session) load(ctx context.Context, get func(context.Context, Key) (Reco
 			return nil
 		}
 	}
+	if s.m.opts.Old != nil {
+		return s.takeOver(ctx, get)
+	}
 	return nil
 }
 
@@ -160,16 +167,21 @@ func (s *Session) try(ctx context.Context, key Key, get func(context.Context, Ke
 		return s.buried(key, err), nil
 	}
 	if err != nil {
-		if s.m.opts.AnonymousOnOutage && !reqsession.Alone(ctx, s.ctx) {
-			s.state.Become(reqsession.Degraded)
-			s.warn("session: served without the store", key, err)
-			return false, nil
-		}
-		return false, fmt.Errorf("session: load: %w", err)
+		return false, s.unread(ctx, key, err)
 	}
 	err = s.adopt(rec)
 	s.asked = key
 	return false, err
+}
+
+// unread serves the request without its session, or fails it.
+func (s *Session) unread(ctx context.Context, key Key, err error) error {
+	if s.m.opts.AnonymousOnOutage && !reqsession.Alone(ctx, s.ctx) {
+		s.state.Become(reqsession.Degraded)
+		s.warn("session: served without the store", key, err)
+		return nil
+	}
+	return fmt.Errorf("session: load: %w", err)
 }
 
 // lookUp reads a session for a request that came with its ID. How many IDs of

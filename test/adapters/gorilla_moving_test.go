@@ -22,7 +22,12 @@ type gorillaMove struct {
 func newGorillaMove(t testing.TB, nodes [2]session.Store, old sessions.Store) gorillaMove {
 	m := gorillaMove{old: serveGorilla(t, old), behind: nodes[0]}
 	m.beside = newGorilla(t, nodes[0], gorillastore.Config{Old: old})
-	m.move = newGorilla(t, nodes[1], gorillastore.Config{Old: old, Phase: moving.Move})
+	store, err := movingGorilla(nodes[1], old, moving.Move)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.move = serveGorilla(t, store)
+	m.move.store = store.(*gorillastore.Store)
 	return m
 }
 
