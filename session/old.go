@@ -33,9 +33,9 @@ type OldSession struct {
 	LoggedInAt time.Time
 	// Values are what the session holds, as Session.Set takes them.
 	Values map[string]any
-	// Expires is when the session ends if it is not used, Deadline when it ends in any
-	// case. Zero is as the Manager's Policy says, which is also the most.
-	Expires, Deadline time.Time
+	// Deadline is when the session ends in any case. Zero is as the Manager's Policy
+	// says, which is also the most. The idle timeout begins anew.
+	Deadline time.Time
 }
 
 // oldTurns is how often a request looks again that was slower than another one.
@@ -131,7 +131,7 @@ func (s *Session) claim(ctx context.Context, from OldSession) (rec Record, err e
 	}
 	if err := timed(func() error {
 		rec = Record{Key: s.oldKey, User: d.user, Data: data, Deadline: earlier(from.Deadline, d.deadline())}
-		rec.Expires = earlier(earlier(from.Expires, s.m.expiry(d.policy)), rec.Deadline)
+		rec.Expires = earlier(s.m.expiry(d.policy), rec.Deadline)
 		rec, err = s.m.store.Create(ctx, rec)
 		return err
 	}); err != nil {

@@ -87,9 +87,9 @@ func looking(t testing.TB, at *seen) page {
 func TestAnOldSessionIsTakenOver(t *testing.T) {
 	t.Parallel()
 	login, deadline := noon.Add(-100*time.Hour), noon.Add(3*time.Hour)
-	old, cookie := alices(session.OldSession{LoggedInAt: login, Deadline: deadline, Expires: noon.Add(time.Minute), Values: map[string]any{"basket": []int{1, 2}}})
+	old, cookie := alices(session.OldSession{LoggedInAt: login, Deadline: deadline, Values: map[string]any{"basket": []int{1, 2}}})
 	p := newSite(t, session.Options{Old: old, Policy: session.Policy{IdleTimeout: time.Hour}})
-	want := seen{"alice", []int{1, 2}, login, noon.Add(time.Minute), deadline}
+	want := seen{"alice", []int{1, 2}, login, noon.Add(time.Hour), deadline}
 
 	var got seen
 	b := &browser{site: p, cookie: cookie}
@@ -140,7 +140,7 @@ func TestWhatIsUnknownOfAnOldSession(t *testing.T) {
 		t.Errorf("it is %+v", got)
 	}
 	// More than the policy allows, and somebody who has not logged in.
-	old.sessions["guest"] = session.OldSession{Values: map[string]any{"basket": []int{3}}, Expires: noon.Add(9 * time.Hour), Deadline: noon.Add(10 * time.Hour)}
+	old.sessions["guest"] = session.OldSession{Values: map[string]any{"basket": []int{3}}, Deadline: noon.Add(10 * time.Hour)}
 	(&browser{site: p, cookie: "old=guest"}).visit(looking(t, &got))
 	if got.user != "" || !got.loggedIn.IsZero() || !slices.Equal(got.basket, []int{3}) || !got.expires.Equal(noon.Add(time.Hour)) || !got.deadline.Equal(noon.Add(2*time.Hour)) {
 		t.Errorf("a guest's is %+v", got)

@@ -26,6 +26,7 @@ var lightest = map[string]string{
 	"sqlitestore":           "httpsnoop zap multierr " + sqliteDriver,
 	"adapters/fiberstore":   "httpsnoop zap multierr",
 	"adapters/scsstore":     "httpsnoop zap multierr",
+	"adapters/moving":       "",
 	"adapters/gorillastore": "httpsnoop zap multierr sessions securecookie",
 	"adapters/ginstore": "httpsnoop zap multierr sessions securecookie mimetype sse gin locales universal-translator validator " +
 		"context go-urn go-isatty go-toml codec crypto net sys text protobuf yaml.v3",

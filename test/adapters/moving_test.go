@@ -2,8 +2,12 @@ package adapters
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +22,8 @@ import (
 	"github.com/sojourn-go/sojourn/adapters/gorillastore"
 	"github.com/sojourn-go/sojourn/adapters/moving"
 	"github.com/sojourn-go/sojourn/adapters/scsstore"
+	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
+	"github.com/sojourn-go/sojourn/nodestore"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -234,4 +240,151 @@ func TestFiberMovesWithoutALogout(t *testing.T) {
 	if err := storage.Reset(); err != nil || len(own.data) != 0 {
 		t.Errorf("Reset: %v, %d sessions are left in the old storage", err, len(own.data))
 	}
+}
+
+// What docs/migrating.md shows for the tables of Express.
+func managerAfterExpress(kept session.Store, table *nodestore.Store, secrets []session.Secret) (*session.Manager, error) {
+	app, err := nodestore.NewExpress(table, nodestore.ExpressOptions{
+		Secrets: secrets, User: []string{"passport", "user"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return session.NewManager(kept, session.Options{Old: app.Old()})
+}
+
+// What docs/migrating.md shows for scs.
+type scsSessions struct{ store scs.Store }
+
+func (o scsSessions) Token(r *http.Request) string {
+	cookie, err := r.Cookie("session")
+	if err != nil {
+		return ""
+	}
+	return cookie.Value
+}
+
+func (o scsSessions) Load(_ context.Context, token string) (session.OldSession, error) {
+	data, found, err := o.store.Find(token)
+	if err != nil {
+		return session.OldSession{}, err
+	}
+	deadline, values, err := scs.GobCodec{}.Decode(data)
+	if !found || err != nil {
+		return session.OldSession{}, session.ErrNotFound
+	}
+	user, _ := values["user"].(string)
+	return session.OldSession{User: user, Values: values, Deadline: deadline}, nil
+}
+
+func (o scsSessions) End(_ context.Context, token string) error { return o.store.Delete(token) }
+
+// managed serves pages with a Manager, which the test reaches by plain HTTP.
+func managed(t testing.TB, m *session.Manager) site {
+	return serve(t, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := session.FromContext(r.Context())
+		if err != nil {
+			return
+		}
+		if r.URL.Path == "/logout" {
+			if err := s.Logout(r.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		fmt.Fprintln(w, s.User())
+	})))
+}
+
+// Two nodes with a Manager take over what scs and Express had.
+func TestAManagerTakesOver(t *testing.T) {
+	t.Parallel()
+	onDatabases(t, func(t *testing.T, db database) {
+		own, nodes := db.scs(t), db.open(t)
+		old := newSCS(t, own, nil)
+		var sites [2]site
+		for i, kept := range nodes {
+			m, err := session.NewManager(kept, session.Options{
+				Old: scsSessions{own}, HTTPS: func(*http.Request) bool { return true },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sites[i] = managed(t, m)
+		}
+		alice := old.login("alice")
+		first := sites[0].get("/", alice)
+		if first.body != "alice" || first.cookie == nil || first.cookie.Name != "__Host-session" {
+			t.Fatalf("the first request: %q, cookie %v", first.body, first.cookie)
+		}
+		for range 2 {
+			for _, s := range sites {
+				s.says("/", first.cookie, "alice")
+				s.says("/", alice, "alice") // a parallel request
+			}
+		}
+		old.says("/who", alice, "")
+		bob := old.login("bob")
+		old.during("/slowput?key=k", bob, old.slow, func() { sites[1].get("/logout", bob) })
+		old.says("/who", bob, "bob") // the old program has brought it back, for itself
+		sites[1].get("/logout", first.cookie)
+		for _, cookie := range []*http.Cookie{first.cookie, alice, bob} {
+			for _, s := range sites {
+				dbtest.Eventually(t, "the node knows that the session has ended", func() bool { return s.get("/", cookie).body == "" })
+			}
+		}
+	})
+}
+
+func TestAManagerTakesOverFromExpress(t *testing.T) {
+	t.Parallel()
+	table := expressTable(t)
+	const sid = "Ef7mJ0aV3kQ-xw_9LzTgYcB2NdR5sHpU"
+	row := `{"cookie":{"originalMaxAge":86400000,"httpOnly":true,"path":"/"},"passport":{"user":"zoe"}}`
+	if err := table.Set(t.Context(), sid, []byte(row)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := managerAfterExpress(inMemory(t), table, session.Secrets("keyboard cat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As cookie-signature signs it with that secret.
+	cookie := "connect.sid=s%3A" + sid + ".A6XpXohwz%2FxtqdhuyYmfviip%2F9EDInd4wQHE6%2BmAr6U"
+	for range 2 { // then by our cookie
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://shop.example/", nil)
+		r.Header.Set("Cookie", cookie)
+		w, who := httptest.NewRecorder(), ""
+		m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if s, err := session.FromContext(r.Context()); err == nil {
+				who = s.User()
+			}
+		})).ServeHTTP(w, r)
+		if who != "zoe" || w.Code != http.StatusOK {
+			t.Errorf("the user is %q, status %d", who, w.Code)
+		}
+		if set := w.Result().Cookies(); len(set) > 0 {
+			cookie = set[0].Name + "=" + set[0].Value
+		}
+	}
+	if n, err := table.Len(t.Context()); n != 0 || err != nil {
+		t.Errorf("%d rows are left, %v", n, err)
+	}
+}
+
+// expressTable is connect-sqlite3's table, without sessions.
+func expressTable(t testing.TB) *nodestore.Store {
+	db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "node.db")+"?_pragma=busy_timeout(60000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	table, err := nodestore.New(t.Context(), db, nodestore.ConnectSQLite(), nodestore.Options{CreateTable: true, PruneInterval: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := table.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return table
 }
