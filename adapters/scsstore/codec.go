@@ -27,6 +27,9 @@ func (s *Store) same(data, b []byte) bool {
 	if !ok {
 		return false
 	}
+	if _, plain := s.opts.Codec.(gobCodec); plain && sameGob(blob, b) {
+		return true
+	}
 	was, before, err := s.opts.Codec.Decode(blob)
 	if err != nil {
 		return false
