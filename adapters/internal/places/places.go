@@ -213,16 +213,12 @@ func (s *Store) create(ctx context.Context, rec session.Record, lifetime time.Du
 	return made, err
 }
 
-// deadline is that of a session that moves; lifetime 0 is as long as the store allows.
+// deadline is that of a session that moves.
 func (s *Store) deadline(key session.Key, lifetime time.Duration) time.Time {
-	if key.Bucket != 0 { // the key says so
-		return time.Unix(int64(key.Bucket)*3600, 0).UTC()
+	if longest := s.sessions.Longest(); longest > 0 {
+		lifetime = min(max(lifetime, 0), longest)
 	}
-	longest := s.sessions.Longest()
-	if lifetime <= 0 || longest > 0 && lifetime > longest {
-		lifetime = longest
-	}
-	return s.sessions.Now().Add(lifetime)
+	return s.sessions.Deadline(key, lifetime)
 }
 
 // giveBack moves a session to the old store, and reports whether it has.

@@ -4,10 +4,13 @@ package unversioned
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
+	"sync/atomic"
 	"time"
 
 	"github.com/sojourn-go/sojourn/session"
@@ -24,6 +27,33 @@ type Store struct {
 	Now   func() time.Time
 	since func(ctx context.Context, key session.Key, version int64) (session.Record, error)
 	touch func(context.Context, session.Key, time.Time) (time.Time, error)
+	// met are sessions that this node has found lately. A framework looks for a session
+	// before it writes it, so one that is not met is most likely new.
+	met [1 << 12]atomic.Uint64
+}
+
+// Get implements session.Store.
+func (s *Store) Get(ctx context.Context, key session.Key) (session.Record, error) {
+	rec, err := s.Store.Get(ctx, key)
+	if err == nil {
+		s.meet(key)
+	}
+	return rec, err
+}
+
+// meet notes that there is a session of key.
+func (s *Store) meet(key session.Key) {
+	mark, at := markOf(key)
+	s.met[at%uint64(len(s.met))].Store(mark)
+}
+
+func (s *Store) hasMet(key session.Key) bool {
+	mark, at := markOf(key)
+	return s.met[at%uint64(len(s.met))].Load() == mark
+}
+
+func markOf(key session.Key) (mark, at uint64) {
+	return binary.BigEndian.Uint64(key.Hash[:8]), binary.BigEndian.Uint64(key.Hash[8:16])
 }
 
 // New returns the Store of a store, which stays the caller's. The error is
@@ -129,6 +159,12 @@ func (s *Store) Write(ctx context.Context, w Write) (session.Record, error) {
 
 func (s *Store) write(ctx context.Context, w Write) (session.Record, error) {
 	none := session.Record{}
+	if !s.hasMet(w.Key) && !w.Exists && w.Lasts >= 0 {
+		rec, err := s.begin(ctx, w)
+		if !errors.Is(err, session.ErrExists) {
+			return rec, err
+		}
+	}
 	rec, err := s.Get(ctx, w.Key)
 	switch {
 	case errors.Is(err, session.ErrNotFound) && (w.Exists || w.Lasts < 0):
@@ -171,6 +207,40 @@ func (s *Store) write(ctx context.Context, w Write) (session.Record, error) {
 		return s.put(ctx, w, about)
 	}
 	return rec, err
+}
+
+// begin creates the session, without a look whether there is one: a store that has to
+// search for the key does that once then.
+func (s *Store) begin(ctx context.Context, w Write) (session.Record, error) {
+	about, err := w.about(true)
+	if err != nil {
+		return session.Record{}, err
+	}
+	rec := session.Record{Key: w.Key, Data: w.Data, User: about.User, Deadline: s.Deadline(w.Key, about.Lifetime)}
+	if expires := s.Now().Add(w.Lasts); w.Lasts != 0 && expires.Before(rec.Deadline) {
+		rec.Expires = expires
+	}
+	rec, err = s.Create(ctx, rec)
+	if err == nil {
+		s.meet(w.Key)
+	}
+	return rec, err
+}
+
+// Deadline is that of a new session which may last for lifetime in all; 0 is for as long
+// as the key and the store allow.
+func (s *Store) Deadline(key session.Key, lifetime time.Duration) time.Time {
+	const month = 30 * 24 * time.Hour
+	longest := s.Now().Add(cmp.Or(s.Longest(), month))
+	switch {
+	case key.Bucket != 0 && session.BucketOf(longest) == key.Bucket:
+		return longest
+	case key.Bucket != 0:
+		return time.Unix(int64(key.Bucket)*3600, 0).UTC()
+	case lifetime == 0:
+		return longest
+	}
+	return s.Now().Add(lifetime)
 }
 
 func (w Write) about(isNew bool) (About, error) {
