@@ -27,8 +27,10 @@ func (s *Store) same(data, b []byte) bool {
 	if !ok {
 		return false
 	}
-	if _, plain := s.opts.Codec.(gobCodec); plain && sameGob(blob, b) {
-		return true
+	if _, plain := s.opts.Codec.(gobCodec); plain {
+		if same, sure := sameGob(blob, b); sure {
+			return same
+		}
 	}
 	was, before, err := s.opts.Codec.Decode(blob)
 	if err != nil {

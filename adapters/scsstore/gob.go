@@ -7,32 +7,37 @@ import (
 )
 
 // sameGob reports whether two encodings by GobCodec have the same values in another
-// order, as gob writes maps. It says no where it is not sure: then they are decoded,
-// which takes longer than all else of a request that only reads. It knows the format by
-// the documentation of encoding/gob, and values of basic types only.
-func sameGob(a, b []byte) bool {
-	before, as, ok := entriesOf(a)
-	other, bs, known := entriesOf(b)
-	if !ok || !known || len(as) != len(bs) || !bytes.Equal(before, other) {
-		return false
+// order, as gob writes maps. Where it is not sure they have to be decoded, which takes
+// longer than all else of a request that only reads. It knows the format by the
+// documentation of encoding/gob, and values of basic types only.
+func sameGob(a, b []byte) (same, sure bool) {
+	types, before, as, ok := entriesOf(a)
+	others, other, bs, known := entriesOf(b)
+	if !ok || !known || !bytes.Equal(types, others) {
+		return false, false
+	}
+	if len(as) != len(bs) || !bytes.Equal(before, other) {
+		return false, true
 	}
 	slices.SortFunc(as, bytes.Compare)
 	slices.SortFunc(bs, bytes.Compare)
-	return slices.EqualFunc(as, bs, bytes.Equal)
+	return slices.EqualFunc(as, bs, bytes.Equal), true
 }
 
 // mostBasic is the greatest number of a type that contains no other types: those are
 // bool, int, uint, float64, []byte and string.
 const mostBasic = 6
 
-// entriesOf splits an encoding into the entries of its map and what stands before them.
-func entriesOf(b []byte) (before []byte, entries [][]byte, ok bool) {
+// entriesOf splits an encoding into the definitions of types, the deadline and the entries
+// of the map.
+func entriesOf(b []byte) (types, deadline []byte, entries [][]byte, ok bool) {
 	g := gobReader{rest: b}
 	for { // messages that define types, with a negative number, and then the value
+		types = b[:len(b)-len(g.rest)]
 		size := g.uint()
 		rest := g.rest
 		if size > uint64(len(rest)) || len(rest) == 0 {
-			return nil, nil, false
+			return nil, nil, nil, false
 		}
 		if g.int() >= 0 {
 			g.bad = g.bad || size != uint64(len(rest))
@@ -41,21 +46,22 @@ func entriesOf(b []byte) (before []byte, entries [][]byte, ok bool) {
 		g.rest = rest[size:]
 	}
 	g.field()
-	g.skip(g.uint()) // Deadline
+	deadline = g.rest
+	g.skip(g.uint())
+	deadline = deadline[:len(deadline)-len(g.rest)]
 	g.field()
 	n := g.uint()
-	before = b[:len(b)-len(g.rest)]
 	for range min(n, uint64(len(b))) {
 		entry := g.rest
 		g.skip(g.uint()) // the key
 		g.skip(g.uint()) // the name of the value's type
 		if number := g.int(); number <= 0 || number > mostBasic {
-			return nil, nil, false
+			return nil, nil, nil, false
 		}
 		g.skip(g.uint()) // the value
 		entries = append(entries, entry[:len(entry)-len(g.rest)])
 	}
-	return before, entries, !g.bad && bytes.Equal(g.rest, []byte{0})
+	return types, deadline, entries, !g.bad && bytes.Equal(g.rest, []byte{0})
 }
 
 // gobReader reads what gob has written.
