@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -312,4 +313,25 @@ func TestSCSUserIsLoggedOutEverywhere(t *testing.T) {
 			a.says("/who", bob, "bob")
 		}
 	})
+}
+
+// How long after the answer to a logout another node still serves the session.
+func BenchmarkSCSLogoutOnAnotherNode(b *testing.B) {
+	var took []time.Duration
+	x, y := adapted(b, openPostgres(b), scsstore.Options{}, withIdleTimeout)
+	for b.Loop() {
+		alice := x.login("alice")
+		y.says("/who", alice, "alice")
+		y.says("/who", alice, "alice")
+		x.get("/logout", alice)
+		for start := time.Now(); ; {
+			if y.get("/who", alice).body == "" {
+				took = append(took, time.Since(start))
+				break
+			}
+		}
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "median-ms")
+	b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "longest-ms")
 }
