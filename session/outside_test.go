@@ -199,6 +199,37 @@ func TestAUseOutsideAHandlerDoesWhatARequestDoes(t *testing.T) {
 	}
 }
 
+func TestReloadOutsideAHandlerForgetsABeginning(t *testing.T) {
+	t.Parallel()
+	p := newSite(t, session.Options{})
+	_, key := started(t, p)
+	for what, s := range map[string]*session.Session{
+		"an empty one":    opens(t, p.manager, ""),
+		"one that ended":  opens(t, p.manager, ""),
+		"one of a worker": nil,
+	} {
+		if s == nil {
+			var err error
+			if s, err = p.manager.OpenKey(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			setting(t, "k", 1)(t.Context(), s)
+		}
+		if what != "an empty one" {
+			if err := s.Destroy(t.Context()); err != nil {
+				t.Errorf("%s: Destroy: %v", what, err)
+			}
+		}
+		if err := s.Reload(t.Context()); err != nil {
+			t.Errorf("%s: Reload: %v", what, err)
+		}
+		if keys := s.Keys(); len(keys) != 0 || !s.Key().IsZero() {
+			t.Errorf("%s has the values %v after Reload", what, keys)
+		}
+	}
+}
+
 func TestOutsideAHandlerAConflictIsMergedOrTold(t *testing.T) {
 	t.Parallel()
 	p := newSite(t, session.Options{})

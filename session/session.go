@@ -131,6 +131,9 @@ func (s *Session) open(ctx context.Context) error {
 // is none.
 func (s *Session) load(ctx context.Context, get func(context.Context, Key) (Record, error)) error {
 	s.reset()
+	if s.r == nil { // the client holds nothing
+		return nil
+	}
 	keys, given := s.m.cookie.read(s.r)
 	s.cookie = given > 0
 	if s.cookie && len(keys) == 0 {
