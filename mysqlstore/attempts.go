@@ -55,7 +55,7 @@ func (s *Store) untilKnown(ctx context.Context, lost, kept error, attempt func(l
 		}
 		if again && storekit.Backoff().Pause(ctx, try) {
 			s.engine.Retries.Add(1)
-			kept = err
+			kept = telling(err, kept)
 			continue
 		}
 		return s.engine.Failed(ctx, lost, after(ctx, err, kept))
@@ -69,6 +69,15 @@ func after(ctx context.Context, err, kept error) error {
 		return err
 	}
 	return wait.After(ctx, err, kept)
+}
+
+// telling is the error of the last attempt, or of one before it if only that has the
+// server's word: what comes to no answer does not say that the server is full.
+func telling(err, kept error) error {
+	if numberOf(err) == 0 && numberOf(kept) != 0 {
+		return kept
+	}
+	return err
 }
 
 // lockWaitSeconds is how long the server lets the store's connections wait for the

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
 	"github.com/sojourn-go/sojourn/internal/testrig/faultproxy"
 	"github.com/sojourn-go/sojourn/internal/testrig/rounds"
@@ -186,5 +188,19 @@ func TestWhoGivesUpAWriteUnderWayIsToldThatItIsUnknown(t *testing.T) {
 			wantErr(t, "given up", err, context.Canceled)
 			wantErr(t, "given up", err, reason)
 		})
+	}
+}
+
+// A full server is told of, also if the last attempts to reach it came to no answer.
+func TestTheServersWordIsKept(t *testing.T) {
+	t.Parallel()
+	full, locked := error(&mysql.MySQLError{Number: 1040}), error(&mysql.MySQLError{Number: 1205})
+	mute, muter := errors.New("i/o timeout"), errors.New("EOF")
+	for _, tt := range []struct{ err, kept, want error }{
+		{full, nil, full}, {mute, nil, mute}, {mute, full, full}, {locked, full, locked}, {muter, mute, muter},
+	} {
+		if got := telling(tt.err, tt.kept); got != tt.want {
+			t.Errorf("after %v, %v: it tells %v; want %v", tt.kept, tt.err, got, tt.want)
+		}
 	}
 }

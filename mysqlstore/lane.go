@@ -217,7 +217,7 @@ func (l *lane) together(ctx context.Context, ops []*op) (held []*op) {
 		}
 		if again && storekit.Backoff().Pause(ctx, try) {
 			l.s.engine.Retries.Add(1)
-			kept = err
+			kept = telling(err, kept)
 			continue
 		}
 		l.fail(ctx, ops, after(ctx, err, kept))

@@ -96,8 +96,8 @@ func TestWhoWaitsBehindAStallIsToldInTime(t *testing.T) {
 			t.Parallel()
 			p := migrated(t)
 			s, proxy := p.warmed(t, Options{WriteTimeout: 2 * time.Second, BatchItems: 1})
-			rec := create(t, s, "")
-			others := make([]session.Record, 40) // of a queue with room for 16
+			rec := create(t, p.node(t, Options{}, 2), "") // which has more time
+			others := make([]session.Record, 40)          // of a queue with room for 16
 			for i := range others {
 				others[i] = fresh(s, "")
 			}
