@@ -29,12 +29,14 @@ type Old interface {
 type OldSession struct {
 	// User is whose session it is, as Session.Login takes it. Empty is nobody.
 	User string
-	// LoggedInAt is when the user logged in. Zero, which is unknown, counts as long ago.
+	// LoggedInAt is when the user logged in. Zero, which is unknown, counts as long ago,
+	// and what is yet to come as now.
 	LoggedInAt time.Time
 	// Values are what the session holds, as Session.Set takes them.
 	Values map[string]any
 	// Deadline is when the session ends in any case. Zero is as the Manager's Policy
-	// says, which is also the most. The idle timeout begins anew.
+	// says, which is also the most. If it has passed, there is no session. The idle
+	// timeout begins anew.
 	Deadline time.Time
 }
 
@@ -45,6 +47,12 @@ const oldTurns = 5
 // then is in the store, under a key that the old token yields. As the browser needs
 // another ID, it is renewed when the answer goes out; until then, and for a while, parallel
 // requests come to it by the old token.
+//
+// The old program may end the session after it was loaded. So it is put into the store as
+// a claim, and loaded again before it is served. Requests that find a claim do the same:
+// whoever is first decides, as each decision is a Save at the claim's version. It is ended
+// in the old place after that only, so what is not there while there is a claim has been
+// ended by the old program.
 func (s *Session) takeOver(ctx context.Context, get func(context.Context, Key) (Record, error)) error {
 	old := s.m.opts.Old
 	s.oldToken = old.Token(s.r)
@@ -53,24 +61,27 @@ func (s *Session) takeOver(ctx context.Context, get func(context.Context, Key) (
 	}
 	s.oldKey = ForeignKey("old:"+s.m.opts.Name, s.oldToken)
 	for range oldTurns {
-		rec, found, err := s.lookUpOld(ctx, get)
+		rec, there, err := s.lookUpOld(ctx, get)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return s.unread(ctx, s.oldKey, err)
+		}
+		get = s.m.fresh
+		switch {
+		case err != nil:
+		case rec.Key.IsZero():
+			if err = s.claim(ctx, *there); err == nil {
+				continue
+			}
+		case s.claimed(rec):
+			rec, err = s.decide(ctx, rec, there != nil)
+		}
 		switch {
 		case errors.Is(err, ErrNotFound):
 			s.miss(s.oldKey, err)
 			return nil
-		case err != nil:
-			return s.unread(ctx, s.oldKey, err)
-		case found != nil:
-			if rec, err = s.claim(ctx, *found); errors.Is(err, ErrExists) {
-				get = s.m.fresh
-				continue // a parallel request was faster
-			}
-			if errors.Is(err, ErrNotFound) {
-				s.miss(s.oldKey, err)
-				return nil
-			}
-		}
-		if err == nil && rec.Key.Hash == s.oldKey.Hash {
+		case errors.Is(err, ErrExists), errors.Is(err, ErrConflict):
+			continue // a parallel request was faster
+		case err == nil && s.byOld(rec):
 			err = old.End(ctx, s.oldToken)
 		}
 		if err != nil {
@@ -82,71 +93,108 @@ func (s *Session) takeOver(ctx context.Context, get func(context.Context, Key) (
 	return fmt.Errorf("session: take over: %w: other requests take it over and fail", ErrConflict)
 }
 
-// lookUpOld looks for the session in the store, and where that knows nothing of it in
-// the old place. Tokens that neither knows use up what is left for IDs that were made up.
-func (s *Session) lookUpOld(ctx context.Context, get func(context.Context, Key) (Record, error)) (rec Record, found *OldSession, err error) {
+// lookUpOld looks for the session in the store, and in the old place where the store
+// knows nothing of it or has a claim only. Tokens that neither knows use up what is left
+// for IDs that were made up.
+func (s *Session) lookUpOld(ctx context.Context, get func(context.Context, Key) (Record, error)) (rec Record, there *OldSession, err error) {
 	ended := s.m.strangers.LookUp(ctx, s.oldKey.Hash, func() reqsession.LookedUp {
-		if rec, err = get(ctx, s.oldKey); errors.Is(err, ErrNotFound) && FateOf(err) == FateUnknown {
-			var loaded OldSession
-			if loaded, err = s.m.opts.Old.Load(ctx, s.oldToken); err == nil {
-				found = &loaded
-			} else if errors.Is(err, ErrNotFound) {
-				return reqsession.Stranger
+		rec, err = get(ctx, s.oldKey)
+		if neverWas(err) || err == nil && s.claimed(rec) {
+			loaded, bad := s.m.opts.Old.Load(ctx, s.oldToken)
+			switch {
+			case bad == nil:
+				there, err = &loaded, nil
+			case !errors.Is(bad, ErrNotFound):
+				err = bad
+			case err != nil: // a parallel request may have ended it there meanwhile
+				rec, err = s.m.fresh(ctx, s.oldKey)
 			}
 		}
-		if err != nil && !errors.Is(err, ErrNotFound) {
+		switch {
+		case neverWas(err):
+			return reqsession.Stranger
+		case err != nil && !errors.Is(err, ErrNotFound):
 			return reqsession.Unanswered
 		}
 		return reqsession.Met
 	})
 	if ended != nil {
-		return rec, nil, ended
+		return Record{}, nil, ended
 	}
-	return rec, found, err
+	return rec, there, err
 }
 
-// claim puts an old session into the store, unless it has been there. It is ErrNotFound
-// if it has ended in the old place since it was loaded.
-func (s *Session) claim(ctx context.Context, from OldSession) (rec Record, err error) {
+// neverWas reports whether err says that the store knows of no such session.
+func neverWas(err error) bool { return errors.Is(err, ErrNotFound) && FateOf(err) == FateUnknown }
+
+// claim puts an old session into the store, unless it has been there.
+func (s *Session) claim(ctx context.Context, from OldSession) error {
 	values := make(map[string]json.RawMessage, len(from.Values))
 	for key, v := range from.Values {
-		if err := checkKey(key); err != nil {
-			return Record{}, err
+		err := checkKey(key)
+		if err == nil {
+			values[key], err = encodeValue(key, v)
 		}
-		if values[key], err = encodeValue(key, v); err != nil {
-			return Record{}, err
+		if err != nil {
+			return err
 		}
 	}
 	d := s.draft("", nil)
 	if from.User != "" {
 		if err := checkLogin(from.User, ""); err != nil {
-			return Record{}, err
+			return err
 		}
 		d = s.draft(s.m.stored(from.User), nil)
-		d.head.loggedIn = max(from.LoggedInAt.Unix(), 1)
+		d.head.loggedIn = min(max(from.LoggedInAt.Unix(), 1), d.head.issued)
 	}
+	d.head.issued = 0
 	data, err := s.m.encode(s.m.bound(s.oldKey, d.user), d.head, values)
+	if err != nil {
+		return err
+	}
+	err = timed(func() error {
+		rec := Record{Key: s.oldKey, User: d.user, Data: data, Deadline: earlier(from.Deadline, d.deadline())}
+		rec.Expires = earlier(s.m.expiry(d.policy), rec.Deadline)
+		_, err := s.m.store.Create(ctx, rec)
+		return err
+	})
+	if errors.Is(err, ErrDeadline) && !from.Deadline.IsZero() && !s.m.now().Before(from.Deadline) {
+		return NotFound(FateExpired)
+	}
+	return err
+}
+
+// claimed reports whether it is a claim: no ID has been made for it.
+func (s *Session) claimed(rec Record) bool {
+	h, _, err := split(rec.Data)
+	return s.byOld(rec) && err == nil && h.issued == 0
+}
+
+// decide makes a claim a session or, if it has ended in the old place, ends it. The error
+// is ErrConflict if another request has decided.
+func (s *Session) decide(ctx context.Context, rec Record, there bool) (Record, error) {
+	h, body, err := split(rec.Data)
 	if err != nil {
 		return Record{}, err
 	}
-	if err := timed(func() error {
-		rec = Record{Key: s.oldKey, User: d.user, Data: data, Deadline: earlier(from.Deadline, d.deadline())}
-		rec.Expires = earlier(s.m.expiry(d.policy), rec.Deadline)
-		rec, err = s.m.store.Create(ctx, rec)
-		return err
-	}); err != nil {
+	h.issued = s.m.now().Unix()
+	if rec.Data, err = join(h, body); err != nil {
 		return Record{}, err
 	}
-	if _, err := s.m.opts.Old.Load(ctx, s.oldToken); err != nil {
-		if !errors.Is(err, ErrNotFound) {
-			return Record{}, err
-		}
-		if _, err := s.m.store.Destroy(ctx, s.oldKey); err != nil {
-			return Record{}, err
-		}
+	if !there {
+		rec.Expires = rec.Created.Add(-time.Minute)
+	}
+	if rec, err = s.m.store.Save(ctx, rec); err != nil {
+		return Record{}, err
+	}
+	if !there {
 		return Record{}, NotFound(FateEnded)
 	}
-	s.happened(Event{Kind: EventCreated, Key: rec.Key, User: from.User, Reason: ReasonTakenOver})
+	e := Event{Kind: EventCreated, Key: rec.Key, Reason: ReasonTakenOver}
+	if rec.User != "" {
+		e.User = rec.User[len(s.m.prefix):]
+	}
+	s.happened(e)
 	return rec, nil
 }
 
@@ -158,10 +206,13 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// byOldToken reports whether the session has no ID yet that the browser could be given.
-func (s *Session) byOldToken() bool {
-	return !s.oldKey.IsZero() && s.rec.Key.Hash == s.oldKey.Hash
+// byOld reports whether a record is of the old token's key.
+func (s *Session) byOld(rec Record) bool {
+	return !s.oldKey.IsZero() && rec.Key.Hash == s.oldKey.Hash
 }
+
+// byOldToken reports whether the session has no ID yet that the browser could be given.
+func (s *Session) byOldToken() bool { return s.byOld(s.rec) }
 
 // oldGrace is for how long at least requests come to their session by the old token.
 const oldGrace = time.Minute

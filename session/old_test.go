@@ -19,9 +19,28 @@ type oldPlace struct {
 	mu          sync.Mutex
 	sessions    map[string]session.OldSession
 	loads, ends int
-	loaded      func() // is called once, after a Load
+	at          map[string]func() // by the step at which it is called, such as "load 1", "loaded 1" or "end 1"
 	fail        error
 	failEnd     error
+}
+
+// step runs what is to happen then, without the lock.
+func (o *oldPlace) step(what string, n int) {
+	what = fmt.Sprint(what, " ", n)
+	o.mu.Lock()
+	do := o.at[what]
+	o.mu.Unlock()
+	if do != nil {
+		do()
+	}
+}
+
+// count counts up, with the lock.
+func (o *oldPlace) count(n *int) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	*n++
+	return *n
 }
 
 func (o *oldPlace) Token(r *http.Request) string {
@@ -32,30 +51,37 @@ func (o *oldPlace) Token(r *http.Request) string {
 }
 
 func (o *oldPlace) Load(_ context.Context, token string) (session.OldSession, error) {
+	n := o.count(&o.loads)
+	o.step("load", n)
+	defer o.step("loaded", n)
 	o.mu.Lock()
-	o.loads++
+	defer o.mu.Unlock()
 	s, ok := o.sessions[token]
-	loaded, err := o.loaded, o.fail
-	o.loaded = nil
-	o.mu.Unlock()
-	if loaded != nil {
-		loaded()
+	if o.fail != nil {
+		return session.OldSession{}, o.fail
 	}
-	if err == nil && !ok {
-		err = fmt.Errorf("old: %w", session.ErrNotFound)
+	if !ok {
+		return session.OldSession{}, fmt.Errorf("old: %w", session.ErrNotFound)
 	}
-	return s, err
+	return s, nil
 }
 
 func (o *oldPlace) End(_ context.Context, token string) error {
+	o.step("end", o.count(&o.ends))
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.ends++
 	if o.failEnd != nil {
 		return o.failEnd
 	}
 	delete(o.sessions, token)
 	return nil
+}
+
+// logOut is what the old program does.
+func (o *oldPlace) logOut(token string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.sessions, token)
 }
 
 // alices is an old session of alice, and a browser that has its cookie.
@@ -145,6 +171,10 @@ func TestWhatIsUnknownOfAnOldSession(t *testing.T) {
 	if got.user != "" || !got.loggedIn.IsZero() || !slices.Equal(got.basket, []int{3}) || !got.expires.Equal(noon.Add(time.Hour)) || !got.deadline.Equal(noon.Add(2*time.Hour)) {
 		t.Errorf("a guest's is %+v", got)
 	}
+	old.sessions["early"] = session.OldSession{User: "alice", LoggedInAt: noon.Add(time.Hour)} // by a clock that is fast
+	if (&browser{site: p, cookie: "old=early"}).visit(looking(t, &got)); !got.loggedIn.Equal(noon) {
+		t.Errorf("a login that is yet to come: %+v", got)
+	}
 	for name, bad := range map[string]session.OldSession{
 		"a user":  {User: "a\x00"},
 		"a value": {Values: map[string]any{"basket": func() {}}},
@@ -184,7 +214,7 @@ func TestAnOldSessionThatHasEndedStaysDead(t *testing.T) {
 			}
 		},
 		"logged out there, before it was ours": func(p *site, old *oldPlace, b *browser) {
-			old.loaded = func() { old.End(t.Context(), "token") }
+			old.at = map[string]func(){"loaded 1": func() { old.logOut("token") }}
 			if res := b.visit(func(_ context.Context, s *session.Session) {
 				if s.User() != "" {
 					t.Error("the request is given it")
@@ -237,24 +267,97 @@ func TestOfParallelFirstRequestsOneTakesOver(t *testing.T) {
 // Between two steps of the first request another one does all of them.
 func TestARequestThatIsOvertakenFindsTheSession(t *testing.T) {
 	t.Parallel()
-	for _, ends := range []bool{false, true} {
-		old, cookie := alices(session.OldSession{})
-		p := newSite(t, session.Options{Old: old})
-		old.loaded = func() {
-			other := &browser{site: p, cookie: cookie}
-			other.visit(nil)
+	for _, step := range []string{"load 1", "loaded 1", "load 2", "loaded 2", "end 1"} {
+		for _, ends := range []bool{false, true} {
+			old, cookie := alices(session.OldSession{})
+			p := newSite(t, session.Options{Old: old})
+			other, overtaken := &browser{site: p, cookie: cookie}, 0
+			old.at = map[string]func(){step: func() {
+				var got seen
+				if other.visit(looking(t, &got)); got.user != "alice" {
+					t.Errorf("%s: the faster request finds %+v", step, got)
+				}
+				if ends {
+					other.visit(func(ctx context.Context, s *session.Session) {
+						if err := s.Destroy(ctx); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				overtaken++
+			}}
+			var got seen
+			(&browser{site: p, cookie: cookie}).visit(looking(t, &got))
+			if overtaken != 1 || (got.user == "alice") == (ends && step != "end 1") {
+				t.Errorf("%s, ended meanwhile: %v; overtaken %d times; it finds %+v", step, ends, overtaken, got)
+			}
+			left := int64(1)
 			if ends {
-				other.visit(func(ctx context.Context, s *session.Session) {
-					if err := s.Destroy(ctx); err != nil {
-						t.Error(err)
-					}
-				})
+				left = 0
+			}
+			if n, err := p.store.Len(t.Context()); n != left || err != nil || len(old.sessions) != 0 {
+				t.Errorf("%s, ended meanwhile: %v; %d sessions, %v, and %d in the old place", step, ends, n, err, len(old.sessions))
 			}
 		}
+	}
+}
+
+// A claim that nobody could check is not served before somebody has.
+func TestAClaimIsCheckedByTheNextRequest(t *testing.T) {
+	t.Parallel()
+	for _, loggedOut := range []bool{false, true} {
+		old, cookie := alices(session.OldSession{})
+		p := newSite(t, session.Options{Old: old})
+		b := &browser{site: p, cookie: cookie}
+		gone := errors.New("the old place is gone")
+		old.at = map[string]func(){"load 2": func() { old.fail = gone }}
+		if res := b.visitFailing(nil); res.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("status %d", res.StatusCode)
+		}
+		old.fail = nil
+		if loggedOut {
+			old.logOut("token")
+		}
 		var got seen
-		(&browser{site: p, cookie: cookie}).visit(looking(t, &got))
-		if (got.user == "alice") == ends {
-			t.Errorf("ended meanwhile: %v; it finds %+v", ends, got)
+		b.visit(looking(t, &got))
+		if n, err := p.store.Len(t.Context()); (got.user == "alice") == loggedOut || (n == 0) != loggedOut || err != nil {
+			t.Errorf("logged out there: %v; it finds %+v, of %d, %v", loggedOut, got, n, err)
+		}
+	}
+}
+
+// A node whose memory has the claim finds the session all the same.
+func TestAClaimInANodesMemoryDecidesNothing(t *testing.T) {
+	t.Parallel()
+	old, cookie := alices(session.OldSession{})
+	p := newSite(t, session.Options{Old: old})
+	lagging := &laggingStore{spyStore: p.store, held: map[session.Key]session.Record{}}
+	other, err := session.NewManager(lagging, session.Options{Old: old})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.at = map[string]func(){"load 2": func() {
+		if _, err := lagging.Get(t.Context(), session.ForeignKey("old:", "token")); err != nil {
+			t.Error(err)
+		}
+	}}
+	var got seen
+	(&browser{site: p, cookie: cookie}).visit(looking(t, &got))
+	if res := answerOf(other, get(cookie), looking(t, &got)); res.StatusCode != http.StatusOK || got.user != "alice" {
+		t.Errorf("status %d; it finds %+v", res.StatusCode, got)
+	}
+}
+
+func TestAnOldSessionWhoseDeadlineHasPassedIsNone(t *testing.T) {
+	t.Parallel()
+	for _, deadline := range []time.Time{noon.Add(-time.Hour), noon} {
+		old, cookie := alices(session.OldSession{Deadline: deadline})
+		p := newSite(t, session.Options{Old: old})
+		for range 2 {
+			var got seen
+			if (&browser{site: p, cookie: cookie}).visit(looking(t, &got)); got.user != "" {
+				t.Errorf("it is %+v", got)
+			}
 		}
 	}
 }

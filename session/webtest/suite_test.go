@@ -33,6 +33,7 @@ func run(t *testing.T, open opener) {
 	for _, group := range [][]webCase{
 		slowCases(), graceCases(), concurrentCases(), limitCases(), lifetimeCases(), renewalCases(), touchedCases(),
 		streamCases(), beginningCases(), hijackCases(), outageCases(), namedCases(), devicesCases(), frugalCases(),
+		oldCases(),
 	} {
 		for _, c := range group {
 			for _, p := range c.protocols {
