@@ -1,14 +1,13 @@
 package nodestore_test
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/sojourn-go/sojourn/memstore"
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/nodestore"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -16,10 +15,7 @@ import (
 // takesOver has a Manager that takes over the sessions of old.
 func (w *web) takesOver(old session.Old) func(cookie string, do func(*session.Session)) *http.Response {
 	w.Helper()
-	kept, err := memstore.New(memstore.Options{PruneInterval: -1, Now: w.clock.Now})
-	w.must("memstore", err)
-	w.Cleanup(func() { w.must("Close", kept.Close(context.Background())) })
-	m, err := session.NewManager(kept, session.Options{Old: old, Policy: session.Policy{IdleTimeout: 48 * time.Hour}})
+	m, err := session.NewManager(memory.Open(w, w.clock.Now), session.Options{Old: old, Policy: session.Policy{IdleTimeout: 48 * time.Hour}})
 	w.must("NewManager", err)
 	return func(cookie string, do func(*session.Session)) *http.Response {
 		w.Helper()

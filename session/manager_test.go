@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/memstore"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -147,18 +148,7 @@ type site struct {
 func newSite(t testing.TB, opts session.Options) *site {
 	t.Helper()
 	clock := &handClock{now: noon}
-	mem, err := memstore.New(memstore.Options{Now: clock.Now, PruneInterval: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-		defer cancel()
-		if err := mem.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return newSiteOn(t, clock, &spyStore{Store: mem}, opts)
+	return newSiteOn(t, clock, &spyStore{Store: memory.Open(t, clock.Now)}, opts)
 }
 
 // newSiteOn is another node, or another manager, on the same store.

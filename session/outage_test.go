@@ -12,8 +12,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/internal/testrig/spystore"
-	"github.com/sojourn-go/sojourn/memstore"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -29,21 +29,13 @@ type frail struct {
 
 func newFrail(t *testing.T, opts session.Options) *frail {
 	t.Helper()
-	store, err := memstore.New(memstore.Options{PruneInterval: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	f := &frail{T: t, store: spystore.On(store)}
+	f := &frail{T: t, store: spystore.On(memory.Open(t, nil))}
 	opts.OnEvent = func(_ context.Context, e session.Event) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.told = append(f.told, e)
 	}
+	var err error
 	if f.m, err = session.NewManager(f.store, opts); err != nil {
 		t.Fatal(err)
 	}

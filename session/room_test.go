@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/memstore"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -27,16 +28,7 @@ func serveBy(h http.Handler, r *http.Request) *http.Response {
 func limitedSite(t *testing.T, most int, opts session.Options) *site {
 	t.Helper()
 	clock := &handClock{now: noon}
-	mem, err := memstore.New(memstore.Options{Now: clock.Now, PruneInterval: -1, MaxData: most})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := mem.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return newSiteOn(t, clock, &spyStore{Store: mem}, opts)
+	return newSiteOn(t, clock, &spyStore{Store: memory.OpenWith(t, memstore.Options{Now: clock.Now, PruneInterval: -1, MaxData: most})}, opts)
 }
 
 // hexed is a Codec that makes twice as much of the values.

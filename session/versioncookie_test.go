@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sojourn-go/sojourn/memstore"
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -75,12 +75,7 @@ func (j *jar) keep(res *http.Response) {
 func twoNodes(t *testing.T, opts session.Options) (j *jar, a, b *session.Manager, store *spyStore) {
 	t.Helper()
 	clock := &handClock{now: noon}
-	mem, err := memstore.New(memstore.Options{Now: clock.Now, PruneInterval: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = mem.Close(context.Background()) })
-	store = &spyStore{Store: mem}
+	store = &spyStore{Store: memory.Open(t, clock.Now)}
 	var nodes []*session.Manager
 	for range 2 {
 		m, err := session.NewManager(&laggingStore{spyStore: store, held: map[session.Key]session.Record{}, lag: 2 * time.Second}, opts)

@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
-	"github.com/sojourn-go/sojourn/memstore"
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/migrations"
 	mysqlmigrations "github.com/sojourn-go/sojourn/migrations/mysql"
 	"github.com/sojourn-go/sojourn/mysqlstore"
@@ -52,12 +52,7 @@ func closeLater(t testing.TB, s session.Store) {
 	})
 }
 
-func openMemory(t testing.TB) store {
-	s, err := memstore.New(memstore.Options{PruneInterval: -1})
-	must(t, err)
-	closeLater(t, s)
-	return s
-}
+func openMemory(t testing.TB) store { return memory.Open(t, nil) }
 
 func openSQLite(t testing.TB) store {
 	s, err := sqlitestore.Open(t.Context(), filepath.Join(t.TempDir(), "sessions.db"), sqlitestore.Options{

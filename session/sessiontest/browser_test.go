@@ -1,7 +1,6 @@
 package sessiontest_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/sojourn-go/sojourn/memstore"
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/session"
 	"github.com/sojourn-go/sojourn/session/sessiontest"
 )
@@ -25,15 +24,10 @@ import (
 // newManager makes a manager of a store of its own.
 func newManager(t testing.TB, opts session.Options) *session.Manager {
 	t.Helper()
-	store, err := memstore.New(memstore.Options{PruneInterval: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close(context.Background()) })
 	if opts.Logger == nil {
 		opts.Logger = zap.NewNop()
 	}
-	m, err := session.NewManager(store, opts)
+	m, err := session.NewManager(memory.Open(t, nil), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/adapters/fiberstore"
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
-	"github.com/sojourn-go/sojourn/memstore"
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -168,11 +168,7 @@ func TestFiberLogoutIsFinal(t *testing.T) {
 func TestFiberBehavesAsBefore(t *testing.T) {
 	t.Parallel()
 	var ahead atomic.Int64
-	behind, err := memstore.New(memstore.Options{PruneInterval: -1, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	closeLater(t, behind)
+	behind := memory.Open(t, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 	storage, err := fiberstore.New(behind, fiberstore.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/adapters/ginstore"
 	"github.com/sojourn-go/sojourn/adapters/gorillastore"
-	"github.com/sojourn-go/sojourn/memstore"
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -140,11 +140,7 @@ func TestGorillaWritesNothingThatIsTheSame(t *testing.T) {
 	for _, codec := range []gorillastore.Codec{gorillastore.Gob{}, gorillastore.JSON{}} {
 		start := time.Now()
 		ahead := time.Duration(0)
-		behind, err := memstore.New(memstore.Options{PruneInterval: -1, Now: func() time.Time { return start.Add(ahead) }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		closeLater(t, behind)
+		behind := memory.Open(t, func() time.Time { return start.Add(ahead) })
 		a := newGorilla(t, behind, gorillastore.Config{Codec: codec, IdleTimeout: time.Hour, Lifetime: 3 * time.Hour})
 		a.store.Options.MaxAge = 0
 		cookie := a.get("/set?user=alice", nil).cookie

@@ -13,7 +13,7 @@ import (
 	"github.com/alexedwards/scs/v2"
 
 	"github.com/sojourn-go/sojourn/adapters/scsstore"
-	"github.com/sojourn-go/sojourn/memstore"
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 )
 
 // These are the cases of scs's own session_test.go. Time passes by the store's clock.
@@ -21,11 +21,7 @@ func TestSCSBehavesAsBefore(t *testing.T) {
 	t.Parallel()
 	var ahead atomic.Int64
 	pass := func(d time.Duration) { ahead.Add(int64(d)) }
-	behind, err := memstore.New(memstore.Options{PruneInterval: -1, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	closeLater(t, behind)
+	behind := memory.Open(t, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 	app := func(change func(*scs.SessionManager)) scsApp {
 		store, err := scsstore.New(behind, scsstore.Options{})
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
-	"github.com/sojourn-go/sojourn/memstore"
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/migrations"
 	"github.com/sojourn-go/sojourn/pgstore"
 	"github.com/sojourn-go/sojourn/session"
@@ -96,14 +96,7 @@ func openSQLite(t testing.TB) (nodes [2]session.Store) {
 }
 
 // inMemory opens a store for what has nothing to do with databases.
-func inMemory(t testing.TB) session.Store {
-	s, err := memstore.New(memstore.Options{PruneInterval: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	closeLater(t, s)
-	return s
-}
+func inMemory(t testing.TB) session.Store { return memory.Open(t, nil) }
 
 func closeLater(t testing.TB, s session.Store) {
 	t.Cleanup(func() {

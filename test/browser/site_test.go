@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/sojourn-go/sojourn/internal/testrig/dbtest"
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/memstore"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -46,16 +47,7 @@ func newSite(t *testing.T, opts session.Options) *site {
 // anotherSite starts another service for a test.
 func anotherSite(t *testing.T, opts session.Options) *site {
 	t.Helper()
-	store, err := memstore.New(memstore.Options{PruneInterval: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	s := &site{T: t, store: store, mux: http.NewServeMux(), reports: make(chan string, 1)}
+	s := &site{T: t, store: memory.Open(t, nil), mux: http.NewServeMux(), reports: make(chan string, 1)}
 	s.manage(opts)
 	server := s.listen()
 	server.StartTLS()
