@@ -117,7 +117,11 @@ func (s *Storage) GetWithContext(ctx context.Context, key string) ([]byte, error
 	case err != nil:
 		return nil, wrap("get", err)
 	}
-	data, _ := bytes.CutPrefix(rec.Data, []byte(s.mark))
+	data, here := places.Here(rec.Data)
+	if !here {
+		return nil, nil
+	}
+	data, _ = bytes.CutPrefix(data, []byte(s.mark))
 	return bytes.Clone(data), nil
 }
 
@@ -210,7 +214,8 @@ func (s *Storage) ResetWithContext(ctx context.Context) error {
 		return err
 	}
 	for rec, err := range s.kept.All(ctx) {
-		if err == nil && bytes.HasPrefix(rec.Data, []byte(s.mark)) {
+		data, here := places.Here(rec.Data)
+		if err == nil && here && bytes.HasPrefix(data, []byte(s.mark)) {
 			keys = append(keys, rec.Key)
 		}
 		if err == nil && len(keys) == atOnce {

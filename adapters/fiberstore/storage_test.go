@@ -6,10 +6,13 @@ import (
 	"encoding/gob"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/sojourn-go/sojourn/adapters/moving"
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/memstore"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -38,19 +41,11 @@ type env struct {
 func newEnv(t *testing.T, opts Options) *env {
 	e := &env{T: t}
 	start := time.Now().Add(time.Hour)
-	s, err := memstore.New(memstore.Options{PruneInterval: -1, Now: func() time.Time { return start.Add(time.Duration(e.ahead.Load())) }})
-	if err != nil {
+	e.behind = memory.Open(t, func() time.Time { return start.Add(time.Duration(e.ahead.Load())) })
+	var err error
+	if e.Storage, err = New(e.behind, opts); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	if e.Storage, err = New(s, opts); err != nil {
-		t.Fatal(err)
-	}
-	e.behind = s
 	return e
 }
 
@@ -263,4 +258,57 @@ func TestErrorsReachTheCaller(t *testing.T) {
 	if _, err := New(struct{ session.Store }{e.behind}, Options{}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("no Putter: %v", err)
 	}
+}
+
+// The old storage postpones the end of a session past the hour that its key tells.
+func TestASessionEndsInTheHourOfItsKeyAlsoWhereItWas(t *testing.T) {
+	t.Parallel()
+	for _, phase := range []moving.Phase{moving.Beside, moving.Move, moving.Return} {
+		old := &mapOld{}
+		e := newEnv(t, Options{Old: old, Phase: phase, Lifetime: time.Hour})
+		key := e.NewKey()
+		old.set(key, "1")
+		e.ahead.Add(int64(3 * time.Hour))
+		e.has(key, nil)
+		e.set(key, []byte("2"), time.Hour)
+		e.has(key, nil)
+		if err := e.Delete(key); err != nil {
+			t.Errorf("%v: Delete: %v", phase, err)
+		}
+		if old.has(key) {
+			t.Errorf("%v: the old program still finds it", phase)
+		}
+	}
+}
+
+// mapOld is a storage of Fiber.
+type mapOld struct{ sync.Map }
+
+func (o *mapOld) set(key, val string) { o.Store(key, []byte(val)) }
+
+func (o *mapOld) has(key string) bool {
+	_, found := o.Load(key)
+	return found
+}
+
+func (o *mapOld) Get(key string) ([]byte, error) {
+	if v, found := o.Load(key); found {
+		return v.([]byte), nil
+	}
+	return nil, nil
+}
+
+func (o *mapOld) Set(key string, val []byte, _ time.Duration) error {
+	o.Store(key, val)
+	return nil
+}
+
+func (o *mapOld) Delete(key string) error {
+	o.Map.Delete(key)
+	return nil
+}
+
+func (o *mapOld) Reset() error {
+	o.Clear()
+	return nil
 }

@@ -2,15 +2,15 @@
 // changes its store, so that nobody is logged out. An adapter that is given the old
 // store, in its Options, reads from both places.
 //
-// Nodes of neighbouring phases may run at the same time, in any order and for as long
-// as it takes:
+// Nodes of neighbouring phases may run at the same time, for as long as it takes:
 //
-//	the old program  <->  Beside  <->  Move  ->  without the old store
-//	the old program  <->  Return  <->  Move
+//	the old program  <->  Beside  <->  Move
+//	the old program  <->  Return  <->  Beside
 //
 // So a rollout is two: first Beside replaces the old program on all nodes, then Move
 // replaces Beside. Each can be undone as it was done. Who wants to go back to the old
-// program when sessions have moved rolls out Return first.
+// program when sessions have moved rolls out Beside, then Return, and then the old program.
+// The old program beside Move, or Return beside Move, loses sessions.
 package moving
 
 import "fmt"

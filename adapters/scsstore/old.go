@@ -39,6 +39,13 @@ func (s *Store) form() places.Form {
 			return b, ok
 		},
 		About: func(_ string, b []byte) (unversioned.About, error) { return s.about(b) },
+		Lasts: func(b []byte) time.Duration { // scs tells the idle timeout with its next Commit
+			deadline, _, err := s.opts.Codec.Decode(b)
+			if err != nil || deadline.IsZero() {
+				return 0
+			}
+			return until(deadline)
+		},
 	}
 }
 

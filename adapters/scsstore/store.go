@@ -135,8 +135,9 @@ func (s *Store) FindCtx(ctx context.Context, token string) ([]byte, bool, error)
 	case err != nil:
 		return nil, false, wrap("find", err)
 	}
-	_, blob, ok := split(rec.Data)
-	return blob, ok, nil
+	data, here := places.Here(rec.Data)
+	_, blob, ok := split(data)
+	return blob, here && ok, nil
 }
 
 // Commit implements scs.Store.
@@ -245,8 +246,9 @@ func (s *Store) AllCtx(ctx context.Context) (map[string][]byte, error) {
 		if err != nil {
 			return nil, wrap("all", err)
 		}
-		own, blob, ok := split(rec.Data)
-		if ok && s.keyOfHashed(hashed(own.text())).Hash == rec.Key.Hash {
+		data, here := places.Here(rec.Data)
+		own, blob, ok := split(data)
+		if here && ok && s.keyOfHashed(hashed(own.text())).Hash == rec.Key.Hash {
 			all[own.text()] = blob
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/memstore"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -38,19 +39,11 @@ type env struct {
 
 func newEnv(t *testing.T, opts Options) *env {
 	e := &env{T: t, start: time.Now().Add(time.Hour)}
-	s, err := memstore.New(memstore.Options{PruneInterval: -1, Now: func() time.Time { return e.start.Add(time.Duration(e.ahead.Load())) }})
-	if err != nil {
+	e.behind = memory.Open(t, func() time.Time { return e.start.Add(time.Duration(e.ahead.Load())) })
+	var err error
+	if e.Store, err = New(e.behind, opts); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	if e.Store, err = New(s, opts); err != nil {
-		t.Fatal(err)
-	}
-	e.behind = s
 	return e
 }
 

@@ -185,7 +185,8 @@ func TestARolloutLogsNobodyOut(t *testing.T) {
 		{move, beside, beside}, {move, move, beside},
 		{beside, move, beside}, // and once more
 		{move, move, beside}, {move, move, move},
-		{back, move, move}, {back, back, move}, {back, back, back}, // all the way back
+		{beside, move, move}, {beside, beside, move}, {beside, beside, beside}, // all the way back
+		{back, beside, beside}, {back, back, beside}, {back, back, back},
 		{oldProgram, back, back}, {oldProgram, oldProgram, back}, {oldProgram, oldProgram, oldProgram},
 	} {
 		for i, p := range step {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/adapters/internal/unversioned"
 	"github.com/sojourn-go/sojourn/adapters/moving"
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/memstore"
 	"github.com/sojourn-go/sojourn/session"
 )
@@ -66,6 +67,12 @@ func (o *oldStore) Commit(_ context.Context, token string, data []byte, lasts ti
 	})
 }
 
+func (o *oldStore) setFail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fail = err
+}
+
 func (o *oldStore) Delete(_ context.Context, token string) error {
 	return o.call("Delete", func() { delete(o.sessions, token); o.deletes++ })
 }
@@ -88,16 +95,7 @@ type env struct {
 func newEnv(t *testing.T) *env {
 	e := &env{T: t, old: &oldStore{sessions: map[string]string{}, first: map[string]func(){}, then: map[string]func(){}}}
 	start := time.Now()
-	kept, err := memstore.New(memstore.Options{PruneInterval: -1, Now: func() time.Time { return start.Add(time.Duration(e.ahead.Load())) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := kept.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	e.kept = kept
+	e.kept = memory.Open(t, func() time.Time { return start.Add(time.Duration(e.ahead.Load())) })
 	return e
 }
 
@@ -309,6 +307,137 @@ func TestAMoveThatIsOvertaken(t *testing.T) {
 	}
 }
 
+// A node that commits to the old store looks again afterwards.
+func TestACommitThatIsOvertaken(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		do   func(e *env, beside node)
+		want string
+	}{
+		"by a move":            {func(e *env, _ node) { e.node(moving.Move).find("a") }, "2"},
+		"by a move and a save": {func(e *env, b node) { e.node(moving.Move).find("a"); b.commits("a", "3") }, "2"},
+		"by a logout":          {func(_ *env, b node) { b.ends("a") }, ""},
+		"by a move under way":  {func(e *env, _ node) { e.announced("a") }, "2"},
+	} {
+		for _, before := range []bool{true, false} {
+			e := newEnv(t)
+			n, beside := e.node(moving.Beside), e.node(moving.Beside)
+			e.old.sessions["a"] = "1"
+			when := e.old.then
+			if before {
+				when = e.old.first
+			}
+			when["Commit"] = func() { tt.do(e, beside) }
+			err := n.commit("a", "2")
+			if ended := tt.want == ""; ended != errors.Is(err, session.ErrNotFound) || !ended && err != nil {
+				t.Errorf("%s, before it: %v: Commit: %v", name, before, err)
+			}
+			e.finds("a", tt.want, n, e.node(moving.Move))
+			if e.old.has("a") != "" {
+				t.Errorf("%s, before it: %v: the old store still has %q", name, before, e.old.has("a"))
+			}
+		}
+	}
+}
+
+// announced has a session be coming, as by a node that then died.
+func (e *env) announced(token string) {
+	e.Helper()
+	e.old.then["Find"] = func() { e.old.setFail(errGone) }
+	if _, _, err := e.node(moving.Move).Find(e.Context(), token, keyOf(token)); !errors.Is(err, errGone) {
+		e.Errorf("Find: %v", err)
+	}
+	e.old.setFail(nil)
+}
+
+func TestWhatIsComingIsBroughtByAnybody(t *testing.T) {
+	t.Parallel()
+	for _, phase := range []moving.Phase{moving.Beside, moving.Move} {
+		for _, returned := range []bool{false, true} {
+			e := newEnv(t)
+			e.old.sessions["a"] = "1"
+			if returned {
+				e.finds("a", "1", e.node(moving.Move), e.node(moving.Return))
+			}
+			e.announced("a")
+			e.old.sessions["a"] = "2" // by a node that had not seen that
+			e.finds("a", "2", e.node(phase))
+			e.finds("a", "2", e.node(moving.Beside), e.node(moving.Move))
+			if e.old.has("a") != "" {
+				t.Error("it is still in the old store")
+			}
+
+			e.old.sessions["b"] = "1"
+			e.announced("b")
+			e.old.Delete(t.Context(), "b") // by the old program
+			e.finds("b", "", e.node(phase))
+			e.old.sessions["b"] = "1"
+			e.finds("b", "", e.node(phase))
+
+			e.old.sessions["c"] = "1"
+			e.announced("c")
+			e.node(phase).commits("c", "2")
+			e.finds("c", "2", e.node(moving.Beside), e.node(moving.Move))
+			if e.old.has("c") != "" {
+				t.Error("what a commit brought is still in the old store")
+			}
+		}
+	}
+}
+
+// One node at a time gives a session back, so that none overwrites what came later.
+func TestWhatIsLeavingStaysUntilItIsGone(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	back, other, beside := e.node(moving.Return), e.node(moving.Return), e.node(moving.Beside)
+	e.node(moving.Move).commits("a", "1")
+	e.old.first["Commit"] = func() {
+		e.finds("a", "1", other, beside)
+		if e.old.has("a") != "" {
+			t.Error("a second node gives it back")
+		}
+		other.commits("a", "2")
+	}
+	e.finds("a", "2", back)
+	if e.old.has("a") != "2" {
+		t.Errorf("the old program finds %q", e.old.has("a"))
+	}
+
+	e.node(moving.Move).commits("b", "1")
+	e.old.setFail(errGone)
+	if _, _, err := back.Find(t.Context(), "b", keyOf("b")); !errors.Is(err, errGone) {
+		t.Errorf("Find: %v", err)
+	}
+	e.old.setFail(nil)
+	e.finds("b", "1", other, beside)
+	if e.old.has("b") != "" {
+		t.Error("another node gives it back too early")
+	}
+	e.ahead.Add(int64(leavesFor + time.Second))
+	e.finds("b", "1", beside)
+	if e.finds("b", "1", other); e.old.has("b") != "1" {
+		t.Error("nobody gives it back")
+	}
+}
+
+func TestALogoutReachesTheOldStoreInAnyCase(t *testing.T) {
+	t.Parallel()
+	for _, phase := range []moving.Phase{moving.Beside, moving.Move, moving.Return} {
+		e := newEnv(t)
+		n := e.node(phase)
+		e.old.sessions["a"] = "1"
+		if err := e.kept.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Delete(t.Context(), "a", keyOf("a")); !errors.Is(err, session.ErrClosed) {
+			t.Errorf("%v: Delete: %v", phase, err)
+		}
+		if e.old.has("a") != "" {
+			t.Errorf("%v: the old program still finds it", phase)
+		}
+	}
+}
+
 // A note must outlast the idle timeout, which is for the old store to count.
 func TestAReturnedSessionGoesOnInTheOldStore(t *testing.T) {
 	t.Parallel()
@@ -367,8 +496,8 @@ func TestOfParallelMovesOneWins(t *testing.T) {
 	for _, n := range nodes {
 		moved += n.Progress().Moved
 	}
-	if st := e.kept.Stats(); moved != 1 || st.Creates != 1 || st.Saves != 0 || e.old.deletes != 1 {
-		t.Errorf("moved %d times, %d creates, %d saves, %d deletes; want 1, 1, 0, 1", moved, st.Creates, st.Saves, e.old.deletes)
+	if st := e.kept.Stats(); moved != 1 || st.Creates != 1 || st.Saves != 1 || e.old.deletes != 1 {
+		t.Errorf("moved %d times, %d creates, %d saves, %d deletes; want 1, 1, 1, 1", moved, st.Creates, st.Saves, e.old.deletes)
 	}
 }
 
@@ -380,7 +509,7 @@ func TestCallsByChance(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		e := newEnv(t)
 		beside, move, back := e.node(moving.Beside), e.node(moving.Move), e.node(moving.Return)
-		running := [][]node{{beside}, {beside, move}, {move}, {move, back}, {back}}[rnd.IntN(5)]
+		running := [][]node{{beside}, {beside, move}, {move}, {beside, back}, {back}}[rnd.IntN(5)]
 		oldProgram := len(running) == 1 && running[0] != move
 		want, dead := map[string]string{}, map[string]bool{}
 		for step := range 60 {
@@ -416,24 +545,25 @@ func TestCallsByChance(t *testing.T) {
 			if t.Failed() {
 				return
 			}
-			if step == 30 && rnd.IntN(2) == 0 { // the next rollout
-				running, oldProgram = []node{move}, false
+			if step == 30 && rnd.IntN(2) == 0 { // the next rollouts
+				running, oldProgram = []node{beside, move}, false
 			}
 		}
 	}
 }
 
+var errGone = errors.New("the old store is gone")
+
 func TestFailuresOfTheOldStoreAreTold(t *testing.T) {
 	t.Parallel()
-	gone := errors.New("the old store is gone")
 	for _, phase := range []moving.Phase{moving.Beside, moving.Move, moving.Return} {
 		e := newEnv(t)
 		n := e.node(phase)
-		e.old.sessions["a"], e.old.fail = "1", gone
+		e.old.sessions["a"], e.old.fail = "1", errGone
 		_, _, found := n.Find(t.Context(), "a", keyOf("a"))
 		_, ended := n.Delete(t.Context(), "a", keyOf("a"))
 		for what, err := range map[string]error{"Find": found, "Delete": ended} {
-			if !errors.Is(err, gone) {
+			if !errors.Is(err, errGone) {
 				t.Errorf("%v: %s: %v", phase, what, err)
 			}
 		}

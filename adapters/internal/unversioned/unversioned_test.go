@@ -1,25 +1,17 @@
 package unversioned
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/memstore"
 	"github.com/sojourn-go/sojourn/session"
 )
 
 func open(t *testing.T) (*memstore.Store, *Store) {
-	kept, err := memstore.New(memstore.Options{PruneInterval: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := kept.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	kept := memory.Open(t, nil)
 	return kept, another(t, kept)
 }
 
