@@ -225,7 +225,7 @@ func (s *Store) announce(ctx context.Context, token string, key session.Key, not
 		_, err = s.create(ctx, session.Record{Key: key, Data: noteComing, User: about.User}, about.Lifetime)
 		return err
 	}
-	note.Data, note.Expires = noteComing, note.Deadline
+	note.Data = noteComing
 	_, err := s.sessions.Save(ctx, note)
 	return err
 }
@@ -242,7 +242,6 @@ func (s *Store) bring(ctx context.Context, token string, rec session.Record) ([]
 		lasts = s.form.Lasts(data)
 	}
 	if !ok || lasts < 0 {
-		rec.Expires = rec.Created.Add(-time.Minute) // so that this Save ends it
 		_, err := s.sessions.Save(ctx, rec)
 		return nil, false, err
 	}

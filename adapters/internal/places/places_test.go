@@ -142,6 +142,9 @@ func (n node) find(token string) string {
 	if err != nil || found == (data == nil) {
 		n.e.Errorf("%v: Find = %q, %v, %v", n.phase, data, found, err)
 	}
+	if found && len(data) == 0 {
+		return "a session without data"
+	}
 	return string(data)
 }
 
