@@ -1,8 +1,11 @@
 package gorillastore
 
 import (
+	"cmp"
+	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 
 	"github.com/sojourn-go/sojourn/adapters/internal/unversioned"
 	"github.com/sojourn-go/sojourn/adapters/moving"
+	"github.com/sojourn-go/sojourn/internal/redacted"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -32,26 +36,24 @@ func (c Config) checkOld(kept *unversioned.Store) error {
 	return fmt.Errorf("gorillastore: %w: Config.Phase is %v; it must be Beside or Move", session.ErrInvalid, c.Phase)
 }
 
-// origin is what a request without a session of ours came with.
+// origin is what a request without a cookie of ours came with.
 type origin struct {
 	old *sessions.Session // as the old store gives it
 	err error             // of the old store
-	// key is how our store knows an old session: it is claimed under that key, and then
-	// renewed to an ID of ours, so that parallel requests find it for a while. Zero: the
-	// request has no old cookie.
-	key session.Key
-	rec session.Record // of ours, unless it is unknown or has ended
-	// known says that ours has it, ended that it has ended there.
-	known, ended bool
+	// key is how our store knows an old session, zero if the request has no old cookie. A
+	// session that moves is first a claim under that key, and then renewed to an ID of
+	// ours, so that parallel requests find it for a while. Whoever finds a claim asks the
+	// old store once more, and decides by a write at the claim's version.
+	key   session.Key
+	rec   session.Record // a claim, or the session that it was renewed to; zero if neither
+	ended bool           // it has ended in our store
 }
 
 // originOf looks for the session that a request has in the old store.
-func (s *Store) originOf(r *http.Request, name string) (origin, error) {
-	old, err := s.cfg.Old.New(r, name)
-	if old == nil {
-		return origin{}, fmt.Errorf("%w: Config.Old has returned no session: %w", session.ErrInvalid, err)
+func (s *Store) originOf(r *http.Request, name string) (o origin, err error) {
+	if err := s.askOld(r, name, &o); err != nil {
+		return o, err
 	}
-	o := origin{old: old, err: err}
 	cookie, none := r.Cookie(name)
 	if none != nil {
 		return o, nil
@@ -60,31 +62,71 @@ func (s *Store) originOf(r *http.Request, name string) (origin, error) {
 		o.err = nil
 		return o, nil
 	}
-	id := old.ID
+	id := o.old.ID
 	if id == "" { // the session is in its cookie
 		id = cookie.Value
 	}
 	o.key = session.ForeignKey("gorilla-old:"+name, id)
-	rec, err := s.kept.Get(r.Context(), o.key)
+	rec, err := s.kept.Fresh(r.Context(), o.key)
 	switch {
 	case err == nil:
-		o.rec, o.known = rec, true
+		o.rec = rec
 	case !errors.Is(err, session.ErrNotFound):
 		return o, err
 	case session.FateOf(err) != session.FateUnknown:
 		o.ended = true
 	}
+	if o.isClaim() {
+		return o, s.askOld(r, name, &o)
+	}
 	return o, nil
 }
 
-// isInOld reports whether the old store has it, and ours knows nothing of it.
-func (o origin) isInOld() bool {
-	return !o.key.IsZero() && !o.known && !o.ended && o.err == nil && !o.old.IsNew
+// askOld reads the session of the old store.
+func (s *Store) askOld(r *http.Request, name string, o *origin) error {
+	var err error
+	if o.old, err = s.cfg.Old.New(r, name); o.old == nil {
+		return fmt.Errorf("%w: Config.Old has returned no session: %w", session.ErrInvalid, hushed(err))
+	}
+	if o.err = hushed(err); errors.Is(err, fs.ErrNotExist) || errors.Is(err, sql.ErrNoRows) {
+		o.err = nil // so some stores say that there is none
+	}
+	if o.old.Options == nil {
+		options := *s.Options
+		o.old.Options = &options
+	}
+	return nil
 }
+
+// hushed is an error of the old store, which may tell a session ID: that of gorilla's
+// FilesystemStore has it in the name of a file.
+func hushed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return redacted.Because("Config.Old failed; why is not told, as that may tell a session ID", err)
+}
+
+func (o origin) isClaim() bool { return !o.rec.Key.IsZero() && o.rec.Key.Hash == o.key.Hash }
+
+// isThere reports whether the old store has the session, unless it has ended in ours.
+func (o origin) isThere() bool {
+	return !o.key.IsZero() && !o.ended && o.err == nil && !o.old.IsNew
+}
+
+// movingID is the ID of a session that has none of ours yet, so that one which the
+// application has emptied tells of a login.
+const movingID = "moving"
 
 // newFromOld is New for a request without a session of ours. made is an empty one.
 func (s *Store) newFromOld(r *http.Request, made *sessions.Session) (*sessions.Session, error) {
 	o, err := s.originOf(r, made.Name())
+	if err == nil && o.isClaim() && !o.isThere() && o.err == nil {
+		o.rec, err = s.kept.Fresh(r.Context(), o.key) // it may be ours meanwhile
+		if errors.Is(err, session.ErrNotFound) || err == nil && o.isClaim() {
+			return made, nil
+		}
+	}
 	if err != nil {
 		return made, err
 	}
@@ -93,16 +135,16 @@ func (s *Store) newFromOld(r *http.Request, made *sessions.Session) (*sessions.S
 		made.Options = &options
 	}
 	switch {
-	case o.known:
+	case !o.rec.Key.IsZero() && !o.isClaim():
 		if err := s.cfg.Codec.Decode(o.rec.Data, made.Values); err != nil {
 			clear(made.Values)
 			return made, fmt.Errorf("%w: %w", session.ErrUndecodable, err)
 		}
-		made.IsNew = false
+		made.ID, made.IsNew = movingID, false
 	case o.ended:
-	case o.isInOld():
-		made.Values, made.IsNew = o.old.Values, false
-		if s.cfg.Phase == moving.Beside {
+	case o.isThere():
+		made.Values, made.IsNew, made.ID = o.old.Values, false, movingID
+		if s.cfg.Phase == moving.Beside && o.rec.Key.IsZero() {
 			made.ID = o.old.ID
 		}
 	default:
@@ -124,37 +166,74 @@ func (s *Store) saveAside(r *http.Request, w http.ResponseWriter, saved *session
 	if _, err := session.ParseID(saved.ID); err == nil { // this request has made it
 		return false, nil
 	}
-	return s.saveOld(r, w, saved)
-}
-
-// saveOld is Save for a request without a session of ours.
-func (s *Store) saveOld(r *http.Request, w http.ResponseWriter, saved *sessions.Session) (done bool, err error) {
 	const mostTurns = 10
 	for range mostTurns { // parallel requests move the session too
-		o, err := s.originOf(r, saved.Name())
-		switch {
-		case err != nil:
-			return true, err
-		case saved.Options.MaxAge < 0 && !o.key.IsZero():
-			return true, s.endOld(r, w, saved, o)
-		case o.known && o.rec.Key.Hash != o.key.Hash: // another request has got the cookie
-			return true, s.saveAs(r, o.rec.Key, saved)
-		case o.known:
-			return true, s.replace(r, w, saved, o)
-		case o.isInOld() && s.cfg.Phase == moving.Move:
-			moved, err := s.move(r, w, saved, o)
-			if moved || err != nil {
-				return true, err
-			}
-		case !o.isInOld() && !saved.IsNew && !o.key.IsZero():
-			return true, fmt.Errorf("%w: it has ended since it was read", session.ErrNotFound)
-		case s.cfg.Phase == moving.Beside:
-			return true, s.cfg.Old.Save(r, w, saved)
-		default:
-			return false, nil
+		if done, err = s.saveOld(r, w, saved); !isOthers(err) {
+			return done, err
 		}
 	}
 	return true, fmt.Errorf("%w: other requests move the session", session.ErrConflict)
+}
+
+// isOthers reports whether a step failed since another request was faster.
+func isOthers(err error) bool {
+	return errors.Is(err, session.ErrExists) || errors.Is(err, session.ErrConflict)
+}
+
+// errAgain says that a step was taken, and that the session is to be looked for again.
+var errAgain = fmt.Errorf("%w: look again", session.ErrConflict)
+
+var errEnded = fmt.Errorf("%w: it has ended since it was read", session.ErrNotFound)
+
+// saveOld is Save for a request without a session of ours. Its error is one of isOthers if
+// the session was moved meanwhile.
+func (s *Store) saveOld(r *http.Request, w http.ResponseWriter, saved *sessions.Session) (done bool, err error) {
+	o, err := s.originOf(r, saved.Name())
+	login := saved.ID == ""
+	switch {
+	case err != nil:
+		return true, err
+	case saved.Options.MaxAge < 0 && !o.key.IsZero():
+		return true, s.endOld(r, w, saved, o)
+	case o.isClaim() && o.err == nil && o.old.IsNew:
+		return true, s.refute(r, o)
+	case o.isClaim() && o.err == nil:
+		return true, s.replace(r, w, saved, o)
+	case !o.rec.Key.IsZero() && !o.isClaim() && login:
+		return true, s.replace(r, w, saved, o)
+	case !o.rec.Key.IsZero() && !o.isClaim(): // another request has got the cookie
+		return true, s.saveAs(r, o.rec.Key, saved)
+	case o.err != nil && !saved.IsNew:
+		return true, o.err
+	case o.isThere() && s.cfg.Phase == moving.Move:
+		if err := s.claim(r, o.key); err != nil {
+			return true, err
+		}
+		return true, errAgain
+	case !o.isThere() && !saved.IsNew && !o.key.IsZero():
+		return true, errEnded
+	case s.cfg.Phase == moving.Beside:
+		return true, s.saveBeside(r, w, saved, o)
+	}
+	return false, nil
+}
+
+// saveBeside writes to the old store, and looks afterwards whether the session has moved
+// or ended meanwhile.
+func (s *Store) saveBeside(r *http.Request, w http.ResponseWriter, saved *sessions.Session, o origin) error {
+	if err := s.cfg.Old.Save(r, w, saved); err != nil || o.key.IsZero() || o.ended {
+		return hushed(err)
+	}
+	_, err := s.kept.Fresh(r.Context(), o.key)
+	switch {
+	case err == nil:
+		return errAgain
+	case !errors.Is(err, session.ErrNotFound):
+		return err
+	case session.FateOf(err) != session.FateUnknown:
+		return cmp.Or(s.endThere(r, w, o), errEnded)
+	}
+	return nil
 }
 
 // saveAs writes the session of a key.
@@ -170,90 +249,76 @@ func (s *Store) saveAs(r *http.Request, key session.Key, saved *sessions.Session
 	return err
 }
 
-// claim makes the old session's record in our store.
-func (s *Store) claim(r *http.Request, key session.Key, data []byte) (rec session.Record, err error) {
-	err = session.ErrDeadline
+// claim puts an old session into our store, for as long as that can keep it dead.
+func (s *Store) claim(r *http.Request, key session.Key) error {
+	err := session.ErrDeadline
 	for range 2 { // a store that refuses a deadline has read its clock anew
 		if !errors.Is(err, session.ErrDeadline) {
 			break
 		}
-		rec, err = s.kept.Create(r.Context(), session.Record{Key: key, Data: data, Deadline: s.kept.Now().Add(s.cfg.Lifetime)})
+		_, err = s.kept.Create(r.Context(), session.Record{Key: key, Deadline: s.kept.Deadline(key, 0)})
 	}
-	return rec, err
+	return err
 }
 
-// move makes an old session ours, unless another request is faster.
-func (s *Store) move(r *http.Request, w http.ResponseWriter, saved *sessions.Session, o origin) (moved bool, err error) {
-	data, err := s.cfg.Codec.Encode(saved.Values)
-	if err != nil {
-		return false, err
+// refute ends a claim: the old store does not have the session any more.
+func (s *Store) refute(r *http.Request, o origin) error {
+	rec := o.rec
+	rec.Expires = rec.Created.Add(-time.Minute) // so that this Save ends it
+	if _, err := s.kept.Save(r.Context(), rec); err != nil {
+		return err
 	}
-	o.rec, err = s.claim(r, o.key, data)
-	if errors.Is(err, session.ErrExists) {
-		return false, nil
-	} else if err != nil {
-		return false, err
-	}
-	if o.old, o.err = s.cfg.Old.New(r, saved.Name()); o.err != nil || o.old.IsNew { // it was ended there meanwhile
-		if _, err := s.kept.Destroy(r.Context(), o.key); err != nil {
-			return false, err
-		}
-		return false, fmt.Errorf("%w: it has ended in the old store", session.ErrNotFound)
-	}
-	return true, s.replace(r, w, saved, o)
+	return errEnded
 }
 
 // parallel is for how long requests are served that were sent with the old cookie.
 const parallel = time.Minute
 
-// replace gives a claimed session an ID and a cookie of ours, and ends the old one.
+// replace gives a session an ID and a cookie of ours. If it was a claim, the old one ends.
 func (s *Store) replace(r *http.Request, w http.ResponseWriter, saved *sessions.Session, o origin) error {
 	data, err := s.cfg.Codec.Encode(saved.Values)
 	if err != nil {
 		return err
 	}
+	grace := parallel
+	if saved.ID == "" { // whoever knows the old cookie may not be who logs in
+		grace = 0
+	}
 	now := s.kept.Now()
 	deadline := now.Add(s.cfg.Lifetime)
 	id := session.NewID(deadline)
-	rec, err := s.kept.Renew(r.Context(), o.key, session.Record{
+	rec, err := s.kept.Renew(r.Context(), o.rec.Key, session.Record{
 		Key: keyOf(saved.Name(), id), Version: o.rec.Version, Deadline: deadline, Data: data,
 		Expires: now.Add(min(s.lasts(saved), s.cfg.Lifetime)),
-	}, parallel)
-	if errors.Is(err, session.ErrConflict) { // by a parallel request
-		if rec, err = s.kept.Fresh(r.Context(), o.key); err == nil {
-			return s.saveAs(r, rec.Key, saved)
-		}
-	}
+	}, grace)
 	if err != nil {
 		return err
 	}
-	s.moved.Add(1)
-	if err := s.endThere(r, w, o); err != nil {
-		return err
+	defer func() { s.give(w, saved, id, rec) }() // after the old cookie is cleared
+	if !o.isClaim() {
+		return nil
 	}
-	s.give(w, saved, id, rec)
-	return nil
+	s.moved.Add(1)
+	return s.endThere(r, w, o)
 }
 
 // endThere ends the session in the old store, which also clears its cookie.
 func (s *Store) endThere(r *http.Request, w http.ResponseWriter, o origin) error {
 	ended, options := *o.old, *o.old.Options
 	options.MaxAge, ended.Options = -1, &options
-	return s.cfg.Old.Save(r, w, &ended)
+	return hushed(s.cfg.Old.Save(r, w, &ended))
 }
 
-// endOld ends a session in both places, so that no slow request brings it back.
-func (s *Store) endOld(r *http.Request, w http.ResponseWriter, saved *sessions.Session, o origin) error {
-	if o.isInOld() {
-		if _, err := s.claim(r, o.key, nil); err != nil && !errors.Is(err, session.ErrExists) {
-			return err
+// endOld ends a session in both places, so that no slow request brings it back, and in
+// the old one also if ours cannot be reached.
+func (s *Store) endOld(r *http.Request, w http.ResponseWriter, saved *sessions.Session, o origin) (err error) {
+	if o.rec.Key.IsZero() && o.isThere() {
+		if err = s.claim(r, o.key); errors.Is(err, session.ErrExists) {
+			err = nil
 		}
 	}
-	if _, err := s.kept.Destroy(r.Context(), o.key); err != nil {
-		return err
+	if err == nil {
+		_, err = s.kept.Destroy(r.Context(), o.key)
 	}
-	if err := s.endThere(r, w, o); err != nil {
-		return err
-	}
-	return s.end(r, w, saved)
+	return errors.Join(err, s.endThere(r, w, o), s.end(r, w, saved))
 }

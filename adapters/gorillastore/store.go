@@ -42,8 +42,10 @@ type Config struct {
 	Lifetime time.Duration
 	// Old is the store that the application had before, with the same names. With it
 	// sessions move from there without a logout, as Phase says. A session moves with its
-	// first Save, and its user's browser gets our cookie for it. The session.Store has to
-	// be a session.Explainer. nil is none.
+	// first Save, and its user's browser gets our cookie for it. A cookie of Old must not
+	// be valid for longer than a session of the session.Store may last, or one that has
+	// ended could move once more: that is so of CookieStore. The session.Store has to be
+	// a session.Explainer. nil is none.
 	Old sessions.Store
 	// Phase is Beside or Move. There is no way back to the old program for a session
 	// that has moved, as that program does not know the cookie.

@@ -3,12 +3,16 @@ package adapters
 import (
 	"errors"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/gorilla/sessions"
 
 	"github.com/sojourn-go/sojourn/adapters/gorillastore"
 	"github.com/sojourn-go/sojourn/adapters/moving"
+	"github.com/sojourn-go/sojourn/internal/testrig/memory"
 	"github.com/sojourn-go/sojourn/session"
 )
 
@@ -112,6 +116,14 @@ func TestGorillaThatMovesBringsNothingBack(t *testing.T) {
 	if n := m.live(t); n != 0 {
 		t.Errorf("%d sessions live", n)
 	}
+	// A slow request of the old program writes it again, for itself.
+	for _, at := range []gorillaApp{m.beside, m.move} {
+		alice := m.login("alice")
+		m.old.during("/slow?user=alice", alice, m.old.slow, func() { at.get("/logout", alice) })
+		m.old.says("/who", alice, "alice")
+		m.beside.says("/who", alice, noUser)
+		m.move.says("/who", alice, noUser)
+	}
 }
 
 func TestOfGorillasParallelRequestsOneMoves(t *testing.T) {
@@ -146,3 +158,207 @@ type putting interface {
 }
 
 type unexplained struct{ putting }
+
+// hookedOld is a store of gorilla that does something before a certain New.
+type hookedOld struct {
+	sessions.Store
+	mu   sync.Mutex
+	n    int
+	at   map[int]func() error
+	save func(*sessions.Session) // before a Save
+}
+
+func (h *hookedOld) New(r *http.Request, name string) (*sessions.Session, error) {
+	h.mu.Lock()
+	h.n++
+	do := h.at[h.n]
+	h.mu.Unlock()
+	if do != nil {
+		if err := do(); err != nil {
+			made := sessions.NewSession(h, name)
+			made.IsNew = true
+			return made, err
+		}
+	}
+	return h.Store.New(r, name)
+}
+
+func (h *hookedOld) Save(r *http.Request, w http.ResponseWriter, s *sessions.Session) error {
+	h.mu.Lock()
+	save := h.save
+	h.save = nil
+	h.mu.Unlock()
+	if save != nil {
+		save(s)
+	}
+	return h.Store.Save(r, w, s)
+}
+
+// then does something before the n-th New from now on.
+func (h *hookedOld) then(n int, do func() error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.at = map[int]func() error{h.n + n: do}
+}
+
+// Between two steps of a request that moves a session another one does all of them.
+func TestAGorillaMoveThatIsOvertaken(t *testing.T) {
+	t.Parallel()
+	nodes := openSQLite(t)
+	for n := 1; n <= 4; n++ { // /save asks the old store so often
+		for _, ends := range []string{"", "/logout", "old"} {
+			h := &hookedOld{Store: oldGorillas(t)["files"]}
+			m := newGorillaMove(t, nodes, h)
+			alice := m.login("alice")
+			var ours *http.Cookie
+			h.then(n, func() error {
+				if ends != "old" {
+					ours = m.move.get("/save", alice).cookie
+				}
+				if ends == "/logout" {
+					m.move.get("/logout", ours)
+				} else if ends == "old" {
+					m.old.get("/logout", alice)
+				}
+				return nil
+			})
+			got := m.move.get("/save", alice)
+			if ours == nil {
+				ours = got.cookie
+			}
+			want := "alice"
+			if ends != "" {
+				want = noUser
+			}
+			for _, node := range []gorillaApp{m.beside, m.move} {
+				if ours != nil {
+					node.says("/who", ours, want)
+				}
+			}
+			if ends == "" && (got.status != http.StatusOK || got.body != "") {
+				t.Errorf("%d: the request is told %d %q", n, got.status, got.body)
+			}
+		}
+	}
+}
+
+// A failure of the old store ends nothing, and its text is not told.
+func TestGorillaOldFails(t *testing.T) {
+	t.Parallel()
+	nodes := openSQLite(t)
+	for n := 1; n <= 4; n++ {
+		h := &hookedOld{Store: oldGorillas(t)["files"]}
+		m := newGorillaMove(t, nodes, h)
+		alice := m.login("alice")
+		h.then(n, func() error { return errors.New("timeout of session_SECRET") })
+		if got := m.move.get("/save", alice); got.body == "" || got.body == "ended" || strings.Contains(got.body, "SECRET") {
+			t.Errorf("%d: it is told %d %q", n, got.status, got.body)
+		}
+		m.beside.says("/who", alice, "alice")
+		ours := m.move.get("/save", alice).cookie
+		m.beside.says("/who", ours, "alice")
+	}
+}
+
+// A request that only reads finds a claim, and meanwhile another one completes it.
+func TestAGorillaReadOfAClaim(t *testing.T) {
+	t.Parallel()
+	h := &hookedOld{Store: oldGorillas(t)["files"]}
+	m := newGorillaMove(t, openSQLite(t), h)
+	alice := m.login("alice")
+	h.then(3, func() error { return errors.New("timeout") })
+	m.move.get("/save", alice) // leaves a claim
+	m.beside.says("/who", alice, "alice")
+	h.then(2, func() error { m.move.get("/save", alice); return nil })
+	m.beside.says("/who", alice, "alice")
+
+	bob := m.login("bob")
+	h.then(3, func() error { return errors.New("timeout") })
+	m.move.get("/save", bob)
+	m.old.get("/logout", bob)
+	m.beside.says("/who", bob, noUser)
+	if got := m.move.get("/save", bob); got.cookie != nil && m.move.get("/who", got.cookie).body == "bob" {
+		t.Error("it has come back")
+	}
+}
+
+func TestAGorillaWriteBesideAMoveIsKept(t *testing.T) {
+	t.Parallel()
+	nodes := openSQLite(t)
+	h := &hookedOld{Store: oldGorillas(t)["files"]}
+	m := newGorillaMove(t, nodes, h)
+	alice := m.login("alice")
+	var ours *http.Cookie
+	h.save = func(*sessions.Session) { ours = m.move.get("/save", alice).cookie }
+	if got := m.beside.get("/set?user=bob", alice); got.status != http.StatusOK || got.body != "" {
+		t.Errorf("the write is told %d %q", got.status, got.body)
+	}
+	m.move.says("/who", ours, "bob")
+}
+
+// Whoever planted the cookie is not logged in with its owner.
+func TestALoginThatMovesASessionLeavesItsOldCookie(t *testing.T) {
+	t.Parallel()
+	for name, old := range oldGorillas(t) {
+		for _, moved := range []bool{false, true} {
+			m := newGorillaMove(t, openSQLite(t), old)
+			planted := m.login("nobody")
+			if moved {
+				m.move.get("/save", planted)
+			}
+			ours := m.move.get("/login?user=alice", planted).cookie
+			m.beside.says("/who", ours, "alice")
+			for _, node := range []gorillaApp{m.beside, m.move} {
+				if got := node.get("/who", planted); got.body == "alice" {
+					t.Errorf("%s, moved before: %v: the planted cookie opens %q", name, moved, got.body)
+				}
+			}
+		}
+	}
+}
+
+// A cookie that holds the session cannot be ended, and outlasts Config.Lifetime.
+func TestAnOldCookieStaysDead(t *testing.T) {
+	t.Parallel()
+	start, ahead := time.Now(), time.Duration(0)
+	kept := memory.Open(t, func() time.Time { return start.Add(ahead) })
+	old := oldGorillas(t)["cookies"]
+	store, err := gorillastore.New(kept, gorillastore.Config{Old: old, Phase: moving.Move, Lifetime: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := serveGorilla(t, store)
+	alice := serveGorilla(t, old).get("/set?user=alice", nil).cookie
+	ours := app.get("/save", alice).cookie
+	app.get("/logout", ours)
+	for range 29 {
+		ahead += 24 * time.Hour
+		if _, err := kept.PruneNow(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		app.says("/who", alice, noUser)
+	}
+}
+
+// bareOld returns sessions without Options.
+type bareOld struct{ sessions.Store }
+
+func (b bareOld) New(r *http.Request, name string) (*sessions.Session, error) {
+	s, err := b.Store.New(r, name)
+	s.Options = nil
+	return s, err
+}
+
+func TestAnOldSessionWithoutOptions(t *testing.T) {
+	t.Parallel()
+	own := oldGorillas(t)["files"]
+	m := newGorillaMove(t, openSQLite(t), own)
+	alice, bob := m.login("alice"), m.login("bob")
+	bare := newGorillaMove(t, openSQLite(t), bareOld{own})
+	bare.beside.says("/who", alice, "alice")
+	ours := bare.move.get("/save", alice).cookie
+	bare.beside.says("/who", ours, "alice")
+	bare.move.get("/logout", bob)
+	m.old.get("/who", bob)
+	bare.beside.get("/set?user=carol", nil)
+}

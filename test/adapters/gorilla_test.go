@@ -73,6 +73,7 @@ func serveGorilla(t testing.TB, store sessions.Store) gorillaApp {
 	handle("/who", who)
 	handle("/set", set)
 	handle("/save", func(*http.Request, *sessions.Session) string { return "" })
+	handle("/login", func(r *http.Request, s *sessions.Session) string { s.ID = ""; return set(r, s) })
 	handle("/slow", func(r *http.Request, s *sessions.Session) string { a.slow.wait(); return set(r, s) })
 	handle("/renew", func(_ *http.Request, s *sessions.Session) string { s.ID = ""; return "" })
 	handle("/slowrenew", func(_ *http.Request, s *sessions.Session) string { a.slow.wait(); s.ID = ""; return "" })
