@@ -28,7 +28,9 @@ func (k *KoaSession) Old() session.Old { return oldSite{k.site} }
 
 type oldSite struct{ m *site }
 
-func (o oldSite) Token(r *http.Request) string { return o.m.rules.read(r).sid }
+func (o oldSite) Token(r *http.Request) (token string, genuine bool) {
+	return o.m.rules.read(r).sid, !o.m.forgeable
+}
 
 func (o oldSite) Load(ctx context.Context, token string) (session.OldSession, error) {
 	entry, err := o.m.store.Get(ctx, token)

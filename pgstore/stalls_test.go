@@ -95,6 +95,7 @@ func TestAStalledConnectionHoldsUpNobodyElse(t *testing.T) {
 			if err := s.Close(ended); err != nil && !errors.Is(err, context.Canceled) {
 				t.Errorf("Close: %v; want nothing but context.Canceled", err)
 			}
+			wantErr(t, "Close again", s.Close(within(t)), nil)
 		})
 	}
 }

@@ -17,7 +17,10 @@ type Old interface {
 	// Token returns what names the old session in a request, as the value of its
 	// cookie does; empty is none. It reads no database. If the cookie is signed, it
 	// checks that.
-	Token(r *http.Request) string
+	//
+	// genuine says that the cookie's signature was checked, so nobody has made the token
+	// up. Of others the Manager looks up so many a second, as of IDs.
+	Token(r *http.Request) (token string, genuine bool)
 	// Load returns the session that a token names. It is ErrNotFound if there is none,
 	// or none that can be read.
 	Load(ctx context.Context, token string) (OldSession, error)
@@ -55,13 +58,14 @@ const oldTurns = 5
 // ended by the old program.
 func (s *Session) takeOver(ctx context.Context, get func(context.Context, Key) (Record, error)) error {
 	old := s.m.opts.Old
-	s.oldToken = old.Token(s.r)
+	token, genuine := old.Token(s.r)
+	s.oldToken = token
 	if s.oldToken == "" {
 		return nil
 	}
 	s.oldKey = ForeignKey("old:"+s.m.opts.Name, s.oldToken)
 	for range oldTurns {
-		rec, there, err := s.lookUpOld(ctx, get)
+		rec, there, err := s.lookUpOld(ctx, get, genuine)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return s.unread(ctx, s.oldKey, err)
 		}
@@ -94,10 +98,10 @@ func (s *Session) takeOver(ctx context.Context, get func(context.Context, Key) (
 }
 
 // lookUpOld looks for the session in the store, and in the old place where the store
-// knows nothing of it or has a claim only. Tokens that neither knows use up what is left
-// for IDs that were made up.
-func (s *Session) lookUpOld(ctx context.Context, get func(context.Context, Key) (Record, error)) (rec Record, there *OldSession, err error) {
-	ended := s.m.strangers.LookUp(ctx, s.oldKey.Hash, func() reqsession.LookedUp {
+// knows nothing of it or has a claim only. Tokens that neither knows, and that
+// anybody may have made up, use up what is left for such IDs.
+func (s *Session) lookUpOld(ctx context.Context, get func(context.Context, Key) (Record, error), genuine bool) (rec Record, there *OldSession, err error) {
+	lookUp := func() reqsession.LookedUp {
 		rec, err = get(ctx, s.oldKey)
 		if neverWas(err) || err == nil && s.claimed(rec) {
 			loaded, bad := s.m.opts.Old.Load(ctx, s.oldToken)
@@ -117,8 +121,10 @@ func (s *Session) lookUpOld(ctx context.Context, get func(context.Context, Key) 
 			return reqsession.Unanswered
 		}
 		return reqsession.Met
-	})
-	if ended != nil {
+	}
+	if genuine {
+		lookUp()
+	} else if ended := s.m.strangers.LookUp(ctx, s.oldKey.Hash, lookUp); ended != nil {
 		return Record{}, nil, ended
 	}
 	return rec, there, err

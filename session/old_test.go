@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sojourn-go/sojourn/session"
@@ -22,6 +23,7 @@ type oldPlace struct {
 	at          map[string]func() // by the step at which it is called, such as "load 1", "loaded 1" or "end 1"
 	fail        error
 	failEnd     error
+	signed      bool
 }
 
 // step runs what is to happen then, without the lock.
@@ -43,11 +45,11 @@ func (o *oldPlace) count(n *int) int {
 	return *n
 }
 
-func (o *oldPlace) Token(r *http.Request) string {
+func (o *oldPlace) Token(r *http.Request) (token string, genuine bool) {
 	if c, err := r.Cookie("old"); err == nil {
-		return c.Value
+		return c.Value, o.signed
 	}
-	return ""
+	return "", false
 }
 
 func (o *oldPlace) Load(_ context.Context, token string) (session.OldSession, error) {
@@ -455,4 +457,30 @@ func TestOldNeedsAStoreThatExplains(t *testing.T) {
 	if _, err := session.NewManager(unexplained{p.store}, session.Options{Old: old}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("NewManager: %v", err)
 	}
+}
+
+func TestMadeUpOldTokensAreLookedUpSoOftenASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const forged = 1000
+		for _, signed := range []bool{false, true} {
+			old, cookie := alices(session.OldSession{})
+			old.signed = signed
+			p := newSite(t, session.Options{Old: old})
+			began := time.Now()
+			for i := range forged {
+				(&browser{site: p, cookie: fmt.Sprint("old=forged", i)}).visit(nil)
+			}
+			if took := time.Since(began); (took < time.Second) != signed {
+				t.Errorf("signed: %v: %d tokens took %v", signed, forged, took)
+			}
+			if old.loads != forged {
+				t.Errorf("signed: %v: %d loads", signed, old.loads)
+			}
+			var got seen
+			if (&browser{site: p, cookie: cookie}).visit(looking(t, &got)); got.user != "alice" {
+				t.Errorf("signed: %v: a session that exists is hidden", signed)
+			}
+		}
+	})
 }

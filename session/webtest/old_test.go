@@ -19,7 +19,9 @@ func oldCases() []webCase {
 // oldUsers is an old place where a token is the user, until it has ended.
 type oldUsers struct{ ended sync.Map }
 
-func (o *oldUsers) Token(r *http.Request) string { return r.Header.Get("Old") }
+func (o *oldUsers) Token(r *http.Request) (token string, genuine bool) {
+	return r.Header.Get("Old"), false
+}
 
 func (o *oldUsers) Load(_ context.Context, token string) (session.OldSession, error) {
 	if _, ended := o.ended.Load(token); ended {

@@ -256,12 +256,12 @@ func managerAfterExpress(kept session.Store, table *nodestore.Store, secrets []s
 // What docs/migrating.md shows for scs.
 type scsSessions struct{ store scs.Store }
 
-func (o scsSessions) Token(r *http.Request) string {
+func (o scsSessions) Token(r *http.Request) (token string, genuine bool) {
 	cookie, err := r.Cookie("session")
 	if err != nil {
-		return ""
+		return "", false
 	}
-	return cookie.Value
+	return cookie.Value, false // scs signs nothing
 }
 
 func (o scsSessions) Load(_ context.Context, token string) (session.OldSession, error) {
