@@ -123,7 +123,8 @@ func TestEachPackageHasExactlyOnePackageComment(t *testing.T) {
 func TestProductionCodeImportsNothingForTests(t *testing.T) {
 	t.Parallel()
 	allowed := []string{
-		"session/sessiontest", "internal/testrig/await", "internal/testrig/dbtest", "internal/testrig/paging", "internal/testrig/rounds",
+		"session/sessiontest", "internal/testrig/await", "internal/testrig/dbtest", "internal/testrig/memory",
+		"internal/testrig/paging", "internal/testrig/rounds",
 	}
 	forTests := func(imported string) bool {
 		return imported == "testing" || strings.HasPrefix(imported, "testing/") ||
