@@ -242,6 +242,7 @@ func (s *Store) bring(ctx context.Context, token string, rec session.Record) ([]
 		lasts = s.form.Lasts(data)
 	}
 	if !ok || lasts < 0 {
+		rec.Expires = rec.Created.Add(-time.Minute) // so that this Save ends it
 		_, err := s.sessions.Save(ctx, rec)
 		return nil, false, err
 	}
