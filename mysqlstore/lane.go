@@ -131,7 +131,7 @@ func (l *lane) run(ctx context.Context) {
 // waits beside the lane for rows that others hold.
 func (l *lane) write(ctx context.Context, ops []*op) {
 	ctx, cancel := l.s.lasting(ctx, l.name, l.Until(ops))
-	if len(ops) == 1 && mayWait(ctx) && l.alone(ctx, ops[0]) {
+	if len(ops) == 1 && l.alone(ctx, ops[0]) {
 		cancel()
 		return
 	}
@@ -149,10 +149,14 @@ func (l *lane) write(ctx context.Context, ops []*op) {
 
 // alone writes o by one statement, and reports whether that finished it. The
 // statement waits for a row that others hold and commits by itself, so its
-// outcome is unknown if ctx ends meanwhile.
+// outcome is unknown if ctx ends meanwhile. It does not begin too late for that:
+// to get a connection may have taken a while.
 func (l *lane) alone(ctx context.Context, o *op) bool {
 	done := false
 	err := l.s.writes.do(ctx, func(c *conn) (err error) {
+		if !mayWait(ctx) {
+			return nil
+		}
 		done, err = l.lone(&tx{conn: c, s: l.s, ctx: ctx}, o)
 		return err
 	})
