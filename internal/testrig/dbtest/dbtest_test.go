@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -110,4 +111,25 @@ func TestBouncerServesASchema(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// What one test holds up another one's DROP DATABASE by, it may give back only when it
+// has got a database.
+func TestADropThatWaitsHoldsUpNoOtherTest(t *testing.T) {
+	t.Parallel()
+	s := dbtest.Postgres(t)
+	holder := dbtest.Conn(t, s.DSN("postgres"))
+	exec(t, holder, "BEGIN")
+	exec(t, holder, "LOCK TABLE pg_catalog.pg_subscription IN SHARE MODE") // where a DROP looks
+	var ended sync.WaitGroup
+	ended.Go(func() { t.Run("a test that ends", func(t *testing.T) { s.Database(t) }) })
+	dbtest.Eventually(t, "the DROP waits", func() bool {
+		var waits bool
+		err := holder.QueryRow(t.Context(), `
+SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE NOT granted AND relation = 'pg_catalog.pg_subscription'::regclass)`).Scan(&waits)
+		return err == nil && waits
+	})
+	s.Database(t)
+	exec(t, holder, "COMMIT")
+	ended.Wait()
 }

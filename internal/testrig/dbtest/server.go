@@ -37,15 +37,26 @@ type postgres struct {
 	schemas bool              // the database that holds all schemas exists
 	filled  map[string]string // databases that Copy copies, by name
 
-	adminMu sync.Mutex
-	admins  map[string]*pgx.Conn // of the shared server, by database
+	makes, drops admin
+}
+
+// admin runs statements one after another. It keeps its connections to the shared
+// server: to make one costs as much as to make a database.
+type admin struct {
+	mu    sync.Mutex
+	conns map[string]*pgx.Conn // by database; nil for a server that a test may break
+}
+
+func (a *admin) close() {
+	for _, conn := range a.conns {
+		_ = conn.Close(context.Background()) // the server ends it anyway
+	}
 }
 
 // Close is for a shared server.
 func (p *postgres) Close() error {
-	for _, conn := range p.admins {
-		_ = conn.Close(context.Background()) // the server ends it anyway
-	}
+	p.makes.close()
+	p.drops.close()
 	return p.pg.Close()
 }
 
@@ -55,7 +66,7 @@ func Postgres(t testing.TB) *Server {
 	t.Helper()
 	p, err := Shared(t, "Postgres", func() (*postgres, error) {
 		pg, err := pgserver.Start(t.Context(), pgserver.Config{})
-		return &postgres{pg: pg, admins: map[string]*pgx.Conn{}}, err
+		return &postgres{pg: pg, makes: admin{conns: map[string]*pgx.Conn{}}, drops: admin{conns: map[string]*pgx.Conn{}}}, err
 	})
 	if err != nil {
 		missing(t, err, pgserver.ErrNotInstalled, pgserver.InstallHint())
@@ -199,13 +210,14 @@ func (s *Server) exec(t testing.TB, database string, stmts ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
-	if err := s.try(ctx, database, stmts...); err != nil {
+	if err := s.makes.try(ctx, database, s.DSN(database), stmts...); err != nil {
 		t.Fatal("dbtest: ", err)
 	}
 }
 
 // atEnd runs the statement after the test. A server of the test's own needs no
-// cleaning, and may be dead by then.
+// cleaning, and may be dead by then. What another test does may have to end first, so
+// it holds up nothing but its like.
 func (s *Server) atEnd(t testing.TB, database, stmt string) {
 	if !s.shared {
 		return
@@ -213,27 +225,40 @@ func (s *Server) atEnd(t testing.TB, database, stmt string) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), Patience)
 		defer cancel()
-		if err := s.try(ctx, database, stmt); err != nil {
-			t.Error("dbtest: ", err)
+		if err := s.drops.try(ctx, database, s.DSN(database), stmt); err != nil {
+			t.Errorf("dbtest: %v\n%s", err, s.activity())
 		}
 	})
 }
 
-// try keeps its connections to the shared server: to make one costs as much as
-// to make a database. A server of a test's own may break them any time.
-func (s *Server) try(ctx context.Context, database string, stmts ...string) (err error) {
-	s.adminMu.Lock()
-	defer s.adminMu.Unlock()
-	conn := s.admins[database]
-	if conn == nil || conn.IsClosed() {
-		if conn, err = pgx.Connect(ctx, s.DSN(database)); err != nil {
-			return err
-		}
-		if s.shared {
-			s.admins[database] = conn
-		} else {
-			defer func() { err = errors.Join(err, conn.Close(ctx)) }()
-		}
+// activity tells what the connections of the server do and wait for.
+func (s *Server) activity() string {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	var all string
+	if err := conn.QueryRow(ctx, `
+SELECT string_agg(concat_ws(' | ', pid, backend_type, datname, application_name, state, wait_event_type, wait_event,
+  pg_catalog.pg_blocking_pids(pid), pg_catalog.left(query, 80)), E'\n')
+FROM pg_catalog.pg_stat_activity`).Scan(&all); err != nil {
+		return err.Error()
+	}
+	return all
+}
+
+func (a *admin) try(ctx context.Context, database, dsn string, stmts ...string) (err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	conn, err := a.connect(ctx, database, dsn)
+	if err != nil {
+		return err
+	}
+	if a.conns == nil {
+		defer func() { err = errors.Join(err, conn.Close(ctx)) }()
 	}
 	for _, stmt := range stmts {
 		if err := execUnused(ctx, conn, stmt); err != nil {
@@ -241,6 +266,17 @@ func (s *Server) try(ctx context.Context, database string, stmts ...string) (err
 		}
 	}
 	return nil
+}
+
+func (a *admin) connect(ctx context.Context, database, dsn string) (*pgx.Conn, error) {
+	if conn := a.conns[database]; conn != nil && !conn.IsClosed() {
+		return conn, nil
+	}
+	conn, err := pgx.Connect(ctx, dsn)
+	if err == nil && a.conns != nil {
+		a.conns[database] = conn
+	}
+	return conn, err
 }
 
 // execUnused repeats a statement about a database whose last connection has not
