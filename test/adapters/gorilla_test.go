@@ -133,6 +133,10 @@ func TestGorilla(t *testing.T) {
 		bob := a.get("/set?user=bob", nil).cookie
 		b.get("/logout", bob)
 		nobodyIn(t, bob, noUser, a.site, b.site)
+		// What a handler does to the options of a session is for that one only.
+		if carol := b.get("/set?user=carol", nil).cookie; carol == nil || carol.MaxAge != 30*24*3600 {
+			t.Errorf("the cookie of a login after a logout: %v", carol)
+		}
 	})
 }
 
